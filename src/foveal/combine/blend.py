@@ -1,0 +1,174 @@
+"""Ways to make one set of scores from several.
+
+Approaches to an order (regression, cumulative, classification) score on scales of their own, so
+each is first put on the scale of the truth by a line fitted out of fold. What is left is a choice
+of weights: equal, fitted, or one vote a member after its own cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from foveal.decide.calibrate import Affine, Line
+from foveal.decide.thresholds import ClosedFormCuts, Cuts, expected
+from foveal.errors import ShapeError
+from foveal.manifest import Truth
+from foveal.predictions import Predictions
+
+
+class FittedBlend(Protocol):
+    """Makes one set of predictions from aligned ones."""
+
+    def __call__(self, parts: Sequence[Predictions]) -> Predictions:
+        """Blend parts that hold the same cases in the same order."""
+        ...
+
+
+class Blend(Protocol):
+    """A way to blend that may have to be fitted on out-of-fold scores first."""
+
+    @property
+    def name(self) -> str:
+        """What the leaderboard calls it."""
+        ...
+
+    def fit(self, parts: Sequence[Predictions], truth: Truth) -> FittedBlend:
+        """Fit on out-of-fold predictions of the same cases."""
+        ...
+
+
+def mean(parts: Sequence[Predictions]) -> Predictions:
+    """The plain mean over those parts that have a value, block by block.
+
+    This is how a member answers for new cases: the mean of its fold models. Costs add up.
+
+    Raises:
+        ShapeError: The parts hold other cases or columns than each other.
+    """
+    first = _aligned(parts)
+    out = np.empty(len(first.values), dtype=np.float32)
+    if not first.columns:
+        np.mean([p.values for p in parts], axis=0, dtype=np.float64, out=out, casting="same_kind")
+        return _with_values(parts, out)
+    width = len(first.columns)
+    for rows in first.walk():
+        total = np.zeros((rows.stop - rows.start, width))
+        count = np.zeros_like(total)
+        for part in parts:
+            block = part.matrix(rows)
+            total += np.where(block.present, block.values, 0)
+            count += block.present
+        out[rows.start * width : rows.stop * width] = (total / np.maximum(count, 1)).reshape(-1)
+    return _with_values(parts, out)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedLines:
+    """A weighted sum of lines, one a part."""
+
+    lines: tuple[Line, ...]
+    weights: tuple[float, ...]
+
+    def __call__(self, parts: Sequence[Predictions]) -> Predictions:
+        """Blend aligned parts."""
+        scores = _calibrated(parts, self.lines) @ np.asarray(self.weights)
+        return _with_values(parts, scores.astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedMean:
+    """The mean of the parts, each first on the scale of the truth."""
+
+    name: str = "mean"
+    calibrate: Affine = Affine()
+
+    def fit(self, parts: Sequence[Predictions], truth: Truth) -> WeightedLines:
+        """Fit a line a part."""
+        lines = tuple(self.calibrate.fit(expected(p), truth) for p in parts)
+        return WeightedLines(lines, (1 / len(parts),) * len(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class NonNegative:
+    """Non-negative least squares on the calibrated scale, shrunk towards equal weights.
+
+    Attributes:
+        shrink: Strength of the pull towards equal weights, in units of the residual variance that
+            the mean leaves; 0 trusts the data alone.
+
+    Reference:
+        Breiman, Stacked Regressions, 1996.
+    """
+
+    name: str = "weighted"
+    shrink: float = 20.0
+    calibrate: Affine = Affine()
+
+    def fit(self, parts: Sequence[Predictions], truth: Truth) -> WeightedLines:
+        """Fit a line and a weight a part."""
+        from scipy.optimize import nnls
+
+        lines = tuple(self.calibrate.fit(expected(p), truth) for p in parts)
+        scores = _calibrated(parts, lines)
+        root = np.sqrt(truth.weight)[:, None]
+        equal = np.full(len(parts), 1 / len(parts))
+        residual = truth.target - scores @ equal
+        pull = np.sqrt(self.shrink * np.average(residual**2, weights=truth.weight))
+        rows = np.concatenate([root * scores, pull * np.eye(len(parts))])
+        goal = np.concatenate([root[:, 0] * truth.target, pull * equal])
+        return WeightedLines(lines, tuple(nnls(rows, goal)[0].tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """The mean of the grades that each part gives by cuts of its own."""
+
+    cuts: tuple[Cuts, ...]
+
+    def __call__(self, parts: Sequence[Predictions]) -> Predictions:
+        """Blend aligned parts."""
+        _aligned(parts)
+        labels = [cuts(p) for cuts, p in zip(self.cuts, parts, strict=True)]
+        return _with_values(parts, np.mean(labels, axis=0, dtype=np.float64).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelAverage:
+    """Each part decides by its own closed-form cuts; the grades are averaged."""
+
+    grades: int
+    name: str = "label average"
+
+    def fit(self, parts: Sequence[Predictions], truth: Truth) -> Vote:
+        """Fit cuts a part."""
+        decoder = ClosedFormCuts(self.grades)
+        return Vote(tuple(decoder.fit(p, truth) for p in parts))
+
+
+def _aligned(parts: Sequence[Predictions]) -> Predictions:
+    first = parts[0]
+    if any(p.ids != first.ids or p.columns != first.columns for p in parts):
+        raise ShapeError("predictions to be blended hold other cases or columns than each other")
+    return first
+
+
+def _calibrated(
+    parts: Sequence[Predictions], lines: Sequence[Line]
+) -> Float[np.ndarray, "case member"]:
+    _aligned(parts)
+    return np.stack([line(expected(p)) for line, p in zip(lines, parts, strict=True)], axis=1)
+
+
+def _with_values(parts: Sequence[Predictions], values: np.ndarray) -> Predictions:
+    return replace(
+        parts[0],
+        values=values,
+        known={},
+        seconds=np.sum([p.seconds for p in parts], axis=0),
+        peak_bytes=np.max([p.peak_bytes for p in parts], axis=0),
+    )

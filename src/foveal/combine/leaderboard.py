@@ -1,0 +1,212 @@
+"""Every member and ensemble judged on rows that its cuts and weights never saw, and one chosen.
+
+Blend and decoder are fitted on all folds but one and judged on that one, in turn. Among rows within
+one paired standard error of the best, the simplest is chosen: fewest members, then mean before
+label average before fitted weights, then the recipe's order. Because it was chosen, its own score
+is a little lucky; the nested score repeats the whole choice inside every set of folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from foveal.combine.blend import Blend, FittedBlend
+from foveal.manifest import Case, Truth
+from foveal.metrics.interval import Metric, bootstrap, paired_error
+from foveal.predictions import Predictions
+
+
+class FittedDecoder(Protocol):
+    """From scores to labels."""
+
+    def __call__(self, predictions: Predictions, cases: Sequence[Case] = ()) -> np.ndarray:
+        """The label of every case."""
+        ...
+
+
+class Decoder(Protocol):
+    """A rule from scores to labels that is fitted on out-of-fold scores."""
+
+    def fit(self, predictions: Predictions, truth: Truth) -> FittedDecoder:
+        """Fit on out-of-fold predictions."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One row: some members, a way to blend them, a way to decide."""
+
+    name: str
+    members: tuple[str, ...]
+    blend: Blend
+    decode: Decoder
+
+    def fit(
+        self, predictions: dict[str, Predictions], truth: Truth
+    ) -> tuple[FittedBlend, FittedDecoder]:
+        """Fit blend and decoder on the same out-of-fold rows."""
+        parts = [predictions[m] for m in self.members]
+        blend = self.blend.fit(parts, truth)
+        return blend, self.decode.fit(blend(parts), truth)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """An entry with its honest scores."""
+
+    entry: Entry
+    labels: Shaped[np.ndarray, "case ..."]
+    score: float
+    interval: tuple[float, float]
+    folds: dict[int, float]
+    sites: dict[str, float]
+    seconds: float
+    below_floor: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaderboard:
+    """All rows in the recipe's order, the one that answers, and its score when chosen blindly."""
+
+    rows: tuple[Row, ...]
+    chosen: int
+    nested: float
+    nested_interval: tuple[float, float]
+
+
+def rank(
+    entries: Sequence[Entry],
+    predictions: dict[str, Predictions],
+    truth: Truth,
+    *,
+    metric: Metric,
+    floor: str | None = None,
+) -> Leaderboard:
+    """Judge every entry cross-fitted and choose one.
+
+    Args:
+        entries: Rows, from the simplest kind to the most complicated, in the recipe's order.
+        predictions: Out-of-fold predictions by member, aligned with the truth.
+        truth: What is true, with the fold of every case.
+        metric: The score.
+        floor: The member that others should pass; those that do not are marked.
+    """
+    partitions = leave_one_fold_out(predictions, truth)
+    labels = [cross_fitted(entry, partitions) for entry in entries]
+    tallies = [metric.tally(one, truth) for one in labels]
+    chosen = choose(entries, tallies, truth, metric)
+    nested = _labelled(partitions, lambda part: _chosen_within(part, entries, metric))
+    nested_tally = metric.tally(nested, truth)
+    scores = {e.name: _value(metric, t) for e, t in zip(entries, tallies, strict=True)}
+    rows = []
+    for entry, label, tally in zip(entries, labels, tallies, strict=True):
+        seconds = sum(float(predictions[m].seconds.mean()) for m in entry.members)
+        alone = len(entry.members) == 1
+        rows.append(
+            Row(
+                entry=entry,
+                labels=label,
+                score=scores[entry.name],
+                interval=bootstrap(metric, tally, truth.group),
+                folds=_split_scores(metric, tally, truth.fold),
+                sites={} if truth.site is None else _split_scores(metric, tally, truth.site),
+                seconds=seconds,
+                below_floor=alone and floor in scores and scores[entry.name] < scores[floor],
+            )
+        )
+    return Leaderboard(
+        rows=tuple(rows),
+        chosen=chosen,
+        nested=_value(metric, nested_tally),
+        nested_interval=bootstrap(metric, nested_tally, truth.group),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """One fold to be judged, and all that may be known when judging it."""
+
+    judged: Int[np.ndarray, " row"]
+    unseen: dict[str, Predictions]
+    seen: dict[str, Predictions]
+    truth: Truth
+
+
+def leave_one_fold_out(predictions: dict[str, Predictions], truth: Truth) -> list[Partition]:
+    """Every fold in turn as the one to be judged."""
+    parts = []
+    for fold in np.unique(truth.fold):
+        judged, rest = np.flatnonzero(truth.fold == fold), np.flatnonzero(truth.fold != fold)
+        parts.append(
+            Partition(
+                judged=judged,
+                unseen=_take(predictions, judged),
+                seen=_take(predictions, rest),
+                truth=truth.take(rest),
+            )
+        )
+    return parts
+
+
+def cross_fitted(entry: Entry, partitions: Sequence[Partition]) -> Shaped[np.ndarray, "case ..."]:
+    """The labels of every fold by blend and decoder fitted on the other folds."""
+    return _labelled(partitions, lambda part: entry)
+
+
+def _labelled(partitions: Sequence[Partition], pick: Callable[[Partition], Entry]) -> np.ndarray:
+    """Labels of all folds, each by the entry that `pick` takes from what was seen."""
+    got = []
+    for part in partitions:
+        entry = pick(part)
+        blend, decode = entry.fit(part.seen, part.truth)
+        got.append(decode(blend([part.unseen[m] for m in entry.members])))
+    labels = np.concatenate(got)
+    return labels[np.argsort(np.concatenate([p.judged for p in partitions]))]
+
+
+def _chosen_within(part: Partition, entries: Sequence[Entry], metric: Metric) -> Entry:
+    """The entry that the seen folds alone would choose; the first one for a single fold."""
+    if len(np.unique(part.truth.fold)) < 2:
+        return entries[0]
+    inner = leave_one_fold_out(part.seen, part.truth)
+    tallies = [metric.tally(cross_fitted(e, inner), part.truth) for e in entries]
+    return entries[choose(entries, tallies, part.truth, metric)]
+
+
+def choose(
+    entries: Sequence[Entry],
+    tallies: Sequence[Float[np.ndarray, "case stat"]],
+    truth: Truth,
+    metric: Metric,
+) -> int:
+    """The simplest entry within one paired standard error of the best."""
+    scores = [_value(metric, t) for t in tallies]
+    ranked = [s if np.isfinite(s) else -np.inf for s in scores]
+    best = int(np.argmax(ranked))
+    near = [best]
+    for k, score in enumerate(ranked):
+        if k != best and np.isfinite(score):
+            error = paired_error(metric, tallies[best], tallies[k], truth.group)
+            if ranked[best] - score <= error:
+                near.append(k)
+    kinds = list(dict.fromkeys(type(e.blend) for e in entries))
+    return min(near, key=lambda k: (len(entries[k].members), kinds.index(type(entries[k].blend)), k))
+
+
+def _take(predictions: dict[str, Predictions], rows: np.ndarray) -> dict[str, Predictions]:
+    ids = next(iter(predictions.values())).ids
+    wanted = [ids[r] for r in rows]
+    return {name: p.take(wanted) for name, p in predictions.items()}
+
+
+def _value(metric: Metric, tally: np.ndarray) -> float:
+    return float(metric.value(tally.sum(axis=0)))
+
+
+def _split_scores(metric: Metric, tally: np.ndarray, part: np.ndarray) -> dict:
+    return {p.item(): _value(metric, tally[part == p]) for p in np.unique(part)}

@@ -1,0 +1,17 @@
+"""From scores to labels: cuts and calibration, each fitted out of fold."""
+
+from foveal.decide.calibrate import Affine as Affine
+from foveal.decide.calibrate import GradeProbabilities as GradeProbabilities
+from foveal.decide.thresholds import BaggedExactCuts as BaggedExactCuts
+from foveal.decide.thresholds import ClosedFormCuts as ClosedFormCuts
+from foveal.decide.thresholds import ExactCuts as ExactCuts
+from foveal.decide.thresholds import FixedCuts as FixedCuts
+
+__all__ = [
+    "Affine",
+    "BaggedExactCuts",
+    "ClosedFormCuts",
+    "ExactCuts",
+    "FixedCuts",
+    "GradeProbabilities",
+]

@@ -1,0 +1,407 @@
+"""The table of cases: who they are, where their files lie, what is known of each.
+
+A user's table keeps its own column names and stays untouched; roles (id, target, group, site,
+weight, fold, source) are given from outside and never guessed from a column's name. Everything is
+checked here once, with the row and the cure, and trusted afterwards::
+
+    manifest = load(Source(table="labels.csv", images="img/{image}", target=("grade",)))
+    manifest.ids[0], manifest.case(0).paths
+
+Rows are counted from 1, the header left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from foveal.errors import ManifestError, nearest
+
+Text = Shaped[np.ndarray, " case"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One unit to be predicted, and what is known of it before anything is predicted."""
+
+    id: str
+    paths: tuple[str, ...]
+    site: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What decisions are fitted and judged on; every array has one entry a case."""
+
+    target: Shaped[np.ndarray, "case ..."]
+    weight: Float[np.ndarray, " case"]
+    group: Int[np.ndarray, " case"]
+    fold: Int[np.ndarray, " case"]
+    site: Text | None = None
+
+    def take(self, rows: np.ndarray) -> Truth:
+        """The truth of some cases, by position or mask."""
+        return Truth(
+            target=self.target[rows],
+            weight=self.weight[rows],
+            group=self.group[rows],
+            fold=self.fold[rows],
+            site=None if self.site is None else self.site[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What `init` measured, so that a recipe can fit itself to the data.
+
+    Attributes:
+        cases: How many.
+        target: What the family's target measured of its column, for example `grades`.
+        height: Median rows of a picture, in pixels.
+        width: Median columns, in pixels.
+        aspect: Median width over height of the content (dark borders left out).
+        channels: Of every picture.
+        bits: 8 or 16.
+        mean: Per channel, of full scale, 0 to 1.
+        std: Per channel, of full scale.
+        sizes: How many pictures have each "height x width".
+        sites: The names of the sites, sorted.
+    """
+
+    cases: int
+    target: Mapping[str, Any]
+    height: int
+    width: int
+    aspect: float
+    channels: int
+    bits: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    sites: tuple[str, ...] = ()
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Facts:
+        """Read back what `init` wrote; an unknown or missing fact is an error."""
+        known = {f.name for f in fields(Facts)}
+        for name in values:
+            if name not in known:
+                raise ManifestError(f'unknown fact "{name}" under facts:{nearest(name, known)}')
+        try:
+            facts = Facts(**values)
+        except TypeError as error:
+            raise ManifestError(
+                f"facts: are incomplete ({error}); cure: foveal init --replace"
+            ) from None
+        return replace(
+            facts, mean=tuple(facts.mean), std=tuple(facts.std), sites=tuple(facts.sites)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a table and its files are and which column means what.
+
+    Attributes:
+        table: CSV or Parquet with a header.
+        images: A pattern over the table's columns, such as `img/{image}`.
+        id: The id column; the first one if empty.
+        target: The target columns; empty for a table without a target.
+        group: Column of what no fold may split, or a measured fact such as `image_size`.
+        site: Column of clinic, scanner or provider.
+        weight: Column of numbers, 0 or more, that say how much a case counts.
+        fold: Column with the user's own folds.
+        source: Column that says which data set a case comes from.
+    """
+
+    table: str
+    images: str
+    id: str = ""
+    target: tuple[str, ...] = ()
+    group: str = ""
+    site: str = ""
+    weight: str = ""
+    fold: str = ""
+    source: str = ""
+
+    def absolute(self) -> Source:
+        """The same from any working directory."""
+        images = self.images
+        if not (_is_path_column(images) or Path(images).is_absolute()):
+            here = str(Path.cwd()).replace("{", "{{").replace("}", "}}")
+            images = f"{here}/{images}"
+        return replace(self, table=str(Path(self.table).absolute()), images=images)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The checked table: one entry a case in every array.
+
+    Attributes:
+        ids: Unique names of the cases.
+        paths: Absolute paths of each case's files.
+        id_column: The table's own name for the ids.
+        target: Raw text of the target columns; a recipe's target gives it meaning.
+        target_columns: The table's own names for them.
+        roles: Raw text of group, site, weight, fold and source, where given.
+        measured: What `init` measured of each case, such as `image_size` and `sha256`.
+    """
+
+    ids: tuple[str, ...]
+    paths: tuple[tuple[str, ...], ...]
+    id_column: str
+    target: Shaped[np.ndarray, "case column"]
+    target_columns: tuple[str, ...]
+    roles: Mapping[str, Text] = field(default_factory=dict)
+    measured: Mapping[str, Text] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def case(self, row: int) -> Case:
+        """One case by position."""
+        site = str(self.roles["site"][row]) if "site" in self.roles else None
+        return Case(id=self.ids[row], paths=self.paths[row], site=site or None)
+
+    def cases(self) -> list[Case]:
+        """All cases in order."""
+        return [self.case(row) for row in range(len(self))]
+
+    def name(self, row: int) -> str:
+        """A row as people look for it."""
+        return f'row {row + 1} (id "{self.ids[row]}")'
+
+    @property
+    def weight(self) -> Float[np.ndarray, " case"]:
+        """How much each case counts; 1 where nothing was said."""
+        if "weight" not in self.roles:
+            return np.ones(len(self))
+        return self.roles["weight"].astype(np.float64)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Manifest:
+        """The manifest of some cases, by position."""
+        rows = np.asarray(rows, dtype=np.int64)
+        return replace(
+            self,
+            ids=tuple(self.ids[r] for r in rows),
+            paths=tuple(self.paths[r] for r in rows),
+            target=self.target[rows],
+            roles={k: v[rows] for k, v in self.roles.items()},
+            measured={k: v[rows] for k, v in self.measured.items()},
+        )
+
+    def to_csv(self) -> str:
+        """The manifest as one CSV text, from which `from_csv` restores it exactly."""
+        columns = {"id:" + self.id_column: list(self.ids)}
+        for k in range(max(map(len, self.paths), default=0)):
+            columns[f"path:{k}"] = [p[k] if k < len(p) else "" for p in self.paths]
+        for k, name in enumerate(self.target_columns):
+            columns["target:" + name] = self.target[:, k].tolist()
+        for prefix, table in (("role:", self.roles), ("measured:", self.measured)):
+            columns |= {prefix + name: values.tolist() for name, values in table.items()}
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        return out.getvalue()
+
+    @staticmethod
+    def from_csv(text: str) -> Manifest:
+        """Restore a manifest that `to_csv` wrote."""
+        header, *rows = csv.reader(io.StringIO(text))
+        columns = {name: [row[k] for row in rows] for k, name in enumerate(header)}
+
+        def under(prefix: str) -> dict[str, list[str]]:
+            return {n.removeprefix(prefix): v for n, v in columns.items() if n.startswith(prefix)}
+
+        ((id_column, ids),) = under("id:").items()
+        paths = zip(*under("path:").values(), strict=True)
+        target = under("target:")
+        return Manifest(
+            ids=tuple(ids),
+            paths=tuple(tuple(p for p in row if p) for row in paths),
+            id_column=id_column,
+            target=_text(list(zip(*target.values(), strict=True)), (len(ids), len(target))),
+            target_columns=tuple(target),
+            roles={n: _text(v, (len(ids),)) for n, v in under("role:").items()},
+            measured={n: _text(v, (len(ids),)) for n, v in under("measured:").items()},
+        )
+
+
+def load(source: Source) -> Manifest:
+    """Read a table and check everything that can be checked without opening a picture.
+
+    Args:
+        source: Where the table is and what its columns mean.
+
+    Returns:
+        The manifest, in the table's order.
+
+    Raises:
+        ManifestError: An empty or unreadable table, a missing column, a missing or duplicate id,
+            a path out of the images' root, a weight that is no number of 0 or more.
+    """
+    table = read_table(Path(source.table))
+    if not table or not len(next(iter(table.values()))):
+        raise ManifestError(f"the table has no rows: {source.table}")
+    id_column = source.id or next(iter(table))
+    ids = tuple(str(v) for v in _column(table, id_column, "--id", source.table))
+    _check_ids(ids, id_column, source.table)
+    target = [_column(table, name, "--target", source.table) for name in source.target]
+    roles = {}
+    for role in ("group", "site", "weight", "fold", "source"):
+        name = getattr(source, role)
+        if name and not (role == "group" and name in MEASURED_GROUPS and name not in table):
+            roles[role] = _text(_column(table, name, f"--{role}", source.table), (len(ids),))
+    manifest = Manifest(
+        ids=ids,
+        paths=tuple((p,) for p in _expand(source, table, ids)),
+        id_column=id_column,
+        target=_text(list(zip(*target, strict=True)), (len(ids), len(target))),
+        target_columns=source.target,
+        roles=roles,
+    )
+    _check_weights(manifest)
+    return manifest
+
+
+MEASURED_GROUPS = ("image_size",)
+"""Measured facts that `--group` accepts beside the table's columns."""
+
+
+def read_table(path: Path) -> dict[str, list[str]]:
+    """All columns of a CSV or Parquet file as text; an empty cell is an empty text.
+
+    Raises:
+        ManifestError: The file is missing, is no table, or names a column twice.
+    """
+    import polars as pl
+
+    if not path.is_file():
+        raise ManifestError(f"no such table: {path}")
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            frame = pl.read_parquet(path).with_columns(pl.all().cast(pl.String))
+        else:
+            frame = pl.read_csv(path, infer_schema=False, has_header=False, raise_if_empty=False)
+            if frame.height:
+                header = [name or "" for name in frame.row(0)]
+                twice = sorted({n for n in header if header.count(n) > 1})
+                if twice:
+                    raise ManifestError(f'the column "{twice[0]}" occurs twice in {path}')
+                frame = frame.slice(1).rename(dict(zip(frame.columns, header, strict=True)))
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
+        raise ManifestError(f"cannot be read as a table: {path}: {_first_line(error)}") from None
+    return {name: frame[name].fill_null("").to_list() for name in frame.columns}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _text(values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(values, dtype=np.str_).reshape(shape)
+
+
+def _column(table: Mapping[str, list[str]], name: str, flag: str, path: str) -> list[str]:
+    if name not in table:
+        raise ManifestError(f'{flag}: no column "{name}" in {path}{nearest(name, table)}')
+    return table[name]
+
+
+def _check_ids(ids: Sequence[str], column: str, table: str) -> None:
+    missing = [f"row {k + 1}" for k, value in enumerate(ids) if not value]
+    if missing:
+        raise ManifestError(
+            f'{len(missing)} of {len(ids)} rows have no id in column "{column}" of {table}; '
+            "cure: fill them, or name another column with --id",
+            missing,
+        )
+    seen: dict[str, int] = {}
+    twice = []
+    for k, value in enumerate(ids):
+        if value in seen:
+            twice.append(f'row {k + 1} repeats id "{value}" of row {seen[value] + 1}')
+        seen.setdefault(value, k)
+    if twice:
+        raise ManifestError(
+            f'{len(twice)} duplicate ids in column "{column}" of {table}; '
+            "cure: one row a case, or name another column with --id",
+            twice,
+        )
+
+
+def _check_weights(manifest: Manifest) -> None:
+    bad = []
+    for k, value in enumerate(manifest.roles.get("weight", ())):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (number >= 0 and math.isfinite(number)):
+            bad.append(f'{manifest.name(k)}: weight "{value}"')
+    if bad:
+        raise ManifestError(f"{len(bad)} weights are no finite numbers of 0 or more", bad)
+    if "weight" in manifest.roles and not manifest.weight.sum() > 0:
+        raise ManifestError("all weights are 0; cure: at least one case must count")
+
+
+def _expand(source: Source, table: Mapping[str, list[str]], ids: Sequence[str]) -> list[str]:
+    """The file of every row, from the pattern; judged on the text alone."""
+    try:
+        parts = list(string.Formatter().parse(source.images))
+    except ValueError as error:
+        raise ManifestError(f'--images: "{source.images}" is no pattern: {error}') from None
+    names = [name for _, name, _, _ in parts if name is not None]
+    if not names:
+        raise ManifestError(
+            f'--images: "{source.images}" names no column; write it like img/{{image}}'
+            f"{nearest('', table)}"
+        )
+    for name in names:
+        _column(table, name, "--images", source.table)
+    is_path_column = _is_path_column(source.images)
+    root = Path(source.table).absolute().parent if is_path_column else Path.cwd()
+    found, bad = [], []
+    for k in range(len(ids)):
+        values = {name: table[name][k] for name in names}
+        trouble = next(filter(None, (_unsafe(v, whole=is_path_column) for v in values.values())), "")
+        if trouble:
+            bad.append(f'row {k + 1} (id "{ids[k]}"): {trouble}')
+        text = "".join(lit + (values[name] if name is not None else "") for lit, name, _, _ in parts)
+        found.append(str(root / text))
+    if bad:
+        raise ManifestError(
+            f"{len(bad)} rows lead to no file below the images' root ({source.images})", bad
+        )
+    return found
+
+
+def _is_path_column(pattern: str) -> bool:
+    return pattern.startswith("{") and pattern.find("}") == len(pattern) - 1
+
+
+def _unsafe(value: str, *, whole: bool) -> str:
+    """Why a value filled into a pattern is refused; empty if it is not.
+
+    A column that is itself a path may be absolute; anything else must stay below the root.
+    """
+    if not value:
+        return "the cell is empty"
+    if "\0" in value:
+        return "the path holds a NUL"
+    pieces = value.replace("\\", "/").split("/")
+    if not whole and (value.startswith(("/", "\\")) or ":" in pieces[0]):
+        return f'"{value}" is absolute'
+    if not whole and ".." in pieces:
+        return f'"{value}" leaves the root'
+    return ""

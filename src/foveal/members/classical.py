@@ -1,0 +1,199 @@
+"""A member without a network: picture features into ridge regression and extremely random trees.
+
+The floor that a network must pass, and on a few hundred pictures hard to beat. Its state is plain
+arrays: a forest is the arrays of its nodes, walked in NumPy.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from foveal.manifest import Case
+from foveal.predictions import Predictions
+from foveal.split import balanced_folds
+from foveal.study import digest
+from foveal.task import Job, Resources, State
+from foveal.train.cache import Direct, Mapped, cached
+
+ALPHAS = tuple(10.0**k for k in np.arange(1.0, 5.01, 0.5))
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classical:
+    """Features, ridge and trees; their penalty and shares chosen inside the training cases.
+
+    Attributes:
+        name: Of the member.
+        read: From a case to its picture.
+        prepare: From that to the prepared picture.
+        features: From that to numbers.
+        trees: Of the forest.
+        column: The name of the score.
+    """
+
+    read: Callable
+    prepare: Callable
+    features: Callable
+    name: str = "floor"
+    trees: int = 300
+    column: str = "expected"
+
+    def fit(self, job: Job) -> State:
+        """Learn from the training rows of a job."""
+        table = self._table(job.cases, job.resources)
+        x = np.stack([table(row) for row in job.train.tolist()]).astype(np.float64)
+        y = job.target[job.train] @ np.arange(job.target.shape[1], dtype=np.float64)
+        w, group = job.weight[job.train], np.unique(job.group[job.train], return_inverse=True)[1]
+        seed = int(np.random.SeedSequence(job.key).generate_state(1)[0] % 2**31)
+        centre, scale = np.average(x, axis=0, weights=w), x.std(axis=0)
+        x = (x - centre) / np.where(scale > 1e-9, scale, 1)
+        alpha, share = self._chosen(x, y, w, group, seed)
+        forest = _forest(x, y, w, trees=self.trees, seed=seed)
+        slope, intercept = _ridge(x, y, w, alpha)
+        job.report({"done": 1.0})
+        tensors = {
+            "centre": centre,
+            "scale": np.where(scale > 1e-9, scale, 1),
+            "slope": slope,
+            "intercept": np.array([intercept]),
+            "share": np.array([share]),
+            **forest,
+        }
+        return State(tensors, {"alpha": alpha, "ridge_share": share})
+
+    def score(
+        self,
+        states: Sequence[State],
+        cases: Sequence[Case],
+        rows: Int[np.ndarray, " row"],
+        resources: Resources,
+    ) -> list[Predictions]:
+        """Score rows of the cases with each of several states."""
+        started = time.monotonic()
+        table = self._table(cases, resources)
+        kept = [row for row in rows.tolist() if row not in table.failed]
+        ids = [cases[row].id for row in kept]
+        x = np.stack([table(row) for row in kept]) if kept else np.zeros((0, 1))
+        scores = [evaluate(state, x.astype(np.float64)) for state in states if kept]
+        seconds = (time.monotonic() - started) / max(len(kept) * len(states), 1)
+        empty = np.zeros((0, 1), dtype=np.float32)
+        return [
+            Predictions.of(
+                ids,
+                scores[k][:, None].astype(np.float32) if kept else empty,
+                columns=(self.column,),
+                seconds=seconds,
+                peak_bytes=float(x.nbytes),
+            )
+            for k in range(len(states))
+        ]
+
+    def estimate(self, cases: int, resources: Resources) -> float:
+        """About how many seconds a training takes; the features are shared by all folds."""
+        return 2.0 + cases * self.trees * 4e-5
+
+    def _table(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
+        name = digest(self.read, self.prepare, self.features, [c.paths for c in cases])
+        return cached(
+            resources.cache / f"features-{name}.npy",
+            lambda row: self.features(self.prepare(self.read(cases[row]))),
+            len(cases),
+            threads=resources.threads,
+            limit_bytes=resources.cache_bytes,
+            should_stop=resources.should_stop,
+        )
+
+    def _chosen(
+        self, x: np.ndarray, y: np.ndarray, w: np.ndarray, group: np.ndarray, seed: int
+    ) -> tuple[float, float]:
+        """The ridge penalty and the share of ridge, by grouped folds of the training cases."""
+        folds = min(4, int(group.max()) + 1)
+        if folds < 2:
+            return 1e3, 0.5
+        strata = np.stack([np.round(y).astype(np.int64), np.zeros(len(y), dtype=np.int64)], axis=1)
+        fold = balanced_folds(group, strata, folds=folds, seed=seed)
+        linear, wooden = np.zeros((len(ALPHAS), len(y))), np.zeros(len(y))
+        for k in range(folds):
+            inside, out = fold != k, fold == k
+            for a, alpha in enumerate(ALPHAS):
+                slope, intercept = _ridge(x[inside], y[inside], w[inside], alpha)
+                linear[a, out] = x[out] @ slope + intercept
+            nodes = _forest(x[inside], y[inside], w[inside], trees=self.trees // 4, seed=seed)
+            wooden[out] = walk(nodes, x[out])
+        errors = (w * (linear - y) ** 2).sum(axis=1)
+        best = linear[int(errors.argmin())]
+        mixed = [(w * (s * best + (1 - s) * wooden - y) ** 2).sum() for s in SHARES]
+        return ALPHAS[int(errors.argmin())], SHARES[int(np.argmin(mixed))]
+
+
+def evaluate(state: State, x: Float[np.ndarray, "case feature"]) -> Float[np.ndarray, " case"]:
+    """Scores of raw features by a fitted state."""
+    t = state.tensors
+    x = (x - t["centre"]) / t["scale"]
+    share = float(t["share"][0])
+    return share * (x @ t["slope"] + t["intercept"][0]) + (1 - share) * walk(t, x)
+
+
+def _ridge(x: np.ndarray, y: np.ndarray, w: np.ndarray, alpha: float) -> tuple[np.ndarray, float]:
+    """Slope and intercept of weighted ridge regression, in whichever space is smaller."""
+    w = w / w.mean()
+    mean_x, mean_y = np.average(x, axis=0, weights=w), np.average(y, weights=w)
+    root = np.sqrt(w)[:, None]
+    a, b = root * (x - mean_x), root[:, 0] * (y - mean_y)
+    if a.shape[0] < a.shape[1]:
+        slope = a.T @ np.linalg.solve(a @ a.T + alpha * np.eye(len(a)), b)
+    else:
+        slope = np.linalg.solve(a.T @ a + alpha * np.eye(a.shape[1]), a.T @ b)
+    return slope, float(mean_y - mean_x @ slope)
+
+
+def _forest(
+    x: np.ndarray, y: np.ndarray, w: np.ndarray, *, trees: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Extremely random trees as the arrays of their nodes."""
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    forest = ExtraTreesRegressor(
+        trees, min_samples_leaf=2, max_features=0.3, random_state=seed, n_jobs=1
+    ).fit(x.astype(np.float32), y, sample_weight=w)
+    return forest_arrays([one.tree_ for one in forest.estimators_])
+
+
+def forest_arrays(trees: Sequence) -> dict[str, np.ndarray]:
+    """All nodes of all trees, one after the other; a leaf is its own child."""
+    starts = np.cumsum([0, *(tree.node_count for tree in trees)])
+    left, right = [], []
+    for start, tree in zip(starts[:-1], trees, strict=True):
+        own = np.arange(tree.node_count)
+        is_leaf = tree.children_left < 0
+        left.append(start + np.where(is_leaf, own, tree.children_left))
+        right.append(start + np.where(is_leaf, own, tree.children_right))
+    return {
+        "roots": starts[:-1].astype(np.int32),
+        "left": np.concatenate(left).astype(np.int32),
+        "right": np.concatenate(right).astype(np.int32),
+        "feature": np.maximum(np.concatenate([t.feature for t in trees]), 0).astype(np.int32),
+        "threshold": np.concatenate([t.threshold for t in trees]).astype(np.float64),
+        "value": np.concatenate([t.value[:, 0, 0] for t in trees]).astype(np.float64),
+    }
+
+
+def walk(
+    nodes: dict[str, np.ndarray], x: Float[np.ndarray, "case feature"]
+) -> Float[np.ndarray, " case"]:
+    """The mean of what every tree says, all trees walked down side by side."""
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    rows = np.arange(len(x))[:, None]
+    place: Int[np.ndarray, "case tree"] = np.broadcast_to(nodes["roots"], (len(x), len(nodes["roots"])))
+    while True:
+        goes_left = x[rows, nodes["feature"][place]] <= nodes["threshold"][place]
+        below = np.where(goes_left, nodes["left"][place], nodes["right"][place])
+        if np.array_equal(below, place):
+            return nodes["value"][place].mean(axis=1)
+        place = below

@@ -1,0 +1,96 @@
+"""How far a score could move: the bootstrap over groups, for any additive metric.
+
+Cases of one group stand or fall together, so groups are drawn, not cases. Because tallies add up, a
+resample is one row of counts times the table of group sums, and a thousand of them one product.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from foveal.manifest import Truth
+
+LEVEL = 0.95
+
+
+class Metric(Protocol):
+    """A score that rises with quality, from tallies that add up over cases."""
+
+    @property
+    def name(self) -> str:
+        """The field's name of the score."""
+        ...
+
+    def tally(self, labels: np.ndarray, truth: Truth) -> np.ndarray:
+        """Additive statistics "case stat"."""
+        ...
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        """The score of added tallies "*pool stat"."""
+        ...
+
+
+def group_sums(
+    tally: Float[np.ndarray, "case stat"], group: Int[np.ndarray, " case"]
+) -> Float[np.ndarray, "group stat"]:
+    """The tallies of each group added up."""
+    _, place = np.unique(group, return_inverse=True)
+    sums = np.zeros((int(place.max(initial=-1)) + 1, tally.shape[1]))
+    np.add.at(sums, place, tally)
+    return sums
+
+
+def resampled_sums(
+    sums: Float[np.ndarray, "group stat"], *, resamples: int = 1000, seed: int = 0
+) -> Float[np.ndarray, "resample stat"]:
+    """Total tallies of resamples of the groups, drawn with replacement.
+
+    The same seed and number of groups give the same draws, so two rows of a leaderboard can be
+    compared pair by pair.
+    """
+    rng = np.random.default_rng(seed)
+    groups = len(sums)
+    totals = []
+    for start in range(0, resamples, 64):
+        size = (min(64, resamples - start), groups)
+        draws = rng.integers(0, groups, size=size) + groups * np.arange(size[0])[:, None]
+        counts = np.bincount(draws.reshape(-1), minlength=size[0] * groups).reshape(size)
+        totals.append(counts @ sums)
+    return np.concatenate(totals)
+
+
+def bootstrap(
+    metric: Metric, tally: Float[np.ndarray, "case stat"], group: Int[np.ndarray, " case"]
+) -> tuple[float, float]:
+    """The 95 % interval of a score, by resampling groups.
+
+    Args:
+        metric: What the tallies are of.
+        tally: Statistics of every case.
+        group: What must stay together.
+
+    Returns:
+        Lower and upper end; (nan, nan) for a single group.
+    """
+    sums = group_sums(tally, group)
+    if len(sums) < 2:
+        return float("nan"), float("nan")
+    values = metric.value(resampled_sums(sums))
+    tail = (1 - LEVEL) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail]) if np.isfinite(values).any() else (np.nan,) * 2
+    return float(low), float(high)
+
+
+def paired_error(
+    metric: Metric,
+    tally: Float[np.ndarray, "case stat"],
+    other: Float[np.ndarray, "case stat"],
+    group: Int[np.ndarray, " case"],
+) -> float:
+    """Standard error of the difference of two scores on the same cases, by resampling groups."""
+    values = [metric.value(resampled_sums(group_sums(t, group))) for t in (tally, other)]
+    difference = values[0] - values[1]
+    return float(np.nanstd(difference)) if np.isfinite(difference).any() else float("nan")

@@ -1,0 +1,149 @@
+"""Any timm network as an encoder of pictures with any number of channels.
+
+Pretrained weights come by name, from a file, or from a folder, and what cannot be loaded is an
+error, never silently random::
+
+    encoder = Backbone("tf_efficientnet_b0", weights="none").build(channels=3)
+    encoder(images).shape, encoder.width
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from foveal.errors import UsageError, WeightsError, nearest
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.pth", "model.bin")
+
+
+class Standardise(nn.Module):
+    """Unsigned integers to numbers of mean 0 and deviation 1 a channel, on the device."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], full_scale: float) -> None:
+        """Mean and deviation are shares of the full scale (255 or 65,535)."""
+        super().__init__()
+        scale = [1 / (full_scale * max(s, 1e-3)) for s in std]
+        shift = [-m / max(s, 1e-3) for m, s in zip(mean, std, strict=True)]
+        self.register_buffer("scale", torch.tensor(scale).view(1, -1, 1, 1))
+        self.register_buffer("shift", torch.tensor(shift).view(1, -1, 1, 1))
+
+    def forward(
+        self, images: Shaped[Tensor, "case channel height width"]
+    ) -> Float[Tensor, "case channel height width"]:
+        """Standardised images."""
+        return images.to(self.scale.dtype) * self.scale + self.shift
+
+
+class Encoder(nn.Module):
+    """A timm network without its classifier.
+
+    Attributes:
+        width: Features a case, or channels of the feature map.
+    """
+
+    def __init__(self, body: nn.Module, width: int) -> None:
+        """Wrap a body whose outputs have `width` channels."""
+        super().__init__()
+        self.body = body
+        self.width = width
+
+    def forward(
+        self, images: Float[Tensor, "case channel height width"]
+    ) -> Float[Tensor, "case feature ..."]:
+        """A vector a case, or a feature map where the body does not pool."""
+        return self.body(images)
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A timm network by name.
+
+    Attributes:
+        name: As timm knows it.
+        weights: "none", "imagenet" (timm's own, fetched or from its cache), a file or a folder.
+        drop_path: Stochastic depth, 0 to 1, where the network has it.
+    """
+
+    name: str = "mobilenetv3_small_050"
+    weights: str = "none"
+    drop_path: float = 0.0
+
+    def build(self, *, channels: int, pooled: bool = True, pretrained: bool = True) -> Encoder:
+        """Make the encoder.
+
+        Args:
+            channels: Of the images; the first convolution is adapted to them.
+            pooled: Whether the network pools to a vector itself, or hands on a feature map.
+            pretrained: False when trained weights will be loaded anyway.
+
+        Raises:
+            UsageError: timm does not know the name, or the network does not take an option.
+            WeightsError: The weights cannot be loaded; the message names both cures.
+        """
+        import timm
+
+        if not timm.is_model(self.name):
+            raise UsageError(f'backbone="{self.name}"{nearest(self.name, timm.list_models())}')
+        options = {"in_chans": channels, "num_classes": 0}
+        if not pooled:
+            options["global_pool"] = ""
+        if self.drop_path:
+            options["drop_path_rate"] = self.drop_path
+        try:
+            body = timm.create_model(self.name, **options, **self._source(wanted=pretrained))
+        except TypeError as error:
+            raise UsageError(f"backbone={self.name} does not take an option: {error}") from None
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            if not pretrained or self.weights == "none":
+                raise
+            raise WeightsError(
+                f'weights="{self.weights}" for {self.name} cannot be loaded '
+                f"({str(error).strip().splitlines()[0]}); cures: weights=/path/to/a/file or folder "
+                "with weights fetched elsewhere, or weights=none to train from scratch"
+            ) from None
+        return Encoder(body, int(body.head_hidden_size if pooled else _map_width(body, channels)))
+
+    def _source(self, *, wanted: bool) -> dict:
+        if not wanted or self.weights == "none":
+            return {"pretrained": False}
+        if self.weights == "imagenet":
+            return {"pretrained": True}
+        return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(self._file())}}
+
+    def _file(self) -> Path:
+        """The file that `weights` names."""
+        path = Path(self.weights)
+        if path.is_dir():
+            names = (f"{self.name}.safetensors", f"{self.name}.pth", *WEIGHT_FILES)
+            found = [path / n for n in names if (path / n).is_file()]
+            if not found:
+                raise WeightsError(f"no weights in {path}; looked for {', '.join(names)}")
+            return found[0]
+        if not path.is_file():
+            raise WeightsError(
+                f'weights="{self.weights}": no such file; cures: none, imagenet, or the path of a '
+                "file or folder"
+            )
+        return path
+
+
+def _map_width(body: nn.Module, channels: int) -> int:
+    """Channels of the feature map, from a look at one."""
+    training = body.training
+    with torch.no_grad():
+        shape = body.eval()(torch.zeros(1, channels, 64, 64)).shape
+    body.train(training)
+    if len(shape) != 4:
+        raise UsageError(f"this backbone gives no feature map (shape {tuple(shape)}); use its own pooling")
+    return int(shape[1])
+
+
+def is_depthwise(model: nn.Module) -> bool:
+    """Whether a convolution of the model treats every channel on its own."""
+    convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d))
+    return any(m.groups == m.in_channels > 1 for m in convolutions)

@@ -1,0 +1,104 @@
+"""From features to logits: pooling, dropout, and as many outputs as the approach asks for.
+
+A head starts at the share of every grade in its training cases, so that the first steps are not
+spent on learning the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Map = Float[Tensor, "case feature height width"]
+Vector = Float[Tensor, "case feature"]
+
+
+class GeM(nn.Module):
+    """Generalised mean over the picture: 1 is the average, infinity the maximum; learned.
+
+    Reference:
+        Radenovic, Tolias, Chum, Fine-tuning CNN Image Retrieval, 2018.
+    """
+
+    def __init__(self, power: float = 3.0) -> None:
+        """Start at `power`."""
+        super().__init__()
+        self.power = nn.Parameter(torch.tensor(power))
+
+    def forward(self, features: Map) -> Vector:
+        """One vector a case."""
+        return features.clamp(min=1e-6).pow(self.power).mean((2, 3)).pow(1 / self.power)
+
+
+class AverageMax(nn.Module):
+    """Average and maximum over the picture, one after the other: twice the features."""
+
+    def forward(self, features: Map) -> Vector:
+        """One vector a case."""
+        return torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
+
+
+class Outputs(Protocol):
+    """What an approach asks for."""
+
+    def start(self, share: Sequence[float]) -> list[float]:
+        """The logits of a network that knows only the share of every grade, one an output."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One number: the grade itself."""
+
+    def start(self, share: Sequence[float]) -> list[float]:
+        """The mean grade."""
+        return [sum(k * p for k, p in enumerate(share))]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """One logit for each question "is the grade above k?"."""
+
+    def start(self, share: Sequence[float]) -> list[float]:
+        """The log odds of passing each step."""
+        above = [min(max(sum(share[k + 1 :]), 0.01), 0.99) for k in range(len(share) - 1)]
+        return torch.logit(torch.tensor(above)).tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """One logit a grade."""
+
+    def start(self, share: Sequence[float]) -> list[float]:
+        """The log of every share."""
+        return torch.tensor(share).clamp(min=0.01).log().tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Pooling, dropout and one linear layer.
+
+    Attributes:
+        outputs: What the approach asks for.
+        pool: A module class such as `GeM` or `AverageMax`; None leaves it to the backbone.
+        dropout: Share of features dropped in training.
+    """
+
+    outputs: Outputs
+    pool: type[nn.Module] | None = None
+    dropout: float = 0.0
+
+    def build(self, width: int, share: Sequence[float]) -> nn.Sequential:
+        """Make the head for `width` features and the share of every grade."""
+        start = torch.tensor(self.outputs.start(share))
+        pool = nn.Identity() if self.pool is None else self.pool()
+        linear = nn.Linear(width * (2 if self.pool is AverageMax else 1), len(start))
+        nn.init.normal_(linear.weight, std=0.01)
+        with torch.no_grad():
+            linear.bias.copy_(start)
+        return nn.Sequential(pool, nn.Dropout(self.dropout), linear)

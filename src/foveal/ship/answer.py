@@ -1,0 +1,71 @@
+"""The file a user asked for: one row per row asked for, in its order, whole or not there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from foveal.decide.thresholds import expected
+from foveal.study import write_text
+from foveal.task import Asked, Given
+
+
+@dataclass(frozen=True, slots=True)
+class GradeTable:
+    """A CSV of id and integer grade, under the table's own column names.
+
+    With scores it also has the expected grade and a probability for every grade.
+    """
+
+    grades: int
+
+    def prior(
+        self, truth: Int[np.ndarray, " case"], weight: Float[np.ndarray, " case"]
+    ) -> dict[str, Any]:
+        """The mean grade, and the grade nearest to it: the best guess for squared distance."""
+        share = np.bincount(truth, weights=weight, minlength=self.grades) / weight.sum()
+        mean = float(share @ np.arange(self.grades))
+        return {
+            "grade": min(math.floor(mean + 0.5), self.grades - 1),
+            "expected": mean,
+            "probabilities": share.tolist(),
+        }
+
+    def write(self, path: Path, asked: Asked, given: Given) -> None:
+        """Write the answer; a case of which nothing is known gets the prior one."""
+        (target,) = asked.target_columns
+        header = [asked.id_column, target]
+        rows = self._prior_rows(asked, given)
+        for name, label in zip(given.ids, given.labels.tolist(), strict=True):
+            rows[name] = [name, label]
+        if asked.scores:
+            header += [f"{target}_expected", *(f"{target}_p{k}" for k in range(self.grades))]
+            for name, score, shares in self._scores(given):
+                rows[name] += [f"{score:.6g}", *(f"{p:.6g}" for p in shares)]
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows[name] for name in asked.ids)
+        write_text(path, out.getvalue())
+
+    def _prior_rows(self, asked: Asked, given: Given) -> dict[str, list]:
+        known = set(given.ids)
+        prior = given.prior
+        row = [prior["grade"]]
+        if asked.scores:
+            shares = (f"{p:.6g}" for p in prior["probabilities"])
+            row += [f"{prior['expected']:.6g}", *shares]
+        return {name: [name] if name in known else [name, *row] for name in asked.ids}
+
+    def _scores(self, given: Given) -> list[tuple[str, float, np.ndarray]]:
+        if given.predictions is None:
+            return []
+        scores = expected(given.predictions)
+        return list(zip(given.ids, scores.tolist(), given.probabilities(scores), strict=True))

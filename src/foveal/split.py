@@ -1,0 +1,324 @@
+"""Folds that do not leak: groups stay whole, classes and sites stay in balance.
+
+No solver and no dice that matter: groups of equal composition are dealt evenly, the rest go largest
+first to where the imbalance grows least, and moves and swaps follow until none helps. What balance
+the groups forbid is measured and said::
+
+    split = Folds(5)(manifest)
+    split.fold, split.group, split.imbalance, split.notes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from foveal.errors import SplitError
+from foveal.manifest import Manifest
+
+SEARCH_RESTARTS = 100
+SWAP_LIMIT = 400
+"""Groups up to which pairs are swapped too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """The fold and group of every case.
+
+    Attributes:
+        fold: 0 to folds-1.
+        group: Cases with the same number share a fold.
+        imbalance: Share of cases, 0 to 1, that would have to change folds for every class x site
+            cell to be spread evenly; 0 is perfect.
+        notes: What was decided on the way that a person should know.
+    """
+
+    fold: Int[np.ndarray, " case"]
+    group: Int[np.ndarray, " case"]
+    imbalance: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """Stratified and grouped folds, the user's own folds, or one site left out at a time.
+
+    Attributes:
+        folds: How many, or "site" for leave-one-site-out.
+        seed: Which of equally good folds.
+    """
+
+    folds: int | Literal["site"] = 5
+    seed: int = 0
+
+    def __call__(self, manifest: Manifest) -> Split:
+        """Assign every case to a fold.
+
+        Raises:
+            SplitError: A group or a pair of equal pictures would lie in two folds, there is only
+                one group or site, or fewer than two folds were asked for.
+        """
+        group, notes = groups(manifest)
+        if "fold" in manifest.roles:
+            fold = _own(manifest, group)
+        elif self.folds == "site":
+            fold = _by_site(manifest, group)
+        else:
+            fold, more = self._balanced(manifest, group)
+            notes += more
+        return Split(
+            fold=fold,
+            group=group,
+            imbalance=imbalance(fold, cells(manifest)),
+            notes=tuple(notes),
+        )
+
+    def _balanced(
+        self, manifest: Manifest, group: Int[np.ndarray, " case"]
+    ) -> tuple[Int[np.ndarray, " case"], list[str]]:
+        wanted, found = int(self.folds), int(group.max()) + 1
+        if wanted < 2:
+            raise SplitError(f"folds={wanted}, but cross-validation needs at least 2")
+        if found < 2:
+            raise SplitError(
+                "all cases are one group, so nothing can be held back; cure: another --group "
+                "column, or none"
+            )
+        note = f"only {found} groups: {found} folds instead of {wanted}" if found < wanted else ""
+        stratum = np.stack(cells(manifest), axis=1)
+        fold = balanced_folds(group, stratum, folds=min(wanted, found), seed=self.seed)
+        return fold, [note] if note else []
+
+
+def cells(manifest: Manifest) -> tuple[Int[np.ndarray, " case"], Int[np.ndarray, " case"]]:
+    """The class and the site of every case, as numbers."""
+    rows = [" ".join(row) for row in manifest.target.tolist()]
+    site = manifest.roles.get("site", np.zeros(len(manifest), dtype=np.str_))
+    return _numbered(np.asarray(rows)), _numbered(site)
+
+
+def groups(manifest: Manifest) -> tuple[Int[np.ndarray, " case"], list[str]]:
+    """The group of every case: its own, and that of every picture equal byte for byte.
+
+    An empty group cell is a group of its own.
+    """
+    n = len(manifest)
+    named = manifest.roles.get("group", np.zeros(n, dtype=np.str_))
+    parent = list(range(n))
+
+    def find(k: int) -> int:
+        while parent[k] != k:
+            parent[k] = parent[parent[k]]
+            k = parent[k]
+        return k
+
+    def join(values: Shaped[np.ndarray, " case"]) -> int:
+        first: dict[str, int] = {}
+        joined = 0
+        for k, value in enumerate(values.tolist()):
+            if value:
+                a, b = find(first.setdefault(value, k)), find(k)
+                joined += a != b
+                parent[max(a, b)] = min(a, b)
+        return joined
+
+    join(named)
+    joined = join(manifest.measured.get("sha256", np.zeros(n, dtype=np.str_)))
+    notes = []
+    if joined:
+        notes.append(f"{joined} pictures equal to another byte for byte: their groups are joined")
+    return _numbered(np.array([find(k) for k in range(n)])), notes
+
+
+def imbalance(
+    fold: Int[np.ndarray, " case"], strata: Sequence[Int[np.ndarray, " case"]]
+) -> float:
+    """Share of cases that would have to move for every class x site cell to be spread evenly."""
+    _, cell = np.unique(np.stack(strata, axis=1), axis=0, return_inverse=True)
+    table = np.zeros((cell.max() + 1, fold.max() + 1))
+    np.add.at(table, (cell.reshape(-1), fold), 1)
+    even = table.sum(axis=1, keepdims=True) / table.shape[1]
+    return float(np.abs(table - even).sum() / 2 / len(fold))
+
+
+def balanced_folds(
+    group: Int[np.ndarray, " case"],
+    strata: Int[np.ndarray, "case stratum"],
+    *,
+    folds: int,
+    seed: int = 0,
+) -> Int[np.ndarray, " case"]:
+    """Assign whole groups to folds so that sizes, classes, sites and their cells are even.
+
+    Args:
+        group: 0 to groups-1.
+        strata: Class and site (or any other labels) of every case, as numbers.
+        folds: How many, at most the number of groups.
+        seed: Which of equally good assignments.
+
+    Returns:
+        The fold of every case.
+    """
+    content = _content(group, strata)
+    rng = np.random.default_rng(seed)
+    assigned = np.full(len(content), -1)
+    kinds, kind = np.unique(content, axis=0, return_inverse=True)
+    shuffled = rng.permutation(len(content))
+    by_kind = shuffled[np.argsort(kind.reshape(-1)[shuffled], kind="stable")]
+    starts = np.searchsorted(kind.reshape(-1)[by_kind], np.arange(len(kinds) + 1))
+    for start, stop in zip(starts[:-1], starts[1:], strict=True):
+        dealt = (stop - start) // folds * folds  # as many of a kind to every fold
+        assigned[by_kind[start : start + dealt]] = np.arange(dealt) % folds
+    left = np.flatnonzero(assigned < 0)
+    if len(left):
+        scaled = content / np.sqrt(np.maximum(content.sum(axis=0), 1))
+        dealt_sum = np.stack(
+            [scaled[assigned == f].sum(axis=0) for f in range(folds)]
+        )
+        assigned[left] = _search(scaled[left], dealt_sum, rng)
+    return assigned[group]
+
+
+def _content(
+    group: Int[np.ndarray, " case"], strata: Int[np.ndarray, "case stratum"]
+) -> Float[np.ndarray, "group feature"]:
+    """How many cases of every stratum and of every cell each group holds, and how many in all."""
+    _, cell = np.unique(strata, axis=0, return_inverse=True)
+    features = [np.zeros(len(group), dtype=np.int64), *strata.T, cell.reshape(-1)]
+    tables = []
+    for feature in features:
+        width = int(feature.max()) + 1
+        counts = np.bincount(group * width + feature, minlength=(group.max() + 1) * width)
+        tables.append(counts.reshape(-1, width))
+    return np.concatenate(tables, axis=1).astype(np.float64)
+
+
+def _search(
+    scaled: Float[np.ndarray, "group feature"],
+    start: Float[np.ndarray, "fold feature"],
+    rng: np.random.Generator,
+) -> Int[np.ndarray, " group"]:
+    """The best of several greedy starts, each improved by moves and swaps."""
+    folds = len(start)
+    best, best_cost = np.zeros(len(scaled), dtype=np.int64), np.inf
+    restarts = SEARCH_RESTARTS if len(scaled) <= SWAP_LIMIT else 1
+    size = scaled @ scaled.sum(axis=0)
+    for k in range(restarts):
+        jitter = rng.uniform(0.5, 1.5, len(scaled)) if k else np.ones(len(scaled))
+        fold = _greedy(scaled, start, np.argsort(-size * jitter, kind="stable"))
+        total = start.copy()
+        np.add.at(total, fold, scaled)
+        fold, total = _improve(scaled, fold, total)
+        cost = float((total**2).sum())
+        if cost < best_cost - 1e-9:
+            best, best_cost = fold, cost
+    occupied = len(np.unique(best)) + int((start.any(axis=1)).sum())
+    if occupied < folds:  # every fold must hold a group
+        order = np.argsort(size)
+        empty = [f for f in range(folds) if not (best == f).any() and not start[f].any()]
+        for f, g in zip(empty, _spare(best, order), strict=False):
+            best[g] = f
+    return best
+
+
+def _spare(fold: np.ndarray, order: np.ndarray) -> list[int]:
+    """Small groups whose fold keeps another group without them."""
+    counts = np.bincount(fold)
+    spare = []
+    for g in order.tolist():
+        if counts[fold[g]] > 1:
+            counts[fold[g]] -= 1
+            spare.append(g)
+    return spare
+
+
+def _greedy(
+    scaled: Float[np.ndarray, "group feature"],
+    start: Float[np.ndarray, "fold feature"],
+    order: Int[np.ndarray, " group"],
+) -> Int[np.ndarray, " group"]:
+    total = start.copy()
+    fold = np.zeros(len(scaled), dtype=np.int64)
+    for g in order:
+        f = int(np.argmin(total @ scaled[g]))
+        fold[g] = f
+        total[f] += scaled[g]
+    return fold
+
+
+def _improve(
+    scaled: Float[np.ndarray, "group feature"],
+    fold: Int[np.ndarray, " group"],
+    total: Float[np.ndarray, "fold feature"],
+) -> tuple[Int[np.ndarray, " group"], Float[np.ndarray, "fold feature"]]:
+    """Move one group, or swap two, as long as the sum of squares falls."""
+    fold, total = fold.copy(), total.copy()
+    square = (scaled**2).sum(axis=1)
+    every = np.arange(len(scaled))
+    cross = scaled @ scaled.T if len(scaled) <= SWAP_LIMIT else None
+    for _ in range(20 * len(scaled)):
+        reach = scaled @ total.T  # (group, fold)
+        move = reach - reach[every, fold][:, None] + square[:, None]
+        move[every, fold] = 0
+        g, f = np.unravel_index(np.argmin(move), move.shape)
+        if move[g, f] < -1e-9:
+            total[fold[g]] -= scaled[g]
+            total[f] += scaled[g]
+            fold[g] = f
+            continue
+        if cross is None:
+            break
+        to = move[:, fold]  # (group, partner): cost of moving a group to its partner's fold
+        swap = to + to.T - 2 * cross
+        swap[fold[:, None] == fold[None, :]] = 0
+        g, h = np.unravel_index(np.argmin(swap), swap.shape)
+        if swap[g, h] >= -1e-9:
+            break
+        change = scaled[h] - scaled[g]
+        total[fold[g]] += change
+        total[fold[h]] -= change
+        fold[g], fold[h] = fold[h], fold[g]
+    return fold, total
+
+
+def _own(manifest: Manifest, group: Int[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:
+    """The user's folds, in the order of their names."""
+    names = manifest.roles["fold"]
+    empty = [manifest.name(k) for k in np.flatnonzero(names == "")]
+    if empty:
+        raise SplitError(f"{len(empty)} rows have an empty cell in the fold column", empty)
+    return _whole(manifest, group, _numbered(names), "the fold column")
+
+
+def _by_site(manifest: Manifest, group: Int[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:
+    if "site" not in manifest.roles:
+        raise SplitError("folds=site needs a site column; cure: foveal init --site COLUMN")
+    return _whole(manifest, group, _numbered(manifest.roles["site"]), "leaving one site out")
+
+
+def _whole(
+    manifest: Manifest, group: np.ndarray, fold: np.ndarray, reason: str
+) -> Int[np.ndarray, " case"]:
+    if fold.max() < 1:
+        raise SplitError(f"{reason} makes one fold only, so nothing can be held back")
+    first: dict[int, int] = {}
+    torn = []
+    for k, g in enumerate(group.tolist()):
+        other = first.setdefault(g, k)
+        if fold[other] != fold[k]:
+            torn.append(f"{manifest.name(k)} belongs together with {manifest.name(other)}")
+    if torn:
+        raise SplitError(
+            f"{reason} puts {len(torn)} cases apart from their group (or from a picture equal byte "
+            "for byte), which would leak; cure: one fold a group",
+            torn,
+        )
+    return fold
+
+
+def _numbered(values: Shaped[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:
+    return np.unique(values, return_inverse=True)[1].reshape(-1)

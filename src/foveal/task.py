@@ -1,0 +1,344 @@
+"""Frozen records of parts: what a study is made of, and what passes between stages and members.
+
+`stages` knows these records and nothing of pictures or networks. A member is whatever keeps the
+protocol: a network trained by `train.loop` is one, features with trees another, a user's own third.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from foveal.combine.blend import Blend
+from foveal.combine.leaderboard import Decoder
+from foveal.errors import TargetError
+from foveal.manifest import Case, Facts, Manifest
+from foveal.metrics.interval import Metric
+from foveal.predictions import Predictions
+from foveal.split import Split
+
+# --- targets -------------------------------------------------------------------------------------
+
+
+class Target(Protocol):
+    """What the target columns mean."""
+
+    def encode(self, manifest: Manifest) -> np.ndarray:
+        """The truth that decisions are judged on."""
+        ...
+
+    def train(self, encoded: np.ndarray) -> np.ndarray:
+        """The truth that networks are trained on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ordinal:
+    """One grade a case, 0 to grades-1."""
+
+    grades: int
+
+    @staticmethod
+    def measure(manifest: Manifest) -> dict[str, Any]:
+        """The number of grades that the column suggests: the largest + 1."""
+        found = [_number(v) for v in manifest.target[:, 0].tolist()]
+        whole = [int(v) for v in found if v >= 0 and v == int(v)] if found else []
+        return {"grades": max(whole, default=0) + 1}
+
+    def encode(self, manifest: Manifest) -> Int[np.ndarray, " case"]:
+        """The grade of every case.
+
+        Raises:
+            TargetError: A grade is empty, no number, negative, fractional or too large, or all
+                cases have the same one.
+        """
+        texts = manifest.target[:, 0].tolist()
+        wrong = [(k, self._trouble(text)) for k, text in enumerate(texts)]
+        culprits = [f"{manifest.name(k)}: {why}" for k, why in wrong if why]
+        column = manifest.target_columns[0]
+        if culprits:
+            raise TargetError(
+                f'{len(culprits)} values of column "{column}" are no grades of 0 to '
+                f"{self.grades - 1}; cure: correct them, or say grades=K for K grades",
+                culprits,
+            )
+        grades = np.array([int(float(text)) for text in texts], dtype=np.int64)
+        if len(np.unique(grades)) < 2:
+            raise TargetError(
+                f'all {len(grades)} cases have grade {grades[0]} in column "{column}"; there is '
+                "nothing to learn; cure: another --target"
+            )
+        return grades
+
+    def _trouble(self, text: str) -> str:
+        """Why a text is no grade; empty if it is one."""
+        value = _number(text)
+        if not text.strip():
+            return "the cell is empty"
+        if math.isnan(value):
+            return f'"{text}" is no number'
+        if value < 0:
+            return f"{text} is negative"
+        if value != int(value):
+            return f"{text} is fractional"
+        if value >= self.grades:
+            return f"{text} is too large"
+        return ""
+
+    def unused(self, grades: Int[np.ndarray, " case"]) -> list[int]:
+        """Grades that no case has."""
+        return sorted(set(range(self.grades)) - set(grades.tolist()))
+
+    def train(self, encoded: Int[np.ndarray, " case"]) -> Float[np.ndarray, "case grade"]:
+        """One distribution over grades a case."""
+        return np.eye(self.grades, dtype=np.float32)[encoded]
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+# --- members -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What training leaves behind: arrays by name, and a few words."""
+
+    tensors: Mapping[str, np.ndarray]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a job may use; none of it changes a result.
+
+    Attributes:
+        device: "cpu" or "cuda:0".
+        threads: That read and vary pictures.
+        cache: Folder for decoded pictures.
+        cache_bytes: Most that the cache may hold.
+        should_stop: Asked often.
+    """
+
+    cache: Path
+    device: str = "cpu"
+    threads: int = 1
+    cache_bytes: float = 8e9
+    should_stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One member to be trained without one fold.
+
+    Attributes:
+        key: Seed and fold.
+        cases: All cases of the study.
+        train: Rows to learn from.
+        held: Rows of the fold kept back; looked at for curves only.
+        target: Training target of every case.
+        weight: How much every case counts.
+        group: What must not be split, for choices inside the training rows.
+        judge: From the scores of the held rows to a number, for curves.
+        folder: For checkpoints.
+        mark: Digest of all that decides this training.
+        resources: What may be used.
+        report: Told how far it is.
+        overrides: Settings changed for this job alone, such as `accumulate` after out of memory.
+        checkpoint_seconds: Time between saves.
+    """
+
+    key: tuple[int, ...]
+    cases: Sequence[Case]
+    train: Int[np.ndarray, " row"]
+    held: Int[np.ndarray, " row"]
+    target: Shaped[np.ndarray, "case ..."]
+    weight: Float[np.ndarray, " case"]
+    group: Int[np.ndarray, " case"]
+    judge: Callable[[np.ndarray], float]
+    folder: Path
+    mark: str
+    resources: Resources
+    report: Callable[[Mapping[str, Any]], None]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint_seconds: float = 300.0
+
+
+class Member(Protocol):
+    """The door between the wings: anything that learns from cases and scores others."""
+
+    @property
+    def name(self) -> str:
+        """What the leaderboard and the study's folders call it."""
+        ...
+
+    def fit(self, job: Job) -> State:
+        """Learn from the training rows of a job."""
+        ...
+
+    def score(
+        self,
+        states: Sequence[State],
+        cases: Sequence[Case],
+        rows: Int[np.ndarray, " row"],
+        resources: Resources,
+    ) -> list[Predictions]:
+        """Score rows of the cases with each of several states; an unreadable case is left out."""
+        ...
+
+    def estimate(self, cases: int, resources: Resources) -> float:
+        """About how many seconds a training on so many cases takes here."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approach:
+    """One way to pose a target to a network, ending in the family's score.
+
+    Attributes:
+        name: Short, for the leaderboard.
+        outputs: What the head gives.
+        loss: From logits and target to a number that falls.
+        score: From logits to scores.
+    """
+
+    name: str
+    outputs: Any
+    loss: Callable
+    score: Callable
+
+
+# --- recipes -------------------------------------------------------------------------------------
+
+
+class Answer(Protocol):
+    """The file that a user asked for."""
+
+    def write(self, path: Path, asked: Asked, given: Given) -> None:
+        """Write it whole or not at all."""
+        ...
+
+    def prior(self, truth: np.ndarray, weight: np.ndarray) -> dict[str, Any]:
+        """What to answer when nothing is known of a case, as JSON."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a table asks for: cases in order, and the names of its columns."""
+
+    ids: tuple[str, ...]
+    id_column: str
+    target_columns: tuple[str, ...]
+    scores: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What is known for the answer: labels of some cases and a prior for the others."""
+
+    ids: tuple[str, ...] = ()
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    predictions: Predictions | None = None
+    probabilities: Any = None
+    prior: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A study's parts, all of them named here and nowhere else.
+
+    Attributes:
+        target: What the target columns mean.
+        metric: What the leaderboard is ranked by.
+        folds: From the manifest to folds.
+        members: In order; earlier ones answer first under a deadline.
+        floor: The name of the member that needs no network.
+        blends: Ways to join members, the simplest first.
+        decode: From scores to labels.
+        probabilities: From scores to a probability a label, for `--scores`.
+        answer: The form of the answer.
+        panels: Pieces of the report.
+        cache_gb: Most disk that decoded pictures may take.
+    """
+
+    target: Target
+    metric: Metric
+    folds: Callable[[Manifest], Split]
+    members: tuple[Member, ...]
+    floor: str
+    blends: tuple[Blend, ...]
+    decode: Decoder
+    probabilities: Any
+    answer: Answer
+    panels: tuple[Callable, ...]
+    seed: int = 0
+    cache_gb: float = field(default=8.0, metadata={"digest": False})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What must be known of a family before a recipe of it can be built.
+
+    Attributes:
+        survey: From a case to what was measured of it and a small picture, decoding it in full.
+        facts: From manifest and measurements to facts.
+        audit: From manifest, facts and truth to findings, in plain words.
+        simulate: Writes a small data set with known truth into a folder and says how to use it.
+        demo: The recipe function that `foveal demo` runs, with its options.
+    """
+
+    survey: Callable[[Case], Any]
+    facts: Callable[[Manifest, Sequence[Any]], tuple[Manifest, Facts]]
+    audit: Callable[[Manifest], list[str]]
+    simulate: Callable[..., Mapping[str, Any]]
+    demo: tuple[str, Mapping[str, Any]]
+
+
+# --- running -------------------------------------------------------------------------------------
+
+
+def _silent(*_: Any) -> None:
+    """Say nothing."""
+
+
+def _never() -> bool:
+    """Go on."""
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Who is told, who may stop the work, and what it may use; none of it changes a result.
+
+    Attributes:
+        say: A line for people.
+        warn: A line that people should not miss, and what it is about.
+        progress: What is going on, how far it is (0 to 1), and a word on it.
+        should_stop: Asked often.
+        device: "cpu" or "cuda" to insist on a kind.
+        slots: Devices, one a job that may run at a time; None finds out, an empty tuple runs jobs
+            in this process.
+        keep: File descriptors that jobs hold too.
+        checkpoint_seconds: Time between saves of a training.
+    """
+
+    say: Callable[[str], None] = _silent
+    warn: Callable[[str, Sequence[str]], None] = _silent
+    progress: Callable[[str, float, str], None] = _silent
+    should_stop: Callable[[], bool] = _never
+    device: str | None = None
+    slots: tuple[str, ...] | None = None
+    keep: tuple[int, ...] = ()
+    checkpoint_seconds: float = 300.0

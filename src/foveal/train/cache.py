@@ -1,0 +1,179 @@
+"""Prepared pictures (or any array a case), made once and mapped from disk afterwards.
+
+Two jobs may ask for the same cache: the first makes it, the second waits. A cache is whole or not
+there; one that was interrupted is made again. Where it would grow over its limit, every picture is
+made whenever it is asked for, with the same result.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from foveal.errors import DataError, Stopped
+from foveal.study import disk_error, write_json
+
+BLOCK = 64
+"""Cases between two looks at the stop signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """Arrays of all cases, mapped from one file.
+
+    Attributes:
+        values: One array a case along the first axis.
+        failed: Rows that could not be made, with the reason.
+    """
+
+    values: np.ndarray
+    failed: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one case."""
+        return self.values.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of every value."""
+        return self.values.dtype
+
+    def __call__(self, row: int) -> np.ndarray:
+        """One case's array."""
+        return self.values[row]
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """Arrays made anew whenever they are asked for."""
+
+    make: Callable[[int], np.ndarray]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    failed: dict[int, str] = field(default_factory=dict)
+
+    def __call__(self, row: int) -> np.ndarray:
+        """One case's array."""
+        return self.make(row)
+
+
+def cached(
+    path: Path,
+    make: Callable[[int], np.ndarray],
+    count: int,
+    *,
+    threads: int,
+    limit_bytes: float,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Mapped | Direct:
+    """The arrays of `count` cases, from the cache at `path` or through it.
+
+    Args:
+        path: Of the `.npy` file; its name must follow from all that decides the arrays.
+        make: From a row to its array, all of one shape; raises `DataError` where it cannot.
+        count: Of cases.
+        threads: That make arrays.
+        limit_bytes: Most that the file may take.
+        should_stop: Asked between blocks.
+
+    Raises:
+        Stopped: The signal came.
+        StudyError: The disk is full.
+    """
+    failed: dict[int, str] = {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        if not path.is_file():
+            first = _first(make, count, failed)
+            if first is None:
+                return Direct(make, (0,), np.dtype(np.uint8), failed)
+            if first.nbytes * count > limit_bytes:
+                failed = _check(make, range(count), threads, should_stop)
+                return Direct(make, first.shape, first.dtype, failed)
+            try:
+                failed = _fill(path, make, count, first, threads, should_stop)
+            except OSError as error:
+                path.with_suffix(".part").unlink(missing_ok=True)
+                raise disk_error(path, error) from error
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    return Mapped(values, {int(k): v for k, v in sidecar["failed"].items()})
+
+
+@contextmanager
+def _alone(path: Path):  # noqa: ANN202
+    with path.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _first(
+    make: Callable[[int], np.ndarray], count: int, failed: dict[int, str]
+) -> np.ndarray | None:
+    """The array of the first case that has one."""
+    for row in range(count):
+        try:
+            return make(row)
+        except DataError as error:
+            failed[row] = str(error)
+    return None
+
+
+def _fill(
+    path: Path,
+    make: Callable[[int], np.ndarray],
+    count: int,
+    first: np.ndarray,
+    threads: int,
+    should_stop: Callable[[], bool],
+) -> dict[int, str]:
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        header = {"descr": first.dtype.str, "fortran_order": False, "shape": (count, *first.shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        start = file.tell()
+        file.truncate(start)
+    values = np.memmap(
+        part, dtype=first.dtype, mode="r+", offset=start, shape=(count, *first.shape)
+    )
+
+    def store(row: int) -> None:
+        values[row] = make(row)
+
+    failed = _check(store, range(count), threads, should_stop)
+    values.flush()
+    del values
+    write_json(path.with_suffix(".json"), {"failed": failed})
+    part.replace(path)
+    return failed
+
+
+def _check(
+    make: Callable[[int], object],
+    rows: Sequence[int],
+    threads: int,
+    should_stop: Callable[[], bool],
+) -> dict[int, str]:
+    """Make every row and keep why some could not be made."""
+    failed: dict[int, str] = {}
+
+    def one(row: int) -> None:
+        try:
+            make(row)
+        except DataError as error:
+            failed[row] = str(error)
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        for start in range(0, len(rows), BLOCK):
+            if should_stop():
+                raise Stopped("stopped while reading pictures; the same call goes on")
+            list(pool.map(one, rows[start : start + BLOCK]))
+    return dict(sorted(failed.items()))

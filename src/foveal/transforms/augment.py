@@ -1,0 +1,234 @@
+"""One case: made ready once, then varied at every draw.
+
+`Prepare` crops dark borders and resizes; its result is what a study caches. `Augment` draws its
+parameters from the generator it is given, composes flip, turn, zoom, shear, shift and elastic
+bending into *one* map, and reads the picture once through it (every further interpolation blurs).
+Colour is one table for 8 bit and one line for 16::
+
+    picture = Prepare(height=256, width=256)(image)
+    varied = Augment(rotate_degrees=180)(picture, np.random.default_rng((seed, fold, epoch, place)))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from foveal.arrays import Pixels
+
+DARK = 12 / 255
+"""Brightness, of full scale, that a blurred border does not reach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    """Crop dark borders, then resize to a fixed size.
+
+    Attributes:
+        height: Rows of the result.
+        width: Columns of the result.
+        crop_border: Whether borders darker than `DARK` are cut off.
+        local_contrast: Weight of what remains after a blur of a thirtieth of the height is taken
+            away, 0 for none; 4 is the usual one for retina photographs.
+
+    Reference:
+        Graham, Kaggle Diabetic Retinopathy Detection competition report, 2015 (local_contrast).
+    """
+
+    height: int
+    width: int
+    crop_border: bool = True
+    local_contrast: float = 0.0
+
+    def __call__(self, image: Shaped[np.ndarray, "channel rows columns"]) -> Pixels:
+        """The picture as it is cached: height x width x channel."""
+        picture = np.ascontiguousarray(np.moveaxis(image, 0, 2))
+        if self.crop_border:
+            top, bottom, left, right = content_box(picture)
+            picture = picture[top:bottom, left:right]
+        picture = resize(picture, self.height, self.width)
+        return self._sharpened(picture) if self.local_contrast else picture
+
+    def _sharpened(self, picture: Pixels) -> Pixels:
+        full = np.iinfo(picture.dtype).max
+        plain = picture.astype(np.float32)
+        blurred = _planewise(plain, lambda p: cv2.GaussianBlur(p, (0, 0), self.height / 30))
+        sharp = self.local_contrast * (plain - blurred) + full / 2
+        return np.clip(sharp, 0, full).astype(picture.dtype)
+
+
+def content_box(image: Pixels) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of what is not a dark border.
+
+    A blur keeps single hot pixels from counting. A picture with a box under half its area is left
+    whole: it is dark, not bordered.
+    """
+    rows, columns = image.shape[:2]
+    step = max(1, min(rows, columns) // 256)
+    small = np.ascontiguousarray(image[::step, ::step].max(axis=2))
+    bright = cv2.blur(small, (7, 7)) > DARK * np.iinfo(image.dtype).max
+    filled_rows, filled_columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+    if not len(filled_rows):
+        return 0, rows, 0, columns
+    top, left = int(filled_rows[0]) * step, int(filled_columns[0]) * step
+    bottom = min(rows, (int(filled_rows[-1]) + 1) * step)
+    right = min(columns, (int(filled_columns[-1]) + 1) * step)
+    if (bottom - top) * (right - left) < rows * columns / 2:
+        return 0, rows, 0, columns
+    return top, bottom, left, right
+
+
+def resize(image: Pixels, height: int, width: int) -> Pixels:
+    """Area averages when shrinking, a line between pixels when growing."""
+    if image.shape[:2] == (height, width):
+        return np.ascontiguousarray(image)
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return _planewise(image, lambda planes: cv2.resize(planes, (width, height), interpolation=how))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augment:
+    """Random variants of a picture, of the same size.
+
+    Attributes:
+        flip_horizontal: Probability of a mirror image, left to right.
+        flip_vertical: Probability of a mirror image, top to bottom.
+        rotate_degrees: Largest turn either way.
+        scale: Smallest and largest zoom; below 1 shows more than the picture and repeats its edge.
+        shear_degrees: Largest slant either way.
+        shift: Largest move either way, as a share of the side.
+        elastic: Largest bend of a 5 x 5 lattice, as a share of the side.
+        brightness: Largest change either way, as a share of full scale.
+        contrast: Largest change of the slope either way.
+        colour: Largest change of the slope of a single channel.
+        gamma: Largest change of the exponent, as a share; 8-bit pictures only.
+        cutout: Probability of one grey square of a quarter of the side.
+    """
+
+    flip_horizontal: float = 0.5
+    flip_vertical: float = 0.0
+    rotate_degrees: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shear_degrees: float = 0.0
+    shift: float = 0.0
+    elastic: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    colour: float = 0.0
+    gamma: float = 0.0
+    cutout: float = 0.0
+
+    def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        """A variant of the picture; the picture itself is never written to."""
+        height, width = image.shape[:2]
+        draws = rng.uniform(-1, 1, size=12)  # always as many, so that a setting moves no other
+        matrix = self._matrix(draws, height, width)
+        if self.elastic:
+            bend = self.elastic * rng.uniform(-1, 1, size=(5, 5, 2)).astype(np.float32)
+            picture = _remap(image, *_bent_maps(matrix, bend, height, width))
+        elif not np.array_equal(matrix, np.eye(2, 3)):
+            picture = _planewise(image, lambda planes: _warp(planes, matrix))
+        else:
+            picture = image
+        picture = self._coloured(picture, draws[6:9], rng)
+        if self.cutout and (draws[9] + 1) / 2 < self.cutout:
+            picture = _cut_out(picture, rng)
+        return picture
+
+    def _matrix(self, draws: Float[np.ndarray, " draw"], height: int, width: int) -> np.ndarray:
+        """The map from places in the result to places in the picture, as 2 x 3."""
+        mirror_x = -1.0 if (draws[0] + 1) / 2 < self.flip_horizontal else 1.0
+        mirror_y = -1.0 if (draws[1] + 1) / 2 < self.flip_vertical else 1.0
+        angle, slant = np.deg2rad([self.rotate_degrees * draws[2], self.shear_degrees * draws[3]])
+        low, high = np.log(self.scale)
+        zoom = np.exp(low + (high - low) * (draws[10] + 1) / 2)
+        cos, sin = np.cos(angle), np.sin(angle)
+        turn = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1.0, np.tan(slant)], [0.0, 1.0]])
+        linear = turn @ np.diag([mirror_x, mirror_y]) / zoom
+        centre = np.array([(width - 1) / 2, (height - 1) / 2])
+        move = self.shift * draws[4:6] * np.array([width, height])
+        return np.column_stack([linear, centre + move - linear @ centre])
+
+    def _coloured(
+        self, image: Pixels, draws: Float[np.ndarray, "3"], rng: np.random.Generator
+    ) -> Pixels:
+        if not (self.brightness or self.contrast or self.colour or self.gamma):
+            return image
+        full = float(np.iinfo(image.dtype).max)
+        slope = (1 + self.contrast * draws[0]) * (
+            1 + self.colour * rng.uniform(-1, 1, image.shape[2])
+        )
+        offset = self.brightness * draws[1]
+        if image.dtype != np.uint8:
+            line = (image / full - 0.5) * slope + 0.5 + offset
+            return (np.clip(line, 0, 1) * full).astype(image.dtype)
+        level = (np.arange(256) / full) ** np.exp(self.gamma * draws[2])
+        table = np.clip((level[:, None] - 0.5) * slope + 0.5 + offset, 0, 1) * full
+        return _through_table(image, (table + 0.5).astype(np.uint8))
+
+
+def _planewise(image: Pixels, apply) -> Pixels:  # noqa: ANN001
+    """Apply an OpenCV function in groups of at most four channels, which it handles exactly."""
+    channels = image.shape[2]
+    if channels in (1, 3, 4):
+        out = apply(image)
+        return out if out.ndim == 3 else out[:, :, None]
+    size = 3 if channels > 3 else 1
+    parts = []
+    for start in range(0, channels, size):
+        group = np.ascontiguousarray(image[:, :, start : start + size])
+        parts += [group] if group.shape[2] in (1, 3) else np.split(group, group.shape[2], axis=2)
+    done = [apply(np.ascontiguousarray(p)) for p in parts]
+    return np.concatenate([d if d.ndim == 3 else d[:, :, None] for d in done], axis=2)
+
+
+def _warp(planes: Pixels, matrix: Float[np.ndarray, "2 3"]) -> Pixels:
+    return cv2.warpAffine(
+        planes,
+        matrix,
+        (planes.shape[1], planes.shape[0]),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+
+
+def _bent_maps(
+    matrix: Float[np.ndarray, "2 3"], bend: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """For every place of the result, where in the picture to look."""
+    lattice = cv2.resize(bend, (width, height), interpolation=cv2.INTER_CUBIC)
+    a = matrix.astype(np.float32)
+    x = np.arange(width, dtype=np.float32)[None, :] + lattice[:, :, 0] * width
+    y = np.arange(height, dtype=np.float32)[:, None] + lattice[:, :, 1] * height
+    return a[0, 0] * x + a[0, 1] * y + a[0, 2], a[1, 0] * x + a[1, 1] * y + a[1, 2]
+
+
+def _remap(image: Pixels, map_x: np.ndarray, map_y: np.ndarray) -> Pixels:
+    return _planewise(
+        image,
+        lambda planes: cv2.remap(
+            planes, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        ),
+    )
+
+
+def _through_table(image: Pixels, table: Shaped[np.ndarray, "256 channel"]) -> Pixels:
+    if image.shape[2] in (1, 3, 4):
+        out = cv2.LUT(np.ascontiguousarray(image), table[None, :, :])
+        return out if out.ndim == 3 else out[:, :, None]
+    planes = [cv2.LUT(np.ascontiguousarray(image[:, :, c]), table[:, c]) for c in range(image.shape[2])]
+    return np.stack(planes, axis=2)
+
+
+def _cut_out(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """One square in the mean colour."""
+    height, width = image.shape[:2]
+    side = max(1, min(height, width) // 4)
+    top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
+    out = image.copy()
+    out[top : top + side, left : left + side] = image.mean(axis=(0, 1)).astype(image.dtype)
+    return out
