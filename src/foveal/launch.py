@@ -64,7 +64,7 @@ def slots_of(device: str | None) -> list[str]:
 
 
 def side_by_side(
-    function: Callable[[Channel, Any], None],
+    function: Callable[..., None],
     calls: Sequence[Mapping[str, Any]],
     *,
     slots: Sequence[str],
@@ -223,7 +223,7 @@ class _Child:
                     pipe.close()
 
 
-# --- the child -------------------------------------------------------------------------------------
+# --- the child ------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -269,7 +269,7 @@ def _main() -> int:
         if error.exit_code not in (Stopped.exit_code,):
             traceback.print_exc()
         code = error.exit_code
-    except BaseException as error:
+    except Exception as error:  # noqa: BLE001  its parent must hear of it, whatever it is
         traceback.print_exc()
         report({"failure": "FovealError", "message": f"{type(error).__name__}: {error}"})
         code = 1

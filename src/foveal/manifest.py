@@ -374,10 +374,14 @@ def _expand(source: Source, table: Mapping[str, list[str]], ids: Sequence[str]) 
     found, bad = [], []
     for k in range(len(ids)):
         values = {name: table[name][k] for name in names}
-        trouble = next(filter(None, (_unsafe(v, whole=is_path_column) for v in values.values())), "")
+        trouble = next(
+            filter(None, (_unsafe(v, whole=is_path_column) for v in values.values())), ""
+        )
         if trouble:
             bad.append(f'row {k + 1} (id "{ids[k]}"): {trouble}')
-        text = "".join(lit + (values[name] if name is not None else "") for lit, name, _, _ in parts)
+        text = "".join(
+            lit + (values[name] if name is not None else "") for lit, name, _, _ in parts
+        )
         found.append(str(root / text))
     if bad:
         raise ManifestError(

@@ -152,7 +152,9 @@ class Predictions:
         place = {name: k for k, name in enumerate(self.ids)}
         missing = [name for name in ids if name not in place]
         if missing:
-            raise ShapeError(f'{len(missing)} cases have no prediction, the first is "{missing[0]}"')
+            raise ShapeError(
+                f'{len(missing)} cases have no prediction, the first is "{missing[0]}"'
+            )
         rows = np.array([place[name] for name in ids], dtype=np.int64)
         offsets = self._offsets()
         runs = [self.values[offsets[r] : offsets[r + 1]] for r in rows]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -134,9 +135,7 @@ def groups(manifest: Manifest) -> tuple[Int[np.ndarray, " case"], list[str]]:
     return _numbered(np.array([find(k) for k in range(n)])), notes
 
 
-def imbalance(
-    fold: Int[np.ndarray, " case"], strata: Sequence[Int[np.ndarray, " case"]]
-) -> float:
+def imbalance(fold: Int[np.ndarray, " case"], strata: Sequence[Int[np.ndarray, " case"]]) -> float:
     """Share of cases that would have to move for every class x site cell to be spread evenly."""
     _, cell = np.unique(np.stack(strata, axis=1), axis=0, return_inverse=True)
     table = np.zeros((cell.max() + 1, fold.max() + 1))
@@ -170,15 +169,13 @@ def balanced_folds(
     shuffled = rng.permutation(len(content))
     by_kind = shuffled[np.argsort(kind.reshape(-1)[shuffled], kind="stable")]
     starts = np.searchsorted(kind.reshape(-1)[by_kind], np.arange(len(kinds) + 1))
-    for start, stop in zip(starts[:-1], starts[1:], strict=True):
+    for start, stop in pairwise(starts):
         dealt = (stop - start) // folds * folds  # as many of a kind to every fold
         assigned[by_kind[start : start + dealt]] = np.arange(dealt) % folds
     left = np.flatnonzero(assigned < 0)
     if len(left):
         scaled = content / np.sqrt(np.maximum(content.sum(axis=0), 1))
-        dealt_sum = np.stack(
-            [scaled[assigned == f].sum(axis=0) for f in range(folds)]
-        )
+        dealt_sum = np.stack([scaled[assigned == f].sum(axis=0) for f in range(folds)])
         assigned[left] = _search(scaled[left], dealt_sum, rng)
     return assigned[group]
 
@@ -288,7 +285,7 @@ def _improve(
 def _own(manifest: Manifest, group: Int[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:
     """The user's folds, in the order of their names."""
     names = manifest.roles["fold"]
-    empty = [manifest.name(k) for k in np.flatnonzero(names == "")]
+    empty = [manifest.name(k) for k in np.flatnonzero(names == "").tolist()]
     if empty:
         raise SplitError(f"{len(empty)} rows have an empty cell in the fold column", empty)
     return _whole(manifest, group, _numbered(names), "the fold column")

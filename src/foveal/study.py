@@ -58,7 +58,10 @@ def describe(part: object) -> Any:
     if part is None or isinstance(part, bool | int | float | str):
         return part
     if isinstance(part, np.ndarray):
-        return {"array": hashlib.sha256(np.ascontiguousarray(part)).hexdigest(), "shape": part.shape}
+        return {
+            "array": hashlib.sha256(part.tobytes()).hexdigest(),
+            "shape": part.shape,
+        }
     if isinstance(part, np.generic):
         return part.item()
     if isinstance(part, tuple | list):
@@ -301,7 +304,9 @@ class Study:
         """The fold of every case, as `split` wrote it."""
         rows = list(csv.reader(io.StringIO(self.folds_file.read_text(encoding="utf-8"))))[1:]
         if tuple(row[0] for row in rows) != ids:
-            raise StudyError(f"{self.folds_file} lists other cases; cure: delete it and split again")
+            raise StudyError(
+                f"{self.folds_file} lists other cases; cure: delete it and split again"
+            )
         return np.array([int(row[1]) for row in rows], dtype=np.int64)
 
     @contextmanager

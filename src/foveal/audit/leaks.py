@@ -46,7 +46,10 @@ def _left_out_means(
     """The mean grade of the other cases with the same value, mixed with the overall mean."""
     _, place = np.unique(values, return_inverse=True)
     w, wy = truth.weight, truth.weight * truth.target
-    weight, total = np.bincount(place, weights=w)[place] - w, np.bincount(place, weights=wy)[place] - wy
+    weight, total = (
+        np.bincount(place, weights=w)[place] - w,
+        np.bincount(place, weights=wy)[place] - wy,
+    )
     overall = np.average(truth.target, weights=truth.weight)
     return (total + PRIOR_CASES * overall) / (weight + PRIOR_CASES)
 

@@ -51,11 +51,12 @@ def mean(parts: Sequence[Predictions]) -> Predictions:
         ShapeError: The parts hold other cases or columns than each other.
     """
     first = _aligned(parts)
-    out = np.empty(len(first.values), dtype=np.float32)
     if not first.columns:
-        np.mean([p.values for p in parts], axis=0, dtype=np.float64, out=out, casting="same_kind")
-        return _with_values(parts, out)
-    width = len(first.columns)
+        total = np.zeros(len(first.values))
+        for part in parts:
+            total += part.values
+        return _with_values(parts, (total / len(parts)).astype(np.float32))
+    out, width = np.empty(len(first.values), dtype=np.float32), len(first.columns)
     for rows in first.walk():
         total = np.zeros((rows.stop - rows.start, width))
         count = np.zeros_like(total)
@@ -134,7 +135,7 @@ class Vote:
         """Blend aligned parts."""
         _aligned(parts)
         labels = [cuts(p) for cuts, p in zip(self.cuts, parts, strict=True)]
-        return _with_values(parts, np.mean(labels, axis=0, dtype=np.float64).astype(np.float32))
+        return _with_values(parts, np.stack(labels).mean(axis=0).astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,7 +195,9 @@ def choose(
             if ranked[best] - score <= error:
                 near.append(k)
     kinds = list(dict.fromkeys(type(e.blend) for e in entries))
-    return min(near, key=lambda k: (len(entries[k].members), kinds.index(type(entries[k].blend)), k))
+    return min(
+        near, key=lambda k: (len(entries[k].members), kinds.index(type(entries[k].blend)), k)
+    )
 
 
 def _take(predictions: dict[str, Predictions], rows: np.ndarray) -> dict[str, Predictions]:

@@ -7,7 +7,7 @@ arrays: a forest is the arrays of its nodes, walked in NumPy.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -185,12 +185,14 @@ def forest_arrays(trees: Sequence) -> dict[str, np.ndarray]:
 
 
 def walk(
-    nodes: dict[str, np.ndarray], x: Float[np.ndarray, "case feature"]
+    nodes: Mapping[str, np.ndarray], x: Float[np.ndarray, "case feature"]
 ) -> Float[np.ndarray, " case"]:
     """The mean of what every tree says, all trees walked down side by side."""
     x = np.ascontiguousarray(x, dtype=np.float32)
     rows = np.arange(len(x))[:, None]
-    place: Int[np.ndarray, "case tree"] = np.broadcast_to(nodes["roots"], (len(x), len(nodes["roots"])))
+    place: Int[np.ndarray, "case tree"] = np.broadcast_to(
+        nodes["roots"], (len(x), len(nodes["roots"]))
+    )
     while True:
         goes_left = x[rows, nodes["feature"][place]] <= nodes["threshold"][place]
         below = np.where(goes_left, nodes["left"][place], nodes["right"][place])

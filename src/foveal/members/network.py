@@ -10,8 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,6 +30,7 @@ from foveal.train.cache import Direct, Mapped, cached
 from foveal.train.checkpoint import Checkpoint
 from foveal.train.loop import Epoch, Plan, Watch, fit
 from foveal.train.optim import AdamW
+from foveal.transforms.augment import Prepare
 
 SAMPLER_STREAM = 1 << 21
 """Keeps the randomness of an epoch's draws apart from that of its cases."""
@@ -73,7 +73,7 @@ class Network:
 
     name: str
     read: Callable
-    prepare: Callable
+    prepare: Prepare
     backbone: Backbone
     head: Head
     loss: Callable
@@ -234,7 +234,9 @@ class Network:
     def _numerics(self, model: nn.Module, device: str) -> tuple[str, bool]:
         """Precision and channels-last, by the fixed rule or as the recipe says."""
         is_cuda = device.startswith("cuda")
-        precision = ("bf16-mixed" if is_cuda else "32-true") if self.precision == "auto" else self.precision
+        precision = (
+            ("bf16-mixed" if is_cuda else "32-true") if self.precision == "auto" else self.precision
+        )
         fits = is_cuda or is_depthwise(model)
         return precision, fits if self.layout == "auto" else self.layout == "channels_last"
 
@@ -339,8 +341,3 @@ def _peak_bytes(device: str) -> float:
     import resource
 
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-
-
-def grid(base: Network, variants: Sequence[dict[str, Any]]) -> tuple[Network, ...]:
-    """The same network with some fields changed, one member a variant."""
-    return tuple(replace(base, **variant) for variant in variants)

@@ -80,7 +80,9 @@ def bootstrap(
         return float("nan"), float("nan")
     values = metric.value(resampled_sums(sums))
     tail = (1 - LEVEL) / 2
-    low, high = np.nanquantile(values, [tail, 1 - tail]) if np.isfinite(values).any() else (np.nan,) * 2
+    low, high = (
+        np.nanquantile(values, [tail, 1 - tail]) if np.isfinite(values).any() else (np.nan,) * 2
+    )
     return float(low), float(high)
 
 

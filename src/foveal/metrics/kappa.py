@@ -30,7 +30,9 @@ class QuadraticKappa:
     def tally(self, labels: Int[np.ndarray, " case"], truth: Truth) -> Float[np.ndarray, "case 6"]:
         """Weight, and weighted sums of truth, label, truth², label², truth x label."""
         y, z = truth.target.astype(np.float64), labels.astype(np.float64)
-        return truth.weight[:, None] * np.stack([np.ones_like(y), y, z, y * y, z * z, y * z], axis=1)
+        return truth.weight[:, None] * np.stack(
+            [np.ones_like(y), y, z, y * y, z * z, y * z], axis=1
+        )
 
     def value(self, sums: Float[np.ndarray, "*pool 6"]) -> Float[np.ndarray, "*pool"]:
         """Kappa of each pool of cases; nan where truth and labels are one and the same constant.

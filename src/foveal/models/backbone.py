@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -89,7 +90,7 @@ class Backbone:
 
         if not timm.is_model(self.name):
             raise UsageError(f'backbone="{self.name}"{nearest(self.name, timm.list_models())}')
-        options = {"in_chans": channels, "num_classes": 0}
+        options: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
         if not pooled:
             options["global_pool"] = ""
         if self.drop_path:
@@ -106,7 +107,10 @@ class Backbone:
                 f"({str(error).strip().splitlines()[0]}); cures: weights=/path/to/a/file or folder "
                 "with weights fetched elsewhere, or weights=none to train from scratch"
             ) from None
-        return Encoder(body, int(body.head_hidden_size if pooled else _map_width(body, channels)))
+        width: Any = (
+            getattr(body, "head_hidden_size", None) if pooled else _map_width(body, channels)
+        )
+        return Encoder(body, int(width or body.num_features))
 
     def _source(self, *, wanted: bool) -> dict:
         if not wanted or self.weights == "none":
@@ -139,7 +143,9 @@ def _map_width(body: nn.Module, channels: int) -> int:
         shape = body.eval()(torch.zeros(1, channels, 64, 64)).shape
     body.train(training)
     if len(shape) != 4:
-        raise UsageError(f"this backbone gives no feature map (shape {tuple(shape)}); use its own pooling")
+        raise UsageError(
+            f"this backbone gives no feature map (shape {tuple(shape)}); use its own pooling"
+        )
     return int(shape[1])
 
 

@@ -49,7 +49,9 @@ class PictureFeatures:
         out = []
         for c in range(unit.shape[2]):
             plane = unit[:, :, c]
-            counts = cv2.calcHist([np.ascontiguousarray(plane)], [0], None, [self.bins], [0, 1.0001])
+            counts = cv2.calcHist(
+                [np.ascontiguousarray(plane)], [0], None, [self.bins], [0, 1.0001]
+            )
             centred = plane - plane.mean()
             spread = max(float(plane.std()), 1e-6)
             moments = [plane.mean(), spread, (centred**3).mean() / spread**3]

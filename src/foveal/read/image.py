@@ -198,13 +198,16 @@ def _decode_tiff(data: bytes, path: str) -> Pixels:
             series = file.series[0]
             axes, shape = series.axes, dict(zip(series.axes, series.shape, strict=True))
             _check_size(shape.get("X", 0), shape.get("Y", 0), path)
-            for page in series.pages:
+            for page in filter(None, series.pages):
                 ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
                 if max(ends, default=0) > len(data):
                     raise UnreadableImage(f"{path}: the file is truncated")
             image = series.asarray()
-            orientation = int(file.pages[0].tags[274].value) if 274 in file.pages[0].tags else 1
-            alpha = bool(getattr(file.pages[0], "extrasamples", ())) and axes[-1] == "S"
+            first = file.pages.first
+            orientation = (
+                int(first.tags[ORIENTATION_TAG].value) if ORIENTATION_TAG in first.tags else 1
+            )
+            alpha = bool(first.extrasamples) and axes[-1] == "S"
     except UnreadableImage:
         raise
     except (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, struct.error):
@@ -217,7 +220,11 @@ def _decode_tiff(data: bytes, path: str) -> Pixels:
         image = image.astype(np.uint8) * 255
     if image.dtype not in (np.uint8, np.uint16):
         raise UnreadableImage(f"{path}: {image.dtype} pixels; 8 or 16 bit unsigned are read")
-    image = image[:, :, None] if image.ndim == 2 else np.moveaxis(image, [axes.index(a) for a in "YX"], [0, 1])
+    image = (
+        image[:, :, None]
+        if image.ndim == 2
+        else np.moveaxis(image, [axes.index(a) for a in "YX"], [0, 1])
+    )
     if alpha and image.shape[2] in (2, 4):
         image = image[:, :, :-1]
     return _oriented(image, orientation)

@@ -92,6 +92,29 @@ def aptos(
     Made for the 3,662 photographs of APTOS 2019 and one large GPU. The published ensemble of these
     six networks reached a quadratic kappa of .927 on that competition's hidden photographs; this
     recipe has not been run on them here.
+
+    Args:
+        facts: What `init` measured.
+        size: Side in pixels of a square with as many pixels, or HEIGHTxWIDTH.
+        backbone: A timm network.
+        weights: none, imagenet, a file or a folder.
+        epochs: Passes over the training pictures.
+        batch: Pictures a step.
+        folds: How many, or `site` to leave one site out at a time.
+        seed: Of everything that is random.
+        grades: How many there are; the largest one in the table + 1 if left out.
+        members: Names with commas between them; all if left out.
+        lr: Peak learning rate.
+        views: Ways to look at a picture when scoring: centre, flips or ten_crop.
+        local_contrast: Weight of the picture minus its blur; 4 is usual, 0 leaves it out.
+        cutout: Probability of a hidden square.
+        mixup: Share of batches whose pictures are blended.
+        drop_path: Stochastic depth, where the backbone has it.
+        dropout: Share of features dropped before the last layer.
+        balance: 0 shows grades as often as they occur, 1 equally often.
+        precision: auto, 32-true or bf16-mixed.
+        layout: Of pictures in memory: auto, contiguous or channels_last.
+        cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     variants = [(a, s) for s in dict.fromkeys((224, size)) for a in APPROACHES]
     networks = [
@@ -169,6 +192,32 @@ def small(
 
     `epochs` follows from the number of pictures where it is not given, so that `run` takes at most
     30 minutes on 2 busy cores for 2,000 pictures and 10 for 500.
+
+    Args:
+        facts: What `init` measured.
+        size: Side in pixels of a square with as many pixels, or HEIGHTxWIDTH.
+        backbone: A timm network.
+        weights: none, imagenet, a file or a folder.
+        epochs: Passes over the training pictures; by their number if left out.
+        batch: Pictures a step.
+        folds: How many, or `site` to leave one site out at a time.
+        seed: Of everything that is random.
+        grades: How many there are; the largest one in the table + 1 if left out.
+        members: Names with commas between them; all if left out.
+        lr: Peak learning rate.
+        views: Ways to look at a picture when scoring: centre, flips or ten_crop.
+        rotate: Largest turn either way, in degrees.
+        flip: Probability of a mirror image, each way.
+        elastic: Largest bend, as a share of the side.
+        cutout: Probability of a hidden square.
+        mixup: Share of batches whose pictures are blended.
+        drop_path: Stochastic depth, where the backbone has it.
+        dropout: Share of features dropped before the last layer.
+        balance: 0 shows grades as often as they occur, 1 equally often.
+        trees: Of the floor member's forest.
+        precision: auto, 32-true or bf16-mixed.
+        layout: Of pictures in memory: auto, contiguous or channels_last.
+        cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     networks = [
         replace(
@@ -252,7 +301,7 @@ def _recipe(
     networks: Sequence[Network],
     members: str,
     grades: int,
-    folds: int | str,
+    folds: FoldCount,
     seed: int,
     cache_gb: float,
     *,
@@ -303,7 +352,7 @@ def _shape(size: int | str, aspect: float) -> tuple[int, int]:
     return max(32, round(size / root / 16) * 16), max(32, round(size * root / 16) * 16)
 
 
-# --- what `init` measures ---------------------------------------------------------------------------
+# --- what `init` measures -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,11 +389,12 @@ def measure(manifest: Manifest, found: Sequence[Surveyed]) -> tuple[Manifest, Fa
         bits=max(p.bits for p in pictures),
         mean=tuple(round(float(m), 4) for m in mean),
         std=tuple(
-            round(float(s), 4)
-            for s in np.sqrt(np.maximum(np.mean(square, axis=0) - mean**2, 1e-6))
+            round(float(s), 4) for s in np.sqrt(np.maximum(np.mean(square, axis=0) - mean**2, 1e-6))
         ),
         sizes={str(n): int(c) for n, c in zip(names, counts, strict=True)},
-        sites=tuple(sorted(set(manifest.roles["site"].tolist()) - {""})) if "site" in manifest.roles else (),
+        sites=tuple(sorted(set(manifest.roles["site"].tolist()) - {""}))
+        if "site" in manifest.roles
+        else (),
     )
     measured = {
         "image_size": np.asarray(sizes),
@@ -369,7 +419,9 @@ def suspicions(manifest: Manifest) -> list[str]:
     found = []
     told = told_by(manifest.measured["image_size"], truth, target.grades)
     if told > 0.1:
-        grouped = len(set(groups(manifest)[0].tolist())) <= len(set(manifest.measured["image_size"]))
+        grouped = len(set(groups(manifest)[0].tolist())) <= len(
+            set(manifest.measured["image_size"])
+        )
         cure = "" if grouped else f"; cure: foveal init --group {MEASURED_GROUPS[0]} --replace"
         found.append(
             f"the picture size alone tells the grade with a quadratic kappa of {told:.2f}: it may "

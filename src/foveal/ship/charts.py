@@ -49,9 +49,7 @@ def histogram(
     return _frame("".join(bars + cuts), edges, np.array([0, counts.max()]), to_x, to_y, x=x, y=y)
 
 
-def intervals(
-    rows: Sequence[tuple[str, float, float, float, str]], *, x: str
-) -> Markup:
+def intervals(rows: Sequence[tuple[str, float, float, float, str]], *, x: str) -> Markup:
     """One dot with its interval a row: name, low, value, high, class."""
     finite = [v for _, low, value, high, _ in rows for v in (low, value, high) if np.isfinite(v)]
     if not finite:
@@ -71,11 +69,14 @@ def intervals(
         if np.isfinite(value):
             drawn.append(f'<circle class="dot {kind}" cx="{to_x(value):.1f}" cy="{y}" r="4.5"/>')
     for t in _ticks(min(finite), max(finite)):
+        at = f"{to_x(t):.1f}"
         drawn.append(
-            f'<line class="grid" x1="{to_x(t):.1f}" x2="{to_x(t):.1f}" y1="{top}" y2="{height - 30}"/>'
-            f'<text class="tick" x="{to_x(t):.1f}" y="{height - 14}" text-anchor="middle">{t:g}</text>'
+            f'<line class="grid" x1="{at}" x2="{at}" y1="{top}" y2="{height - 30}"/>'
+            f'<text class="tick" x="{at}" y="{height - 14}" text-anchor="middle">{t:g}</text>'
         )
-    label = f'<text class="axis" x="{WIDTH + 90}" y="{height - 1}" text-anchor="end">{escape(x)}</text>'
+    label = (
+        f'<text class="axis" x="{WIDTH + 90}" y="{height - 1}" text-anchor="end">{escape(x)}</text>'
+    )
     return Markup(
         f'<svg viewBox="0 0 {WIDTH + 110} {height}" role="img" aria-label="{escape(x)}">'
         + "".join(drawn)
@@ -84,7 +85,7 @@ def intervals(
     )
 
 
-def _scale(values: np.ndarray, start: float, stop: float):  # noqa: ANN202
+def _scale(values: np.ndarray, start: float, stop: float):
     low, high = float(np.min(values)), float(np.max(values))
     span = (high - low) or 1.0
     return lambda v: start + (float(v) - low) / span * (stop - start)
@@ -98,9 +99,10 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(float(t), 10) for t in np.arange(np.ceil(low / step), high / step + 1e-9) * step]
 
 
-def _frame(inner: str, xs: np.ndarray, ys: np.ndarray, to_x, to_y, *, x: str, y: str) -> Markup:  # noqa: ANN001
+def _frame(inner: str, xs: np.ndarray, ys: np.ndarray, to_x, to_y, *, x: str, y: str) -> Markup:
     across = "".join(
-        f'<text class="tick" x="{to_x(t):.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{t:g}</text>'
+        f'<text class="tick" x="{to_x(t):.1f}" y="{HEIGHT - BOTTOM + 15}" '
+        f'text-anchor="middle">{t:g}</text>'
         for t in _ticks(float(np.min(xs)), float(np.max(xs)))
     )
     up = "".join(
@@ -112,7 +114,7 @@ def _frame(inner: str, xs: np.ndarray, ys: np.ndarray, to_x, to_y, *, x: str, y:
         f'<text class="axis" x="{WIDTH - 12}" y="{HEIGHT - 3}" text-anchor="end">{escape(x)}</text>'
     )
     return Markup(
-        f'<figure><figcaption>{escape(y)}</figcaption>'
+        f"<figure><figcaption>{escape(y)}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y)} over {escape(x)}">'
         f"{up}{across}{inner}{words}</svg></figure>"
     )

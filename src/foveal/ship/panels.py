@@ -31,14 +31,27 @@ def what_was_run(study: Study) -> Section:
     """Recipe, options, data."""
     settings = study.settings()
     facts, source = settings.facts, settings.source
-    sizes = f"{len(facts.sizes)} picture sizes" if len(facts.sizes) > 1 else next(iter(facts.sizes), "")
+    sizes = (
+        f"{len(facts.sizes)} picture sizes" if len(facts.sizes) > 1 else next(iter(facts.sizes), "")
+    )
     rows = [
         ("recipe", settings.recipe),
-        ("options", ", ".join(f"{k}={v}" for k, v in settings.options.items()) or "all as they come"),
+        (
+            "options",
+            ", ".join(f"{k}={v}" for k, v in settings.options.items()) or "all as they come",
+        ),
         ("table", source.table),
         ("images", source.images),
         ("target", ", ".join(source.target)),
-        ("roles", ", ".join(f"{r}: {getattr(source, r)}" for r in ("group", "site", "weight", "fold") if getattr(source, r)) or "none"),
+        (
+            "roles",
+            ", ".join(
+                f"{r}: {getattr(source, r)}"
+                for r in ("group", "site", "weight", "fold")
+                if getattr(source, r)
+            )
+            or "none",
+        ),
         ("cases", f"{facts.cases:,}"),
         ("pictures", f"{sizes}, {facts.channels} channels, {facts.bits} bit"),
     ]
@@ -55,12 +68,23 @@ def leaderboard(study: Study) -> Section:
         rows.append((row["name"], *_triple(row), kind))
     sites = list(board["rows"][0]["sites"])
     header = ["", "members", "score", "95 % interval", "by fold", *sites, "s / case"]
-    table = [[_name(row, board), str(len(row["members"])), _number(row["score"]), _range(row["interval"]), " ".join(_number(v, 2) for v in row["folds"].values()), *(_number(row["sites"][s]) for s in sites), f"{row['seconds']:.3f}"] for row in board["rows"]]
+    table = [
+        [
+            _name(row, board),
+            str(len(row["members"])),
+            _number(row["score"]),
+            _range(row["interval"]),
+            " ".join(_number(v, 2) for v in row["folds"].values()),
+            *(_number(row["sites"][s]) for s in sites),
+            f"{row['seconds']:.3f}",
+        ]
+        for row in board["rows"]
+    ]
     low, high = board["nested_interval"]
     lead = (
         f"Quadratic kappa, cross-fitted: cuts and weights never saw the rows that they are judged "
-        f"on. The chosen row is the simplest within one paired standard error of the best. With the "
-        f"choice itself repeated inside the folds it scores {_number(board['nested'])} "
+        f"on. The chosen row is the simplest within one paired standard error of the best. With "
+        f"the choice itself repeated inside the folds it scores {_number(board['nested'])} "
         f"({_number(low)} to {_number(high)})."
     )
     return Section(
@@ -125,18 +149,20 @@ def confusion(study: Study) -> Section:
     for r in rows:
         table[int(r["truth"]), int(r["label"])] += 1
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+
+    def cell(g: int, h: int) -> str:
+        kind = "hit" if g == h else "miss"
+        return f'<td style="--share:{share[g, h]:.3f}" class="{kind}">{table[g, h]}</td>'
+
     body = "".join(
-        f"<tr><th>{g}</th>"
-        + "".join(
-            f'<td style="--share:{share[g, h]:.3f}" class="{"hit" if g == h else "miss"}">{table[g, h]}</td>'
-            for h in range(top + 1)
-        )
-        + "</tr>"
+        f"<tr><th>{g}</th>" + "".join(cell(g, h) for h in range(top + 1)) + "</tr>"
         for g in range(top + 1)
     )
     head = "".join(f"<th>{h}</th>" for h in range(top + 1))
     html = f'<table class="confusion"><tr><th>true \\ given</th>{head}</tr>{body}</table>'
-    lead = f"Chosen row, out of fold. {100 * np.trace(table) / table.sum():.0f} % are exactly right."
+    lead = (
+        f"Chosen row, out of fold. {100 * np.trace(table) / table.sum():.0f} % are exactly right."
+    )
     return Section("Confusion", lead, Markup(html))
 
 
@@ -159,12 +185,22 @@ def worst_cases(study: Study) -> Section:
     for r in rows[:WORST_CASES]:
         picture = _thumbnail(manifest.paths[place[r["id"]]][0])
         cards.append(
-            Markup('<figure class="card">{}<figcaption><b>{}</b><br>true {}, scored {:.2f}</figcaption></figure>').format(
-                Markup('<img src="{}" alt="">').format(picture) if picture else "", r["id"], r["truth"], float(r["score"])
+            Markup(
+                '<figure class="card">{}<figcaption><b>{}</b><br>'
+                "true {}, scored {:.2f}</figcaption></figure>"
+            ).format(
+                Markup('<img src="{}" alt="">').format(picture) if picture else "",
+                r["id"],
+                r["truth"],
+                float(r["score"]),
             )
         )
-    lead = "Farthest from their grade, out of fold: look for wrong grades, bad pictures, rare kinds."
-    return Section("Worst cases", lead, Markup('<div class="cards">{}</div>').format(Markup("").join(cards)))
+    lead = (
+        "Farthest from their grade, out of fold: look for wrong grades, bad pictures, rare kinds."
+    )
+    return Section(
+        "Worst cases", lead, Markup('<div class="cards">{}</div>').format(Markup("").join(cards))
+    )
 
 
 def cost(study: Study) -> Section:
@@ -177,9 +213,27 @@ def cost(study: Study) -> Section:
         notes = [read_json(f) for f in files]
         seconds = sum(n.get("fit_seconds", 0.0) for n in notes)
         size = sum(f.with_name("state.safetensors").stat().st_size for f in files) / 1e6
-        table.append([member, str(len(files)), f"{seconds / 60:.1f} min", f"{size:.1f} MB", f"{1000 * alone[member]['seconds']:.1f} ms", _numerics(notes)])
-    header = ["member", "trainings", "job time", "weights", "per case and fold model", "computed as"]
-    return Section("Cost", "Measured while it ran, so only roughly repeatable.", _table(header, table))
+        table.append(
+            [
+                member,
+                str(len(files)),
+                f"{seconds / 60:.1f} min",
+                f"{size:.1f} MB",
+                f"{1000 * alone[member]['seconds']:.1f} ms",
+                _numerics(notes),
+            ]
+        )
+    header = [
+        "member",
+        "trainings",
+        "job time",
+        "weights",
+        "per case and fold model",
+        "computed as",
+    ]
+    return Section(
+        "Cost", "Measured while it ran, so only roughly repeatable.", _table(header, table)
+    )
 
 
 GRADE_PANELS = (
@@ -213,11 +267,15 @@ def _name(row: Mapping[str, Any], board: Mapping[str, Any]) -> Markup:
     name = escape(row["name"])
     if row["name"] == board["chosen"]:
         return Markup('<b>{}</b> <span class="tag">chosen</span>').format(name)
-    return Markup('{} <span class="tag low">below the floor</span>').format(name) if row["below_floor"] else name
+    return (
+        Markup('{} <span class="tag low">below the floor</span>').format(name)
+        if row["below_floor"]
+        else name
+    )
 
 
 def _number(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "–"
+    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "-"
 
 
 def _range(interval: Sequence[float]) -> str:
@@ -239,7 +297,9 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
         Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(c) for c in row))
         for row in rows
     ]
-    return Markup('<div class="scroll"><table><tr>{}</tr>{}</table></div>').format(head, Markup("").join(lines))
+    return Markup('<div class="scroll"><table><tr>{}</tr>{}</table></div>').format(
+        head, Markup("").join(lines)
+    )
 
 
 def _thumbnail(path: str) -> str:

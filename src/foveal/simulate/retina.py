@@ -76,7 +76,9 @@ def simulate_retina(
             side = size * 5 // 4 if is_large else size
             patient, clinic = f"p{len(drawn) // 2:04d}", "B" if is_large else "A"
             picture = draw_eye(np.random.default_rng((seed, k)), grade=grade, height=side)
-            data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+            data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[
+                1
+            ].tobytes()
             drawn.append((data, grade, patient, clinic))
         if rng.random() < faults.label_noise:
             grade = int(np.clip(grade + rng.choice([-1, 1]), 0, len(SHARES) - 1))
@@ -116,13 +118,19 @@ def _background(
     """Tint, fovea and slow changes of brightness, 0 to 1."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     tint = np.array([0.72, 0.36, 0.17]) * rng.uniform(0.85, 1.15, 3)
-    clouds = cv2.resize(rng.normal(0, 0.06, (5, 5)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    clouds = cv2.resize(
+        rng.normal(0, 0.06, (5, 5)).astype(np.float32),
+        (width, height),
+        interpolation=cv2.INTER_CUBIC,
+    )
     distance = np.hypot(x - centre[0], y - centre[1]) / radius
     shade = 1 + clouds - 0.25 * distance**2 - 0.22 * np.exp(-((distance / 0.18) ** 2))
     return (shade[:, :, None] * tint).astype(np.float32)
 
 
-def _vessels(picture: np.ndarray, rng: np.random.Generator, nerve: np.ndarray, radius: float) -> None:
+def _vessels(
+    picture: np.ndarray, rng: np.random.Generator, nerve: np.ndarray, radius: float
+) -> None:
     """Arcs that leave the nerve, thin out and branch."""
     drawn = np.zeros(picture.shape[:2], np.uint8)
     toward = np.sign(picture.shape[1] / 2 - nerve[0])
@@ -207,7 +215,13 @@ def _lesions(
     for k in range(int(counts[2])):
         if k % 5 == 0:
             nest = anywhere(0.6)
-        _spot(picture, nest + rng.normal(0, radius * 0.07, 2), radius * rng.uniform(0.012, 0.03), bright, 0.85)
+        _spot(
+            picture,
+            nest + rng.normal(0, radius * 0.07, 2),
+            radius * rng.uniform(0.012, 0.03),
+            bright,
+            0.85,
+        )
     drawn = np.zeros(picture.shape[:2], np.uint8)
     for _ in range(int(counts[3])):
         knot = anywhere(0.7)

@@ -29,7 +29,7 @@ class Pictures(Protocol):
     """Prepared pictures by row, all of one shape."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Height, width, channels."""
         ...
 

@@ -109,7 +109,7 @@ def cached(
 
 
 @contextmanager
-def _alone(path: Path):  # noqa: ANN202
+def _alone(path: Path):
     with path.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -49,7 +49,7 @@ class Checkpoint:
                 header = file.metadata() or {}
                 if header.get("mark") != self.mark:
                     return None
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118  it is no dict
             return tensors, json.loads(header["numbers"])
         except (SafetensorError, OSError, ValueError, KeyError):
             return None

@@ -278,10 +278,12 @@ class _Training:
         self.load(self.anchor)
 
 
-def _fabric(precision: str, device: str) -> Any:
+def _fabric(precision: Any, device: str) -> Any:
     try:
         from lightning_fabric import Fabric
     except ImportError:  # the full distribution carries the same engine
-        from lightning.fabric import Fabric
+        from lightning.fabric import Fabric  # pyrefly: ignore[missing-import]
     kind, _, number = device.partition(":")
-    return Fabric(accelerator=kind, devices=[int(number or 0)] if kind == "cuda" else 1, precision=precision)
+    return Fabric(
+        accelerator=kind, devices=[int(number or 0)] if kind == "cuda" else 1, precision=precision
+    )

@@ -54,4 +54,6 @@ def systematic(
     """Draw as many cases as there are, each in proportion to its weight, evenly, then shuffle."""
     edges = np.cumsum(weight, dtype=np.float64)
     places = (np.arange(len(weight)) + rng.random()) / len(weight) * edges[-1]
-    return rng.permutation(np.minimum(np.searchsorted(edges, places, side="right"), len(weight) - 1))
+    return rng.permutation(
+        np.minimum(np.searchsorted(edges, places, side="right"), len(weight) - 1)
+    )

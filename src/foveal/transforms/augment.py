@@ -171,7 +171,7 @@ class Augment:
         return _through_table(image, (table + 0.5).astype(np.uint8))
 
 
-def _planewise(image: Pixels, apply) -> Pixels:  # noqa: ANN001
+def _planewise(image: Pixels, apply) -> Pixels:
     """Apply an OpenCV function in groups of at most four channels, which it handles exactly."""
     channels = image.shape[2]
     if channels in (1, 3, 4):
@@ -220,7 +220,9 @@ def _through_table(image: Pixels, table: Shaped[np.ndarray, "256 channel"]) -> P
     if image.shape[2] in (1, 3, 4):
         out = cv2.LUT(np.ascontiguousarray(image), table[None, :, :])
         return out if out.ndim == 3 else out[:, :, None]
-    planes = [cv2.LUT(np.ascontiguousarray(image[:, :, c]), table[:, c]) for c in range(image.shape[2])]
+    planes = [
+        cv2.LUT(np.ascontiguousarray(image[:, :, c]), table[:, c]) for c in range(image.shape[2])
+    ]
     return np.stack(planes, axis=2)
 
 

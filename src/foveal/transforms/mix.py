@@ -39,7 +39,9 @@ class Mixup:
         use, share, partner = rng.random(), rng.beta(self.alpha, self.alpha), _partners(images, rng)
         if use >= self.probability:
             return images, target
-        return torch.lerp(images[partner], images, share), torch.lerp(target[partner], target, share)
+        return torch.lerp(images[partner], images, share), torch.lerp(
+            target[partner], target, share
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,9 @@ class Cutmix:
         side = np.sqrt(1 - share)
         y, x = rng.uniform(0, rows), rng.uniform(0, columns)
         top, bottom = np.clip([y - side * rows / 2, y + side * rows / 2], 0, rows).astype(int)
-        left, right = np.clip([x - side * columns / 2, x + side * columns / 2], 0, columns).astype(int)
+        left, right = np.clip([x - side * columns / 2, x + side * columns / 2], 0, columns).astype(
+            int
+        )
         if use >= self.probability:
             return images, target
         mixed = images.clone()

@@ -77,4 +77,4 @@ ten_crop = tuple(
     for mirrored in (False, True)
     for top, left in ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 )
-"""Centre and corners, each with its mirror image; on round pictures the corners are mostly empty."""
+"""Centre and corners, each with its mirror image; corners of round pictures are mostly empty."""

@@ -1,0 +1,67 @@
+"""F-beta and its relatives, from true positives, false positives and false negatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from foveal.manifest import Truth
+
+
+def _f_beta(counts: Float[np.ndarray, "*pool 3"], beta: float) -> Float[np.ndarray, "*pool"]:
+    hit, extra, missed = np.moveaxis(counts, -1, 0)
+    scale = (1 + beta**2) * hit + extra + beta**2 * missed
+    return np.where(scale > 0, (1 + beta**2) * hit / np.maximum(scale, 1e-300), 0.0)
+
+
+def _counts(
+    given: Bool[np.ndarray, "case *part"], true: Bool[np.ndarray, "case *part"]
+) -> np.ndarray:
+    return np.stack([given & true, given & ~true, ~given & true], axis=-1).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class FBeta:
+    """F-beta over all pixels of all cases; below 1 beta favours precision, 1 is the Dice score.
+
+    Labels and truth are arrays "case *space" that are 0 for background and anything else for
+    foreground.
+    """
+
+    beta: float = 0.5
+    name: str = "f_beta"
+
+    def tally(
+        self, labels: Shaped[np.ndarray, "case ..."], truth: Truth
+    ) -> Float[np.ndarray, "case 3"]:
+        """True positives, false positives, false negatives of each case."""
+        counts = _counts(labels != 0, truth.target != 0)
+        return truth.weight[:, None] * counts.reshape(len(labels), -1, 3).sum(axis=1)
+
+    def value(self, sums: Float[np.ndarray, "*pool 3"]) -> Float[np.ndarray, "*pool"]:
+        """F-beta of each pool; 0 where nothing is there and nothing was found."""
+        return _f_beta(np.asarray(sums, dtype=np.float64), self.beta)
+
+
+@dataclass(frozen=True, slots=True)
+class MacroF1:
+    """The mean over labels of F1, each label pooled over cases.
+
+    Labels and truth are 0/1 arrays "case label".
+    """
+
+    name: str = "macro_f1"
+
+    def tally(
+        self, labels: Shaped[np.ndarray, "case label"], truth: Truth
+    ) -> Float[np.ndarray, "case stat"]:
+        """True positives, false positives, false negatives of each label, one after the other."""
+        counts = _counts(labels != 0, truth.target != 0)
+        return (truth.weight[:, None, None] * counts).reshape(len(labels), -1)
+
+    def value(self, sums: Float[np.ndarray, "*pool stat"]) -> Float[np.ndarray, "*pool"]:
+        """Macro F1 of each pool."""
+        sums = np.asarray(sums, dtype=np.float64)
+        return _f_beta(sums.reshape(*sums.shape[:-1], -1, 3), 1.0).mean(axis=-1)

@@ -1,0 +1,142 @@
+"""Recipe addresses: `grade:small`, or `./mine.py:study`, resolved by exactly one import.
+
+A recipe function's keyword arguments are its documentation, its validation and its command line.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module, util
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from foveal.errors import UsageError, nearest
+from foveal.manifest import Facts
+from foveal.task import Family, Recipe
+
+
+def resolve(address: str) -> tuple[Family, Callable[..., Recipe]]:
+    """The family and the recipe function that an address names, by exactly one import.
+
+    Args:
+        address: `grade:small`, or `./mine.py:study` for a file of the user's own.
+
+    Raises:
+        UsageError: There is no such family or recipe; the nearest one is named.
+    """
+    place, _, name = address.rpartition(":")
+    if not place:
+        raise UsageError(
+            f'recipe "{address}" must look like grade:small{nearest(address, families())}'
+        )
+    module = _own_module(Path(place)) if place.endswith(".py") else _shipped(place)
+    functions = recipes_of(module)
+    if name not in functions:
+        raise UsageError(f'no recipe "{name}" in {place}{nearest(name, functions)}')
+    return _family(module, place), functions[name]
+
+
+def family_of(name: str) -> Family:
+    """A shipped family by name."""
+    return _family(_shipped(name), name)
+
+
+def _family(module: Any, place: str) -> Family:
+    family = getattr(module, "FAMILY", None)
+    if not isinstance(family, Family):
+        raise UsageError(f"{place} defines no FAMILY")
+    return family
+
+
+def families() -> list[str]:
+    """The names of the shipped recipe files."""
+    folder = Path(__file__).parent.parent / "recipes"
+    return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
+
+
+def recipes_of(module: Any) -> dict[str, Callable[..., Recipe]]:
+    """The recipe functions that a module defines: those that promise to return a `Recipe`."""
+    own = (f for f in vars(module).values() if inspect.isfunction(f))
+    return {
+        f.__name__: f
+        for f in own
+        if f.__module__ == module.__name__
+        and not f.__name__.startswith("_")
+        and f.__annotations__.get("return") in ("Recipe", Recipe)
+    }
+
+
+def _shipped(family: str) -> Any:
+    if family not in families():
+        raise UsageError(f'no recipe family "{family}"{nearest(family, families())}')
+    return import_module(f"foveal.recipes.{family}")
+
+
+def _own_module(path: Path) -> Any:
+    spec = util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise UsageError(f"no such recipe file: {path}")
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def build(function: Callable[..., Recipe], facts: Facts, options: Mapping[str, Any]) -> Recipe:
+    """A recipe from its function, with every option checked by the function's own signature.
+
+    Raises:
+        UsageError: An option is unknown or does not fit; the nearest one is named.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    hints = get_type_hints(function, include_extras=True)
+    known = options_of(function)
+    values = {}
+    for name, value in options.items():
+        if name not in known:
+            raise UsageError(f'unknown option "{name}"{nearest(name, known)}')
+        try:
+            values[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            why = error.errors()[0]["msg"]
+            raise UsageError(f'option {name}="{value}": {why}') from None
+    return function(facts, **values)
+
+
+def options_of(function: Callable[..., Recipe]) -> dict[str, inspect.Parameter]:
+    """The options of a recipe function: its keyword-only arguments."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def addresses() -> dict[str, str]:
+    """Every shipped recipe's address and the first line of its description."""
+    found = {}
+    for family in families():
+        for name, function in recipes_of(_shipped(family)).items():
+            found[f"{family}:{name}"] = (inspect.getdoc(function) or "").partition("\n")[0]
+    return found
+
+
+def about(address: str) -> dict[str, Any]:
+    """A recipe's description and every option with its default and meaning."""
+    _, function = resolve(address)
+    words, _, described = (inspect.getdoc(function) or "").partition("\nArgs:\n")
+    meanings: dict[str, str] = {}
+    name = ""
+    for line in described.partition("\n\n")[0].splitlines():
+        if line.startswith("    ") and not line.startswith("     ") and ":" in line:
+            name, _, rest = line.strip().partition(": ")
+            meanings[name] = rest
+        elif name:
+            meanings[name] += " " + line.strip()
+    options = [
+        {
+            "name": option.name,
+            "default": "" if option.default is None else option.default,
+            "help": meanings.get(option.name, ""),
+        }
+        for option in options_of(function).values()
+    ]
+    return {"address": address, "words": words.strip(), "options": options}

@@ -1,0 +1,198 @@
+"""Leaderboard, cuts and the row that answers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from foveal.combine.leaderboard import Entry, Leaderboard, rank
+from foveal.errors import StudyError
+from foveal.manifest import Truth
+from foveal.predictions import Predictions
+from foveal.stages.open import Opened, open_study
+from foveal.stages.split import truth_of
+from foveal.stages.train import marks, out_of_fold, place
+from foveal.study import (
+    Study,
+    describe,
+    is_done,
+    publish,
+)
+from foveal.task import Context, Recipe
+
+COMBINE_FORMAT = 1
+
+
+def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
+    """Judge members and ensembles, choose one, and fit every row on all out-of-fold scores.
+
+    Returns:
+        The leaderboard, or None where it was made before.
+
+    Raises:
+        StudyError: A member is not trained yet.
+    """
+    opened = open_study(study)
+    recipe, truth = opened.recipe, truth_of(opened)
+    folds = int(truth.fold.max()) + 1
+    pending = [
+        f"{m.name} fold {k}"
+        for m in recipe.members
+        for k in range(folds)
+        if not is_done(*place(opened, truth, m, k))
+    ]
+    if pending:
+        raise StudyError(
+            f"{len(pending)} trainings are not done; cure: foveal train {study.folder}", pending
+        )
+    depends = _combine_depends(opened, truth, folds)
+    if is_done(study.combine_folder, depends):
+        return None
+    predictions = {m.name: out_of_fold(opened, m.name, folds) for m in recipe.members}
+    board = rank(entries(recipe), predictions, truth, metric=recipe.metric, floor=recipe.floor)
+    fitted = {
+        row.entry.name: _fit_steps(row.entry, predictions, truth, recipe) for row in board.rows
+    }
+    chosen = board.rows[board.chosen]
+    answers = {
+        "chosen": chosen.entry.name,
+        "answer": describe(recipe.answer),
+        "prior": recipe.answer.prior(opened.target, truth.weight),
+        "jobs": {m.name: marks(study, m.name, folds) for m in recipe.members},
+        "rows": fitted,
+    }
+    files = {
+        "leaderboard.json": json.dumps(_board_json(board), indent=1).encode(),
+        "leaderboard.csv": _board_csv(board).encode(),
+        "oof.csv": _oof_csv(opened, truth, board, predictions).encode(),
+        "answers.json": json.dumps(answers).encode(),
+    }
+    publish(study.combine_folder, files, depends)
+    return board
+
+
+def _combine_depends(opened: Opened, truth: Truth, folds: int) -> dict[str, object]:
+    recipe = opened.recipe
+    return {
+        "format": COMBINE_FORMAT,
+        "decode": recipe.decode,
+        "blends": recipe.blends,
+        "metric": recipe.metric,
+        "probabilities": recipe.probabilities,
+        "answer": recipe.answer,
+        "floor": recipe.floor,
+        "weight": truth.weight,
+        "members": {m.name: marks(opened.study, m.name, folds) for m in recipe.members},
+    }
+
+
+def entries(recipe: Recipe) -> list[Entry]:
+    """The rows of the leaderboard: every member, all without the floor, and all, each blended."""
+    names = tuple(m.name for m in recipe.members)
+    trained = tuple(n for n in names if n != recipe.floor)
+    alone = recipe.blends[0]
+    rows = [Entry(name=n, members=(n,), blend=alone, decode=recipe.decode) for n in names]
+    for blend in recipe.blends:
+        for members, label in ((trained, "networks"), (names, "all")):
+            if len(members) > 1 and (members != names or trained != names or label == "all"):
+                name = f"{blend.name} of {label}"
+                rows.append(Entry(name=name, members=members, blend=blend, decode=recipe.decode))
+    return rows
+
+
+def _fit_steps(
+    entry: Entry, predictions: dict[str, Predictions], truth: Truth, recipe: Recipe
+) -> list[dict[str, Any]]:
+    """The row fitted on its first member, its first two, ... all: what a deadline may leave."""
+    steps = []
+    for k in range(1, len(entry.members) + 1):
+        part = replace(entry, members=entry.members[:k])
+        blend, decode = part.fit(predictions, truth)
+        joined = blend([predictions[m] for m in part.members])
+        scores = joined.matrix().values[:, 0].astype(np.float64)
+        steps.append(
+            {
+                "members": list(part.members),
+                "blend": describe(blend),
+                "decode": describe(decode),
+                "probabilities": describe(recipe.probabilities.fit(scores, truth)),
+            }
+        )
+    return steps
+
+
+def _board_json(board: Leaderboard) -> dict[str, Any]:
+    return {
+        "chosen": board.rows[board.chosen].entry.name,
+        "nested": board.nested,
+        "nested_interval": board.nested_interval,
+        "rows": [
+            {
+                "name": row.entry.name,
+                "members": row.entry.members,
+                "score": row.score,
+                "interval": row.interval,
+                "folds": {str(k): v for k, v in row.folds.items()},
+                "sites": row.sites,
+                "seconds": row.seconds,
+                "below_floor": row.below_floor,
+            }
+            for row in board.rows
+        ],
+    }
+
+
+def _board_csv(board: Leaderboard) -> str:
+    first = board.rows[0]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    parts = [f"fold {k}" for k in first.folds] + [f"site {s}" for s in first.sites]
+    writer.writerow(
+        ["row", "members", "score", "low", "high", *parts, "seconds_per_case", "chosen", "mark"]
+    )
+    for k, row in enumerate(board.rows):
+        scores = [*row.folds.values(), *row.sites.values()]
+        writer.writerow(
+            [
+                row.entry.name,
+                "+".join(row.entry.members),
+                *(f"{v:.4f}" for v in (row.score, *row.interval, *scores)),
+                f"{row.seconds:.4f}",
+                "chosen" if k == board.chosen else "",
+                "below the floor" if row.below_floor else "",
+            ]
+        )
+    return out.getvalue()
+
+
+def _oof_csv(
+    opened: Opened, truth: Truth, board: Leaderboard, predictions: dict[str, Predictions]
+) -> str:
+    """Every case with its truth and the cross-fitted label and score of the chosen row."""
+    row = board.rows[board.chosen]
+    blend, _ = row.entry.fit(predictions, truth)
+    scores = blend([predictions[m] for m in row.entry.members]).matrix().values[:, 0]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["id", "fold", "truth", "label", "score"])
+    writer.writerows(
+        zip(
+            opened.manifest.ids,
+            truth.fold.tolist(),
+            opened.target.tolist(),
+            row.labels.tolist(),
+            (f"{s:.6g}" for s in scores),
+            strict=True,
+        )
+    )
+    return out.getvalue()
+
+
+def is_combined(study: Study) -> bool:
+    """Whether a leaderboard was made."""
+    return (study.combine_folder / "done.json").is_file()

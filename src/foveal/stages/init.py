@@ -1,0 +1,153 @@
+"""From a table and pictures to a study; the disk changes only when all was found in order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from foveal import launch
+from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
+from foveal.manifest import Facts, Manifest, Source, load
+from foveal.stages.address import build, options_of, resolve
+from foveal.stages.open import open_study
+from foveal.stages.train import slots_of
+from foveal.study import (
+    Settings,
+    Study,
+    create,
+    format_settings,
+)
+from foveal.task import Context, Family, Resources
+
+
+def init(
+    folder: str | Path,
+    *,
+    recipe: str,
+    table: str | Path,
+    images: str,
+    target: str,
+    options: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
+    replace_old: bool = False,
+    context: Context = Context(),
+) -> Study:
+    """Read a table and every picture once, and make a study of them.
+
+    Args:
+        folder: Of the study; made whole or not at all.
+        recipe: Its address, such as `grade:small`.
+        table: CSV or Parquet.
+        images: Pattern over the table's columns.
+        target: The target column, or several with commas.
+        options: Of the recipe.
+        columns: Which column is the id, group, site, weight, fold or source.
+        replace_old: Whether a study that is there already may be described anew.
+        context: Who is told.
+
+    Returns:
+        The study; the same call again changes nothing.
+
+    Raises:
+        UsageError: Another study is there, or an option is wrong.
+        ManifestError: The table or a picture cannot be used.
+        TargetError: A value of the target cannot be used.
+    """
+    study = Study(Path(folder).absolute())
+    names = tuple(t for t in target.split(",") if t)
+    source = Source(table=str(table), images=images, target=names, **(columns or {})).absolute()
+    options = dict(options or {})
+    address = _absolute_address(recipe)
+    family, function = resolve(address)
+    for name in options:
+        if name not in options_of(function):
+            raise UsageError(f'unknown option "{name}"{nearest(name, options_of(function))}')
+    if study.folder.exists() and not study.folder.is_dir():
+        raise UsageError(f"{study.folder} is a file")
+    if study.settings_file.is_file():
+        differences = _differences(study, address, options, source)
+        if not differences:
+            context.say(f"nothing to do: {study.folder} is this very study")
+            return study
+        if not replace_old:
+            raise UsageError(
+                f"{study.folder} holds another study ({'; '.join(differences)}); cure: another "
+                "folder, or --replace"
+            )
+    elif study.folder.exists() and any(study.folder.iterdir()):
+        raise UsageError(f"{study.folder} is not empty and holds no study; cure: another folder")
+    manifest, facts = _survey(load(source), family, context)
+    made = build(function, facts, options)
+    encoded = made.target.encode(manifest)
+    for unused in getattr(made.target, "unused", lambda _: [])(encoded):
+        context.warn(f"no case has grade {unused}", [])
+    settings = Settings(recipe=address, options=options, source=source, facts=facts)
+    made.folds(manifest)
+    create(study, format_settings(settings), manifest)
+    return study
+
+
+def _absolute_address(address: str) -> str:
+    place, _, name = address.rpartition(":")
+    return f"{Path(place).absolute()}:{name}" if place.endswith(".py") else address
+
+
+def _differences(
+    study: Study, recipe: str, options: Mapping[str, Any], source: Source
+) -> list[str]:
+    old = study.settings()
+    pairs = [("recipe", old.recipe, recipe)]
+    pairs += [
+        (f.name, getattr(old.source, f.name), getattr(source, f.name))
+        for f in dataclasses.fields(source)
+    ]
+    pairs += [
+        (name, old.options.get(name), options.get(name)) for name in {**old.options, **options}
+    ]
+    found = [f"{name} is {a!r}, not {b!r}" for name, a, b in pairs if a != b]
+    if not found:
+        was, now = study.manifest(), load(source)
+        if replace(was, measured={}).to_csv() != now.to_csv():
+            found = [f"the table {source.table} has changed since"]
+    return found
+
+
+def _survey(manifest: Manifest, family: Family, context: Context) -> tuple[Manifest, Facts]:
+    """Decode every picture in full and measure it."""
+    found: list[Any] = [None] * len(manifest)
+    bad: list[str] = []
+
+    def one(row: int) -> None:
+        try:
+            found[row] = family.survey(manifest.case(row))
+        except DataError as error:
+            bad.append(f"{manifest.name(row)}: {error}")
+
+    with ThreadPoolExecutor(launch.cores()) as pool:
+        for start in range(0, len(manifest), 64):
+            if context.should_stop():
+                raise Stopped("stopped while reading pictures")
+            list(pool.map(one, range(start, min(start + 64, len(manifest)))))
+            context.progress("reading pictures", min(start + 64, len(manifest)) / len(manifest), "")
+    if bad:
+        raise ManifestError(
+            f"{len(bad)} of {len(manifest)} files cannot be read; cure: replace them, or leave "
+            "their rows out of the table",
+            sorted(bad),
+        )
+    return family.facts(manifest, found)
+
+
+def plan(study: Study, context: Context = Context()) -> tuple[int, float]:
+    """How many trainings a study needs, and about how many seconds they take here."""
+    opened = open_study(study)
+    folds = int(opened.recipe.folds(opened.manifest).fold.max()) + 1
+    slots = slots_of(context)
+    resources = Resources(cache=study.cache_folder, device=slots[0] if slots else "cpu")
+    share = len(opened.manifest) * (folds - 1) // folds
+    seconds = sum(m.estimate(share, resources) for m in opened.recipe.members)
+    return folds * len(opened.recipe.members), seconds * folds / max(len(slots), 1)

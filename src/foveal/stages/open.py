@@ -1,0 +1,60 @@
+"""A study read in full: what every stage starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from foveal.errors import StudyError
+from foveal.manifest import Manifest
+from foveal.stages.address import build, resolve
+from foveal.study import (
+    Settings,
+    Study,
+    digest,
+)
+from foveal.task import Family, Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A study read in full: what every stage starts from."""
+
+    study: Study
+    settings: Settings
+    family: Family
+    recipe: Recipe
+    manifest: Manifest
+    target: np.ndarray
+
+    @property
+    def cases(self) -> str:
+        """Digest of all that the table and the pictures say."""
+        return digest(self.manifest)
+
+
+def open_study(study: Study) -> Opened:
+    """Read a study and build its recipe.
+
+    Raises:
+        StudyError: No study, or its table was described anew without `init`.
+        UsageError: An option in `study.yaml` is unknown or does not fit.
+    """
+    settings = study.settings()
+    manifest = study.manifest()
+    if settings.source.target != manifest.target_columns:
+        raise StudyError(
+            f"{study.settings_file} now names target {', '.join(settings.source.target)}, but the "
+            "table was read for another; cure: foveal init --replace with the new columns"
+        )
+    family, function = resolve(settings.recipe)
+    recipe = build(function, settings.facts, settings.options)
+    return Opened(
+        study=study,
+        settings=settings,
+        family=family,
+        recipe=recipe,
+        manifest=manifest,
+        target=recipe.target.encode(manifest),
+    )

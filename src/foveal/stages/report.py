@@ -1,0 +1,82 @@
+"""The page, and the whole trip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from foveal.errors import StudyError, UsageError, nearest
+from foveal.stages.address import families, family_of
+from foveal.stages.combine import combine, is_combined
+from foveal.stages.init import init
+from foveal.stages.open import open_study
+from foveal.stages.predict import predict
+from foveal.stages.split import audit, split
+from foveal.stages.train import train
+from foveal.study import (
+    Study,
+    write_text,
+)
+from foveal.task import Context
+
+
+def report(study: Study, context: Context = Context()) -> Path:
+    """Write the page to look at.
+
+    Raises:
+        StudyError: There is no leaderboard yet.
+    """
+    from foveal.ship.report import page
+
+    opened = open_study(study)
+    if not is_combined(study):
+        raise StudyError(f"{study.folder} has no leaderboard yet; cure: foveal run {study.folder}")
+    html = page(study, opened.recipe.panels)
+    write_text(study.report_file, html)
+    return study.report_file
+
+
+def run(study: Study, context: Context = Context()) -> Path:
+    """Every stage up to the report; each skips what is done."""
+    for finding in audit(study, context):
+        context.warn(finding, [])
+    split(study, context)
+    train(study, context=context)
+    combine(study, context)
+    return report(study, context)
+
+
+def demo(
+    family: str, folder: Path, *, options: Mapping[str, Any], context: Context = Context()
+) -> tuple[Study, Path]:
+    """Simulate a small data set of a family and take the whole trip with it.
+
+    Args:
+        family: The name of a recipe file, such as `grade`.
+        folder: Receives `data/`, `study/` and the answers.
+        options: Of the recipe, on top of the family's own for its demo.
+        context: Who is told, what may be used.
+
+    Returns:
+        The study and its report.
+    """
+    if family not in families():
+        raise UsageError(f'no family "{family}"{nearest(family, families())}')
+    shown = family_of(family)
+    name, defaults = shown.demo
+    data = folder / "data"
+    given = shown.simulate(data)
+    study = init(
+        folder / "study",
+        recipe=f"{family}:{name}",
+        options={**defaults, **options},
+        context=context,
+        replace_old=True,
+        **given,
+    )
+    page = run(study, context)
+    context.say("answering for the same pictures, to show what an answer looks like")
+    answered = {"table": given["table"], "images": given["images"]}
+    predict(study, **answered, out=folder / "answers.csv", scores=True, context=context)
+    return study, page

@@ -1,0 +1,293 @@
+"""Trainings, each a job that keeps its out-of-fold scores.
+
+A job is one member without one fold. It is done when its mark holds the digest of everything that
+its result depends on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foveal import launch
+from foveal.errors import UsageError, nearest
+from foveal.manifest import Truth
+from foveal.predictions import Predictions, join
+from foveal.stages.open import Opened, open_study
+from foveal.stages.split import split, truth_of
+from foveal.study import (
+    Study,
+    changed,
+    describe,
+    digest,
+    is_done,
+    publish,
+    read_json,
+)
+from foveal.task import Context, Job, Member, Resources, State
+
+TRAIN_FORMAT = 1
+
+
+def train(
+    study: Study,
+    *,
+    member: str = "",
+    fold: int | None = None,
+    context: Context = Context(),
+) -> None:
+    """Train what is not yet trained, and write its out-of-fold scores.
+
+    Args:
+        study: With folds.
+        member: Only this one.
+        fold: Only this one.
+        context: Who is told, who may stop it, what it may use.
+
+    Raises:
+        Stopped: The signal came; the same call goes on.
+    """
+    opened = open_study(study)
+    split(study, context)
+    truth = truth_of(opened)
+    names = [m.name for m in opened.recipe.members]
+    if member and member not in names:
+        raise UsageError(f'no member "{member}"{nearest(member, names)}')
+    folds = int(truth.fold.max()) + 1
+    if fold is not None and not 0 <= fold < folds:
+        raise UsageError(f"no fold {fold}; there are 0 to {folds - 1}")
+    wanted = [
+        (m, k)
+        for m in opened.recipe.members
+        for k in range(folds)
+        if member in ("", m.name) and fold in (None, k)
+    ]
+    jobs = [(m, k) for m, k in wanted if not is_done(*place(opened, truth, m, k))]
+    if not jobs:
+        return
+    for m, k in jobs:
+        why = changed(*place(opened, truth, m, k))
+        if why:
+            context.say(f"again: {m.name} fold {k}, because of another {', '.join(why)}")
+    slots = slots_of(context)
+    _shared_cache(opened, context)
+    board = _Board([f"{m.name} fold {k}" for m, k in jobs], context)
+    calls = [
+        {
+            "study": str(study.folder),
+            "member": m.name,
+            "fold": k,
+            "threads": max(1, launch.cores() // max(len(slots), 1)),
+            "checkpoint_seconds": context.checkpoint_seconds,
+        }
+        for m, k in jobs
+    ]
+    launch.side_by_side(
+        fit_job,
+        calls,
+        slots=slots,
+        log=study.log_file,
+        should_stop=context.should_stop,
+        on_event=board.hear,
+        keep=context.keep,
+    )
+
+
+class _Board:
+    """Progress of jobs side by side, with an estimate of the end."""
+
+    def __init__(self, names: Sequence[str], context: Context) -> None:
+        self.names, self.context = names, context
+        self.done = [0.0] * len(names)
+        self.started = time.monotonic()
+
+    def hear(self, number: int, event: Mapping[str, Any]) -> None:
+        if "note" in event:
+            self.context.warn(f"{self.names[number]}: {event['note']}", [])
+        if "done" not in event:
+            return
+        self.done[number] = float(event["done"])
+        share = sum(self.done) / len(self.done)
+        left = (time.monotonic() - self.started) * (1 - share) / max(share, 1e-6)
+        words = self.names[number]
+        if "epoch" in event:
+            words += f" epoch {event['epoch']}/{event['epochs']} loss {event['loss']:.4f}"
+        if "held" in event:
+            words += f" held-out {event['held']:.3f}"
+        self.context.progress("training", share, f"{words}, about {_duration(left)} left")
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{max(minutes, 1)} min"
+
+
+def slots_of(context: Context) -> tuple[str, ...]:
+    """Devices, one a job that may run at a time."""
+    return tuple(launch.slots_of(context.device)) if context.slots is None else context.slots
+
+
+def resources_of(
+    opened: Opened, *, device: str, threads: int, stop: Callable[[], bool]
+) -> Resources:
+    """What a job may use."""
+    return Resources(
+        cache=opened.study.cache_folder / opened.cases,
+        device=device,
+        threads=threads,
+        cache_bytes=opened.recipe.cache_gb * 1e9,
+        should_stop=stop,
+    )
+
+
+def _shared_cache(opened: Opened, context: Context) -> None:
+    """Forget decoded pictures of an older table."""
+    if opened.study.cache_folder.is_dir():
+        for old in opened.study.cache_folder.iterdir():
+            if old.name != opened.cases:
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def place(
+    opened: Opened, truth: Truth, member: Member, fold: int
+) -> tuple[Path, dict[str, object]]:
+    """The folder of a job and everything that its result depends on."""
+    folder = opened.study.job_folder(member.name, fold)
+    depends: dict[str, object] = dict(describe(member))
+    depends |= {
+        "format": TRAIN_FORMAT,
+        "seed": opened.recipe.seed,
+        "target": opened.recipe.target,
+        "cases": opened.cases,
+        "folds": digest(truth.fold == fold, truth.group),
+        "override": _override(folder),
+    }
+    return folder, depends
+
+
+def _override(folder: Path) -> Mapping[str, Any]:
+    path = folder / "override.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def fit_job(
+    channel: launch.Channel,
+    *,
+    study: str,
+    member: str,
+    fold: int,
+    device: str,
+    threads: int,
+    checkpoint_seconds: float,
+) -> None:
+    """Train one member without one fold and score that fold. Runs in a process of its own."""
+    from safetensors.numpy import save
+
+    opened = open_study(Study(Path(study)))
+    recipe, truth = opened.recipe, truth_of(opened)
+    (chosen,) = [m for m in recipe.members if m.name == member]
+    folder, depends = place(opened, truth, chosen, fold)
+    resources = resources_of(opened, device=device, threads=threads, stop=channel.should_stop)
+    held = np.flatnonzero(truth.fold == fold)
+    cases = opened.manifest.cases()
+    curve = _Curve(folder, channel)
+    started = time.monotonic()
+    state = chosen.fit(
+        Job(
+            key=(recipe.seed, fold),
+            cases=cases,
+            train=np.flatnonzero(truth.fold != fold),
+            held=held,
+            target=recipe.target.train(opened.target),
+            weight=truth.weight,
+            group=truth.group,
+            judge=_judge(opened, truth.take(held)),
+            folder=folder,
+            mark=digest(depends),
+            resources=resources,
+            report=curve.hear,
+            overrides=_override(folder),
+            checkpoint_seconds=checkpoint_seconds,
+        )
+    )
+    (scores,) = chosen.score([state], cases, held, resources)
+    scores = replace(scores, fold=np.full(len(scores), fold))
+    notes = {**state.notes, "fit_seconds": time.monotonic() - started}
+    files = {
+        "state.safetensors": save({k: np.ascontiguousarray(v) for k, v in state.tensors.items()}),
+        "state.json": json.dumps(notes).encode(),
+        **{f"oof-{name}": data for name, data in scores.files().items()},
+        "metrics.csv": curve.text().encode(),
+    }
+    publish(folder, files, place(opened, truth, chosen, fold)[1])
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    channel.report({"done": 1.0})
+
+
+def _judge(opened: Opened, truth: Truth) -> Callable[[np.ndarray], float]:
+    """The metric of held-out scores with cuts fitted on the very same rows: for curves only."""
+    ids = [str(k) for k in range(len(truth.fold))]
+
+    def judge(scores: np.ndarray) -> float:
+        predictions = Predictions.of(ids, scores, columns=[str(k) for k in range(scores.shape[1])])
+        labels = opened.recipe.decode.fit(predictions, truth)(predictions)
+        metric = opened.recipe.metric
+        return float(metric.value(metric.tally(labels, truth).sum(axis=0)))
+
+    return judge
+
+
+class _Curve:
+    """The rows of `metrics.csv`, kept over stops."""
+
+    columns = ("epoch", "loss", "lr", "held", "seconds")
+
+    def __init__(self, folder: Path, channel: launch.Channel) -> None:
+        self.path, self.channel = folder / "metrics.csv", channel
+        self.rows: dict[int, Mapping[str, Any]] = {}
+        if self.path.is_file() and (folder / "checkpoint.safetensors").is_file():
+            with self.path.open(newline="") as file:
+                self.rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        if "epoch" in event:
+            self.rows[event["epoch"]] = event
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(self.text())
+        self.channel.report({**event, "done": min(event.get("done", 0.0), 0.999)})
+
+    def text(self) -> str:
+        out = io.StringIO()
+        writer = csv.DictWriter(out, self.columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows[k] for k in sorted(self.rows))
+        return out.getvalue()
+
+
+def load_state(folder: Path) -> State:
+    """What a finished training left behind."""
+    from safetensors.numpy import load_file
+
+    return State(load_file(folder / "state.safetensors"), read_json(folder / "state.json"))
+
+
+def out_of_fold(opened: Opened, member: str, folds: int) -> Predictions:
+    """The out-of-fold scores of a member, in the manifest's order."""
+    parts = [
+        Predictions.open(opened.study.job_folder(member, k), prefix="oof-") for k in range(folds)
+    ]
+    return join(parts).take(opened.manifest.ids)
+
+
+def marks(study: Study, member: str, folds: int) -> list[str]:
+    """What each fold of a member was trained from, as digests."""
+    return [read_json(study.job_folder(member, k) / "done.json")["digest"] for k in range(folds)]
