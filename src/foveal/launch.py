@@ -112,7 +112,8 @@ def side_by_side(
                     child.ask_to_stop()
             while waiting and free:
                 number, call = waiting.pop(0)
-                order = {"function": address, "call": {**call, "device": free.pop(0)}}
+                placed = {**call, "device": free.pop(0)}
+                order = {"function": address, "call": placed, "path": sys.path}
                 running[number] = _Child(order, events, number, log, keep)
             for number, event in _drain(events):
                 on_event(number, event)
@@ -252,6 +253,7 @@ def _main() -> int:
 
     orders = sys.stdin.buffer
     order = json.loads(orders.readline())
+    sys.path[:] = order["path"]
     stop = threading.Event()
 
     def hold_leash() -> None:

@@ -96,15 +96,13 @@ class Facts:
         for name in values:
             if name not in known:
                 raise ManifestError(f'unknown fact "{name}" under facts:{nearest(name, known)}')
+        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
-            facts = Facts(**values)
+            return Facts(**lists)
         except TypeError as error:
             raise ManifestError(
                 f"facts: are incomplete ({error}); cure: foveal init --replace"
             ) from None
-        return replace(
-            facts, mean=tuple(facts.mean), std=tuple(facts.std), sites=tuple(facts.sites)
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -26,6 +26,7 @@ from foveal.split import Split
 # --- targets -------------------------------------------------------------------------------------
 
 
+@runtime_checkable
 class Target(Protocol):
     """What the target columns mean."""
 
@@ -161,8 +162,8 @@ class Job:
 
     key: tuple[int, ...]
     cases: Sequence[Case]
-    train: Int[np.ndarray, " row"]
-    held: Int[np.ndarray, " row"]
+    train: Int[np.ndarray, " train_row"]
+    held: Int[np.ndarray, " held_row"]
     target: Shaped[np.ndarray, "case ..."]
     weight: Float[np.ndarray, " case"]
     group: Int[np.ndarray, " case"]
@@ -175,6 +176,7 @@ class Job:
     checkpoint_seconds: float = 300.0
 
 
+@runtime_checkable
 class Member(Protocol):
     """The door between the wings: anything that learns from cases and scores others."""
 
@@ -195,6 +197,10 @@ class Member(Protocol):
         resources: Resources,
     ) -> list[Predictions]:
         """Score rows of the cases with each of several states; an unreadable case is left out."""
+        ...
+
+    def check(self) -> None:
+        """Raise a `UsageError` where it could never be built, before anything is written."""
         ...
 
     def estimate(self, cases: int, resources: Resources) -> float:
@@ -222,6 +228,7 @@ class Approach:
 # --- recipes -------------------------------------------------------------------------------------
 
 
+@runtime_checkable
 class Answer(Protocol):
     """The file that a user asked for."""
 

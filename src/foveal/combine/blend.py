@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +21,7 @@ from foveal.manifest import Truth
 from foveal.predictions import Predictions
 
 
+@runtime_checkable
 class FittedBlend(Protocol):
     """Makes one set of predictions from aligned ones."""
 
@@ -29,6 +30,7 @@ class FittedBlend(Protocol):
         ...
 
 
+@runtime_checkable
 class Blend(Protocol):
     """A way to blend that may have to be fitted on out-of-fold scores first."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -21,6 +21,7 @@ from foveal.metrics.interval import Metric, bootstrap, paired_error
 from foveal.predictions import Predictions
 
 
+@runtime_checkable
 class FittedDecoder(Protocol):
     """From scores to labels."""
 
@@ -29,6 +30,7 @@ class FittedDecoder(Protocol):
         ...
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """A rule from scores to labels that is fitted on out-of-fold scores."""
 

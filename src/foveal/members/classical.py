@@ -94,6 +94,9 @@ class Classical:
             for k in range(len(states))
         ]
 
+    def check(self) -> None:
+        """Any features and any number of trees can be built."""
+
     def estimate(self, cases: int, resources: Resources) -> float:
         """About how many seconds a training takes; the features are shared by all folds."""
         return 2.0 + cases * self.trees * 4e-5

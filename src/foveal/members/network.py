@@ -142,17 +142,22 @@ class Network:
             )
         return got
 
+    def check(self) -> None:
+        """Raise where the backbone is unknown."""
+        self.backbone.check()
+
     def estimate(self, cases: int, resources: Resources) -> float:
         """Seconds of one training on so many cases, from two small steps on this machine."""
         model = self._model(share=self._even_share(), pretrained=False)
         height, width = self.prepare.height, self.prepare.width
-        images = torch.zeros(4, len(self.mean), height, width, device=resources.device)
+        images = torch.zeros(2, len(self.mean), height, width, device=resources.device)
         model = model.to(resources.device)
-        for _ in range(2):
+        seconds = 0.0
+        for _ in range(2):  # the first step also makes ready
             started = time.monotonic()
             model(images).sum().backward()
             seconds = time.monotonic() - started
-        return seconds / 4 * cases * self.epochs
+        return seconds / len(images) * cases * self.epochs
 
     # --- training ---------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ resample is one row of counts times the table of group sums, and a thousand of t
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from foveal.manifest import Truth
 LEVEL = 0.95
 
 
+@runtime_checkable
 class Metric(Protocol):
     """A score that rises with quality, from tallies that add up over cases."""
 

@@ -64,4 +64,4 @@ class MacroF1:
     def value(self, sums: Float[np.ndarray, "*pool stat"]) -> Float[np.ndarray, "*pool"]:
         """Macro F1 of each pool."""
         sums = np.asarray(sums, dtype=np.float64)
-        return _f_beta(sums.reshape(*sums.shape[:-1], -1, 3), 1.0).mean(axis=-1)
+        return np.asarray(_f_beta(sums.reshape(*sums.shape[:-1], -1, 3), 1.0).mean(axis=-1))

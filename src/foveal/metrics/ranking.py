@@ -32,4 +32,4 @@ class MapAtK:
         """The mean of each pool."""
         weight, total = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
         with np.errstate(invalid="ignore"):
-            return total / weight
+            return np.asarray(total / weight)

@@ -74,6 +74,13 @@ class Backbone:
     weights: str = "none"
     drop_path: float = 0.0
 
+    def check(self) -> None:
+        """Raise a `UsageError` with the nearest name where timm does not know this one."""
+        import timm
+
+        if not timm.is_model(self.name):
+            raise UsageError(f'backbone="{self.name}"{nearest(self.name, timm.list_models())}')
+
     def build(self, *, channels: int, pooled: bool = True, pretrained: bool = True) -> Encoder:
         """Make the encoder.
 
@@ -88,8 +95,7 @@ class Backbone:
         """
         import timm
 
-        if not timm.is_model(self.name):
-            raise UsageError(f'backbone="{self.name}"{nearest(self.name, timm.list_models())}')
+        self.check()
         options: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
         if not pooled:
             options["global_pool"] = ""
@@ -107,10 +113,7 @@ class Backbone:
                 f"({str(error).strip().splitlines()[0]}); cures: weights=/path/to/a/file or folder "
                 "with weights fetched elsewhere, or weights=none to train from scratch"
             ) from None
-        width: Any = (
-            getattr(body, "head_hidden_size", None) if pooled else _map_width(body, channels)
-        )
-        return Encoder(body, int(width or body.num_features))
+        return Encoder(body, _vector_width(body) if pooled else _map_width(body, channels))
 
     def _source(self, *, wanted: bool) -> dict:
         if not wanted or self.weights == "none":
@@ -134,6 +137,11 @@ class Backbone:
                 "file or folder"
             )
         return path
+
+
+def _vector_width(body: Any) -> int:
+    """Features after the network's own pooling; some widen them once more before a classifier."""
+    return int(getattr(body, "head_hidden_size", None) or body.num_features)
 
 
 def _map_width(body: nn.Module, channels: int) -> int:

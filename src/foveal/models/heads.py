@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -43,6 +43,7 @@ class AverageMax(nn.Module):
         return torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
 
 
+@runtime_checkable
 class Outputs(Protocol):
     """What an approach asks for."""
 

@@ -1,7 +1,4 @@
-"""From trained weights to scores of cases, within a time."""
+"""From trained weights to scores of cases, within a time.
 
-from foveal.predict.deadline import Deadline as Deadline
-from foveal.predict.infer import Scored as Scored
-from foveal.predict.infer import score as score
-
-__all__ = ["Deadline", "Scored", "score"]
+The face hands no names on: stages use `deadline` without loading torch, which `infer` needs.
+"""

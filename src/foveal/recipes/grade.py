@@ -131,9 +131,9 @@ def aptos(
     ]
     augment = Augment(
         flip_vertical=0.5,
-        rotate_degrees=180,
+        rotate_degrees=180.0,
         scale=(0.9, 1.15),
-        shear_degrees=5,
+        shear_degrees=5.0,
         shift=0.03,
         brightness=0.1,
         contrast=0.2,
@@ -235,7 +235,7 @@ def small(
                 flip_vertical=flip,
                 rotate_degrees=rotate,
                 scale=(0.9, 1.2),
-                shear_degrees=4,
+                shear_degrees=4.0,
                 shift=0.04,
                 elastic=elastic,
                 brightness=0.08,

@@ -87,6 +87,8 @@ def init(
         context.warn(f"no case has grade {unused}", [])
     settings = Settings(recipe=address, options=options, source=source, facts=facts)
     made.folds(manifest)
+    for member in made.members:
+        member.check()
     create(study, format_settings(settings), manifest)
     return study
 

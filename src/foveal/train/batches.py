@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ AHEAD = 2
 """Batches that are made while one is used."""
 
 
+@runtime_checkable
 class Pictures(Protocol):
     """Prepared pictures by row, all of one shape."""
 

@@ -1,0 +1,99 @@
+from typing import Any
+
+import numpy as np
+
+from conftest import truth_of
+from foveal.combine.blend import CalibratedMean, LabelAverage, NonNegative
+from foveal.combine.leaderboard import Entry, choose, cross_fitted, leave_one_fold_out, rank
+from foveal.decide.thresholds import ClosedFormCuts, ExactCuts
+from foveal.metrics.kappa import quadratic_kappa
+from foveal.predictions import Predictions
+
+MEAN = CalibratedMean()
+
+
+def members(n: int = 300, noise: tuple[float, ...] = (0.8, 0.8, 3.0), seed: int = 0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 5, n)
+    ids = [str(k) for k in range(n)]
+    made = {
+        f"m{k}": Predictions.of(
+            ids, (y + rng.normal(0, s, n))[:, None].astype(np.float32), columns=("e",)
+        )
+        for k, s in enumerate(noise)
+    }
+    return made, truth_of(y)
+
+
+def entry(names: tuple[str, ...], blend: Any = MEAN, decode: Any = None) -> Entry:
+    decode = decode or ClosedFormCuts(5)
+    return Entry(name=f"{blend.name} {names}", members=names, blend=blend, decode=decode)
+
+
+def test_the_judged_rows_never_reach_the_fit() -> None:
+    predictions, truth = members()
+    row = entry(("m0",), decode=ExactCuts(5))
+    before = cross_fitted(row, leave_one_fold_out(predictions, truth))
+    poisoned = truth.target.copy()
+    poisoned[truth.fold == 2] = 4 - poisoned[truth.fold == 2]
+    after = cross_fitted(row, leave_one_fold_out(predictions, truth_of(poisoned)))
+    assert np.array_equal(before[truth.fold == 2], after[truth.fold == 2])
+    assert not np.array_equal(before, after)
+
+
+def test_labels_are_those_of_fitting_by_hand() -> None:
+    predictions, truth = members()
+    labels = cross_fitted(entry(("m0",)), leave_one_fold_out(predictions, truth))
+    for fold in range(5):
+        rest, judged = np.flatnonzero(truth.fold != fold), np.flatnonzero(truth.fold == fold)
+        take = [predictions["m0"].take([str(k) for k in rows]) for rows in (rest, judged)]
+        lined = CalibratedMean().fit([take[0]], truth.take(rest))
+        cuts = ClosedFormCuts(5).fit(lined([take[0]]), truth.take(rest))
+        assert np.array_equal(labels[judged], cuts(lined([take[1]])))
+
+
+def test_a_clear_winner_is_chosen_and_a_tie_goes_to_the_simplest() -> None:
+    predictions, truth = members(noise=(0.5, 3.0, 3.0))
+    rows = [entry(("m1",)), entry(("m0",)), entry(("m0", "m1"))]
+    assert rank(rows, predictions, truth, metric=quadratic_kappa).chosen == 1
+    same, truth = members(noise=(0.8, 0.8, 0.8))
+    labels = cross_fitted(entry(("m0",)), leave_one_fold_out(same, truth))
+    tally = quadratic_kappa.tally(labels, truth)
+    kinds = [
+        entry(("m0", "m1"), NonNegative()),
+        entry(("m0", "m1"), LabelAverage(5)),
+        entry(("m0", "m1", "m2")),
+        entry(("m0", "m1")),
+    ]
+    ordered = [kinds[2], kinds[3], kinds[1], kinds[0]]
+    assert choose(ordered, [tally] * 4, truth, quadratic_kappa) == 1
+
+
+def test_members_below_the_floor_are_marked() -> None:
+    predictions, truth = members(noise=(0.6, 0.5, 3.0))
+    rows = [entry((m,)) for m in predictions]
+    rows = [
+        Entry(name=r.members[0], members=r.members, blend=r.blend, decode=r.decode) for r in rows
+    ]
+    board = rank(rows, predictions, truth, metric=quadratic_kappa, floor="m0")
+    assert [row.below_floor for row in board.rows] == [False, False, True]
+
+
+def test_the_nested_score_of_a_choice_among_noise_is_not_above_its_own() -> None:
+    rng = np.random.default_rng(7)
+    gaps = []
+    for seed in range(5):
+        predictions, truth = members(n=80, noise=(4.0,) * 8, seed=seed + int(rng.integers(100)))
+        rows = [entry((m,)) for m in predictions]
+        board = rank(rows, predictions, truth, metric=quadratic_kappa)
+        gaps.append(max(r.score for r in board.rows) - board.nested)
+    assert np.mean(gaps) > 0
+
+
+def test_ensembles_of_independent_members_win() -> None:
+    predictions, truth = members(n=600, noise=(1.2, 1.2, 1.2))
+    rows = [*(entry((m,)) for m in predictions), entry(("m0", "m1", "m2"))]
+    board = rank(rows, predictions, truth, metric=quadratic_kappa)
+    assert board.chosen == 3
+    assert set(board.rows[3].folds) == {0, 1, 2, 3, 4}
+    assert board.rows[3].interval[0] < board.rows[3].score < board.rows[3].interval[1]

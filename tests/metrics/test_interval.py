@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from conftest import truth_of
+from foveal.metrics.interval import bootstrap, group_sums, paired_error, resampled_sums
+from foveal.metrics.kappa import quadratic_kappa
+
+
+def example(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 4, n)
+    return y, np.clip(y + rng.integers(-1, 2, n), 0, 3)
+
+
+def test_group_sums_keep_the_total() -> None:
+    y, z = example()
+    tally = quadratic_kappa.tally(z, truth_of(y))
+    group = np.arange(400) // 7
+    assert group_sums(tally, group).sum(axis=0) == pytest.approx(tally.sum(axis=0))
+
+
+def test_the_interval_has_the_width_of_a_plain_bootstrap() -> None:
+    y, z = example()
+    tally = quadratic_kappa.tally(z, truth_of(y))
+    low, high = bootstrap(quadratic_kappa, tally, np.arange(400))
+    rng = np.random.default_rng(5)
+    draws = [tally[rng.integers(0, 400, 400)].sum(axis=0) for _ in range(2000)]
+    oracle = np.quantile([quadratic_kappa.value(d) for d in draws], [0.025, 0.975])
+    assert (low, high) == pytest.approx(oracle, abs=0.01)
+
+
+def test_grouped_cases_widen_the_interval() -> None:
+    y, z = example(80)
+    y, z, group = np.repeat(y, 10), np.repeat(z, 10), np.repeat(np.arange(80), 10)
+    tally = quadratic_kappa.tally(z, truth_of(y))
+    alone = np.diff(bootstrap(quadratic_kappa, tally, np.arange(800)))
+    together = np.diff(bootstrap(quadratic_kappa, tally, group))
+    assert together > 2 * alone
+
+
+def test_one_group_has_no_interval() -> None:
+    y, z = example(10)
+    tally = quadratic_kappa.tally(z, truth_of(y))
+    assert np.isnan(bootstrap(quadratic_kappa, tally, np.zeros(10, dtype=int))).all()
+
+
+def test_a_row_compared_with_itself_has_no_error() -> None:
+    y, z = example()
+    tally = quadratic_kappa.tally(z, truth_of(y))
+    assert paired_error(quadratic_kappa, tally, tally, np.arange(400)) == 0
+
+
+def test_draws_depend_on_the_seed_alone() -> None:
+    sums = np.arange(12.0).reshape(6, 2)
+    assert np.array_equal(resampled_sums(sums, seed=1), resampled_sums(sums, seed=1))
+    assert not np.array_equal(resampled_sums(sums, seed=1), resampled_sums(sums, seed=2))

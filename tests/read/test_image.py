@@ -1,0 +1,238 @@
+"""Every kind of file against a second reader, and every kind of damage against the one error."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageOps
+
+from foveal.manifest import Case
+from foveal.read.image import Photograph, UnreadableImage, decode, inspect
+
+
+def picture(channels: int, dtype: type = np.uint8) -> np.ndarray:
+    """Smooth, and different at every place and in every channel."""
+    coarse = np.random.default_rng(channels).random((5, 6, channels))
+    smooth = cv2.resize(coarse, (31, 23), interpolation=cv2.INTER_CUBIC).reshape(23, 31, channels)
+    return (np.clip(smooth, 0, 1) * np.iinfo(dtype).max).astype(dtype)
+
+
+RGB, GREY = picture(3), picture(1)
+ALPHA = np.dstack([RGB, GREY])
+
+
+def pil(image: Image.Image | np.ndarray, kind: str, **options) -> bytes:
+    out = io.BytesIO()
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image.squeeze())
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def tiff(image: np.ndarray, **options) -> bytes:
+    out = io.BytesIO()
+    tifffile.imwrite(out, image, **{"photometric": "minisblack"} | options)
+    return out.getvalue()
+
+
+def planes(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(image, 2, 0))
+
+
+def read(folder: Path, data: bytes) -> np.ndarray:
+    (folder / "file").write_bytes(data)
+    return decode(str(folder / "file"))
+
+
+def seen(data: bytes) -> np.ndarray:
+    """What Pillow sees."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    return np.array(image)
+
+
+PALETTE = Image.fromarray(RGB).quantize(16)
+BITS = Image.fromarray(GREY[:, :, 0]).convert("1")
+WIDE = {c: picture(c, np.uint16) for c in (1, 3)}
+EXACT = {
+    "png grey": (pil(GREY, "PNG"), GREY),
+    "png colour": (pil(RGB, "PNG"), RGB),
+    "png alpha": (pil(ALPHA, "PNG"), RGB),
+    "png palette": (pil(PALETTE, "PNG"), np.array(PALETTE.convert("RGB"))),
+    "png clear palette": (pil(PALETTE, "PNG", transparency=0), np.array(PALETTE.convert("RGB"))),
+    "png 1 bit": (pil(BITS, "PNG"), np.array(BITS)[:, :, None] * np.uint8(255)),
+    "png grey 16": (cv2.imencode(".png", WIDE[1])[1].tobytes(), WIDE[1]),
+    "png colour 16": (cv2.imencode(".png", WIDE[3][:, :, ::-1])[1].tobytes(), WIDE[3]),
+    "tiff alpha": (pil(ALPHA, "TIFF"), RGB),
+    "tiff 1 bit": (pil(BITS, "TIFF"), np.array(BITS)[:, :, None] * np.uint8(255)),
+    "tiff big": (tiff(RGB, photometric="rgb", bigtiff=True), RGB),
+    "tiff big-endian": (tiff(WIDE[3], photometric="rgb", byteorder=">"), WIDE[3]),
+    "tiff tiles": (tiff(RGB, photometric="rgb", tile=(16, 16)), RGB),
+    "tiff lzw": (tiff(RGB, photometric="rgb", compression="lzw"), RGB),
+    "tiff deflate": (tiff(WIDE[1][:, :, 0], compression="zlib", predictor=True), WIDE[1]),
+    "bmp": (pil(RGB, "BMP"), RGB),
+}
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_a_lossless_file_gives_its_pixels(tmp_path, kind):
+    data, wanted = EXACT[kind]
+    got = read(tmp_path, data)
+    assert got.dtype == wanted.dtype
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [2, 5, 7])
+def test_channels_may_be_pages_or_planes(tmp_path, channels, dtype):
+    image = picture(channels, dtype)
+    for options in (
+        {},
+        {"metadata": None},
+        {"planarconfig": "separate"},
+        {"imagej": True, "metadata": {"axes": "CYX"}},
+        {"compression": "zlib"},
+    ):
+        np.testing.assert_array_equal(read(tmp_path, tiff(planes(image), **options)), image)
+
+
+@pytest.mark.parametrize("channels", [3, 5, 7])
+def test_channels_may_be_samples(tmp_path, channels):
+    image = picture(channels)
+    np.testing.assert_array_equal(read(tmp_path, tiff(image, planarconfig="contig")), image)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pil(RGB, "JPEG", quality=90),
+        pil(RGB, "JPEG", progressive=True),
+        pil(Image.fromarray(RGB).convert("CMYK"), "JPEG"),
+        pil(RGB, "TIFF", compression="jpeg"),
+    ],
+    ids=["jpeg", "progressive", "cmyk", "tiff"],
+)
+def test_a_jpeg_looks_as_pillow_sees_it(tmp_path, data):
+    assert np.abs(read(tmp_path, data).astype(int) - seen(data)).max() <= 2
+    assert read(tmp_path, pil(GREY, "JPEG")).shape == (23, 31, 1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_camera_is_turned_as_pillow_turns_it(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    tag = [(0x0112, 3, 1, orientation, False)]
+    for data in (
+        pil(RGB, "JPEG", exif=exif),
+        pil(RGB, "PNG", exif=exif),
+        tiff(RGB, photometric="rgb", extratags=tag),
+    ):
+        np.testing.assert_array_equal(read(tmp_path, data), seen(data))
+
+
+THUMBNAIL = b"Exif\0\0II*\0" + struct.pack("<IHI", 8, 0, 0) + pil(GREY, "JPEG")
+JPEG = pil(RGB, "JPEG")
+DAMAGED = {
+    "jpeg": JPEG,
+    "progressive": pil(RGB, "JPEG", progressive=True),
+    "jpeg with a thumbnail": b"".join(
+        [JPEG[:2], b"\xff\xe1", struct.pack(">H", len(THUMBNAIL) + 2), THUMBNAIL, JPEG[2:]]
+    ),
+    "png": pil(RGB, "PNG")[:-4],  # only a checksum of nothing follows
+    "tiff": tiff(RGB, photometric="rgb"),
+    "tiff tiles": tiff(RGB, photometric="rgb", tile=(16, 16), compression="zlib"),
+    "gif": pil(PALETTE, "GIF"),
+    "bmp": pil(RGB, "BMP"),
+    "webp": pil(RGB, "WEBP"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_file_cut_anywhere_is_no_picture(tmp_path, kind):
+    whole = DAMAGED[kind]
+    assert read(tmp_path, whole).shape[:2] == (23, 31)
+    ends = range(len(whole) - 12, len(whole))
+    for kept in {*range(0, len(whole), 1 + len(whole) // 90), *ends}:
+        with pytest.raises(UnreadableImage, match=str(tmp_path)):
+            read(tmp_path, whole[:kept])
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "progressive", "png", "bmp", "webp"])
+def test_changed_bytes_end_in_a_picture_or_the_one_error(tmp_path, kind):
+    whole = DAMAGED[kind]
+    refused = 0
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        data = np.frombuffer(whole, np.uint8).copy()
+        places = rng.integers(0, len(data) if seed % 2 else 60, size=rng.integers(1, 6))
+        data[places] = rng.integers(0, 256, size=len(places))
+        try:
+            read(tmp_path, data.tobytes())
+        except UnreadableImage:
+            refused += 1
+    assert refused > 0
+    assert refused == 80 or kind != "png"  # which carries checksums
+
+
+def test_bytes_after_the_end_of_a_jpeg_are_left_alone(tmp_path):
+    for rubbish in (b"\0" * 5000, b"garbage", b"\xff\xd9 again"):
+        np.testing.assert_array_equal(read(tmp_path, JPEG + rubbish), seen(JPEG))
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"\xff\xd8\xff\xd9", b"II*\0", b"%PDF-1.4\n"])
+def test_what_is_no_picture_is_refused(tmp_path, data):
+    with pytest.raises(UnreadableImage):
+        read(tmp_path, data)
+
+
+def test_folders_missing_files_and_impossible_names_are_refused(tmp_path):
+    for path in (str(tmp_path), str(tmp_path / "none.png"), "/nul\0.png"):
+        with pytest.raises(UnreadableImage):
+            decode(path)
+
+
+def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_made(tmp_path):
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    png = bytearray(pil(RGB, "PNG"))
+    png[16:29], png[29:33] = header, struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    big = tiff(GREY[:, :, 0], metadata=None)
+    big = big.replace(struct.pack("<HHII", 256, 3, 1, 31), struct.pack("<HHII", 256, 4, 1, 60_000))
+    big = big.replace(struct.pack("<HHII", 257, 3, 1, 23), struct.pack("<HHII", 257, 4, 1, 60_000))
+    for data in (bytes(png), big):
+        with pytest.raises(UnreadableImage, match="more than 400000000"):
+            read(tmp_path, data)
+
+
+def photograph(folder: Path, data: bytes, **wanted) -> np.ndarray:
+    (folder / "file").write_bytes(data)
+    return Photograph(**wanted)(Case(id="a", paths=(str(folder / "file"),)))
+
+
+def test_a_photograph_has_the_channels_and_bits_of_the_study(tmp_path):
+    np.testing.assert_array_equal(photograph(tmp_path, EXACT["png colour"][0]), planes(RGB))
+    repeated = np.repeat(planes(GREY), 3, axis=0)
+    np.testing.assert_array_equal(photograph(tmp_path, EXACT["png grey"][0]), repeated)
+    up = photograph(tmp_path, EXACT["png grey"][0], channels=1, bits=16)
+    np.testing.assert_array_equal(up, planes(GREY).astype(np.uint16) * 257)
+    down = photograph(tmp_path, EXACT["png grey 16"][0], channels=1)
+    np.testing.assert_array_equal(down, (planes(WIDE[1]) >> 8).astype(np.uint8))
+    back = photograph(tmp_path, tiff((up >> 8).astype(np.uint8)[0]), channels=1)
+    np.testing.assert_array_equal(back, planes(GREY))
+    for wanted in (1, 4):
+        with pytest.raises(UnreadableImage, match=f"3 channels, where the study has {wanted}"):
+            photograph(tmp_path, EXACT["png colour"][0], channels=wanted)
+
+
+def test_an_inspection_measures_what_was_decoded(tmp_path):
+    for data, image in EXACT.values():
+        (tmp_path / "file").write_bytes(data)
+        facts, decoded = inspect(Case(id="a", paths=(str(tmp_path / "file"),)))
+        np.testing.assert_array_equal(decoded, image)
+        unit = image.reshape(-1, image.shape[2]) / np.iinfo(image.dtype).max
+        assert (facts.height, facts.width, facts.channels) == image.shape
+        assert facts.bits == image.dtype.itemsize * 8
+        np.testing.assert_allclose(facts.mean, unit.mean(0))
+        np.testing.assert_allclose(facts.square, (unit**2).mean(0))

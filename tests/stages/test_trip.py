@@ -1,0 +1,271 @@
+"""The whole trip on a small study: it ends, skips what is done, redoes what an option touches."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import FAST
+from foveal import stages
+from foveal.errors import ManifestError, StudyError, TargetError, UsageError
+from foveal.study import Study
+from foveal.task import Context
+
+INLINE = Context(slots=())
+
+
+def make(folder: Path, eyes: dict, **options: object) -> Study:
+    return stages.init(folder, recipe="grade:small", options={**FAST, **options}, **eyes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, eyes: dict) -> Study:
+    study = make(tmp_path_factory.mktemp("trip") / "study", eyes)
+    stages.run(study, INLINE)
+    return study
+
+
+def answer(study: Study, eyes: dict, out: Path, **more: object) -> list[list[str]]:
+    asked = {"table": eyes["table"], "images": eyes["images"], "context": INLINE}
+    stages.predict(study, out=out, **{**asked, **more})
+    with out.open() as file:
+        return list(csv.reader(file))
+
+
+def test_the_trip_ends_with_a_report_and_answers(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    assert finished.report_file.stat().st_size > 20_000
+    rows = answer(finished, eyes, tmp_path / "a.csv", scores=True)
+    assert rows[0][:3] == ["image", "grade", "grade_expected"]
+    with Path(eyes["table"]).open() as file:
+        assert [r[0] for r in rows[1:]] == [r["image"] for r in csv.DictReader(file)]
+    for row in rows[1:]:
+        assert row[1] in "01234"
+        assert sum(map(float, row[3:])) == pytest.approx(1, abs=1e-4)
+
+
+def test_every_row_of_the_leaderboard_can_answer(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    board = json.loads((finished.combine_folder / "leaderboard.json").read_text())
+    names = [row["name"] for row in board["rows"]]
+    assert {"floor", "regression", "cumulative", "expectation"} <= set(names)
+    answers = [answer(finished, eyes, tmp_path / "b.csv", answer=n) for n in names[:5]]
+    assert len({json.dumps(a) for a in answers}) > 1
+    with pytest.raises(UsageError, match="did you mean"):
+        answer(finished, eyes, tmp_path / "c.csv", answer="regresion")
+
+
+def test_a_second_run_trains_nothing(finished: Study) -> None:
+    heard: list[str] = []
+    stages.run(finished, Context(slots=(), progress=lambda what, *_: heard.append(what)))
+    assert "training" not in heard
+
+
+def test_an_unreadable_picture_gets_the_prior_answer(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    source = Path(eyes["images"]).parent
+    names = sorted(p.name for p in source.iterdir())[:3]
+    for name in names:
+        (tmp_path / name).write_bytes((source / name).read_bytes())
+    (tmp_path / names[1]).write_bytes((source / names[1]).read_bytes()[:200])
+    (tmp_path / names[2]).unlink()
+    (tmp_path / "new.csv").write_text("image\n" + "\n".join(names) + "\n")
+    done = stages.predict(
+        finished,
+        table=tmp_path / "new.csv",
+        images=str(tmp_path / "{image}"),
+        out=tmp_path / "out.csv",
+        context=INLINE,
+    )
+    assert set(done.unreadable) == set(names[1:])
+    prior = json.loads((finished.combine_folder / "answers.json").read_text())["prior"]["grade"]
+    rows = dict(list(csv.reader((tmp_path / "out.csv").open()))[1:])
+    assert rows[names[1]] == rows[names[2]] == str(prior)
+
+
+def killed(arguments: list[str], after: float) -> int:
+    command = [sys.executable, "-m", "foveal.cli", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        return process.wait(timeout=after)
+    except subprocess.TimeoutExpired:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        return -9
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_the_answers_are_the_same_bytes(
+    eyes: dict, tmp_path: Path
+) -> None:
+    whole = make(tmp_path / "whole", eyes)
+    stages.run(whole, Context(slots=("cpu",)))
+    torn = make(tmp_path / "torn", eyes)
+    for attempt in range(60):
+        code = killed(["run", str(torn.folder), "--quiet"], after=3.0 + 2.3 * (attempt % 5))
+        if code == 0:
+            break
+    assert code == 0
+    outs = []
+    for study in (whole, torn):
+        out = tmp_path / f"{study.folder.name}.csv"
+        stages.predict(study, table=eyes["table"], images=eyes["images"], out=out, scores=True)
+        outs.append(out.read_bytes())
+    assert outs[0] == outs[1]
+
+
+@pytest.mark.slow
+def test_a_deadline_always_leaves_a_valid_answer(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    for limit in ("4s", "15s"):
+        out = tmp_path / f"{limit}.csv"
+        started = time.monotonic()
+        asked = ["--table", eyes["table"], "--images", eyes["images"], "--out", str(out)]
+        limited = ["--deadline", limit, "--answer", "mean of all"]
+        command = [sys.executable, "-m", "foveal.cli", "predict", str(finished.folder)]
+        process = subprocess.run(
+            [*command, *asked, *limited], capture_output=True, text=True, check=False
+        )
+        assert process.returncode == 0, process.stderr
+        assert time.monotonic() - started < float(limit[:-1]) + 1
+        assert len(out.read_text().splitlines()) == 37
+
+
+EFFECTS = {
+    "size": (48, "members"), "backbone": ("lcnet_035", "members"), "epochs": (1, "members"),
+    "batch": (4, "members"), "folds": (2, "split"), "seed": (1, "split"), "grades": (6, "members"),
+    "lr": (0.01, "members"), "views": ("flips", "members"), "rotate": (90, "members"),
+    "flip": (0.1, "members"), "elastic": (0.05, "members"), "cutout": (1.0, "members"),
+    "mixup": (0.0, "members"), "drop_path": (0.5, "members"), "dropout": (0.6, "members"),
+    "balance": (1.0, "members"), "trees": (9, "floor"), "precision": ("bf16-mixed", "members"),
+    "layout": ("contiguous", "members"),
+}  # fmt: skip
+
+
+def digests(study: Study) -> dict[str, str]:
+    from foveal.stages.open import open_study
+    from foveal.stages.split import truth_of
+    from foveal.stages.train import place
+    from foveal.study import digest
+
+    stages.split(study, INLINE)
+    opened = open_study(study)
+    truth = truth_of(opened)
+    found = {m.name: digest(place(opened, truth, m, 0)[1]) for m in opened.recipe.members}
+    return {**found, "split": json.loads((study.split_folder / "done.json").read_text())["digest"]}
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_a_changed_option_redoes_what_depends_on_it(eyes: dict, tmp_path: Path, name: str) -> None:
+    value, touched = EFFECTS[name]
+    before = digests(make(tmp_path / "a", eyes))
+    after = digests(make(tmp_path / "b", eyes, **{name: value}))
+    changed = {k for k in before if before[k] != after[k]}
+    networks = {"regression", "cumulative", "expectation"}
+    assert changed >= {"members": networks, "floor": {"floor"}, "split": {"split"}}[touched]
+    if touched == "floor":
+        assert changed == {"floor"}
+    if name in {"lr", "epochs", "dropout", "size"}:
+        assert changed == networks
+
+
+def test_an_option_without_a_result_redoes_nothing(eyes: dict, tmp_path: Path) -> None:
+    before = digests(make(tmp_path / "a", eyes))
+    assert digests(make(tmp_path / "b", eyes, cache_gb=1.0)) == before
+
+
+def test_the_same_init_is_nothing_and_another_is_refused(eyes: dict, tmp_path: Path) -> None:
+    heard: list[str] = []
+    make(tmp_path / "s", eyes)
+    context = Context(say=heard.append)
+    stages.init(tmp_path / "s", recipe="grade:small", options=FAST, context=context, **eyes)
+    assert "nothing to do" in heard[0]
+    with pytest.raises(UsageError, match="size is 32, not 64"):
+        make(tmp_path / "s", eyes, size=64)
+    stages.init(
+        tmp_path / "s", recipe="grade:small", options={**FAST, "size": 64}, replace_old=True, **eyes
+    )
+    assert Study(tmp_path / "s").settings().options["size"] == 64
+
+
+def test_combine_before_train_names_the_cure(eyes: dict, tmp_path: Path) -> None:
+    study = make(tmp_path / "s", eyes)
+    stages.split(study)
+    with pytest.raises(StudyError, match="foveal train"):
+        stages.combine(study, INLINE)
+    with pytest.raises(StudyError, match="foveal run"):
+        answer(study, eyes, tmp_path / "x.csv")
+    with pytest.raises(UsageError, match='did you mean "floor"'):
+        stages.train(study, member="flor", context=INLINE)
+
+
+BAD_TABLES = {
+    "duplicate id": ("image,grade\na.jpg,0\na.jpg,1\n", ManifestError, "repeats"),
+    "missing id": ("image,grade\na.jpg,0\n,1\n", ManifestError, "row 2"),
+    "negative": ("image,grade\na.jpg,0\nb.jpg,-1\n", TargetError, "negative"),
+    "fractional": ("image,grade\na.jpg,0\nb.jpg,1.5\n", TargetError, "fractional"),
+    "empty grade": ("image,grade\na.jpg,0\nb.jpg,\n", TargetError, "empty"),
+    "no number": ("image,grade\na.jpg,0\nb.jpg,mild\n", TargetError, "no number"),
+    "one class": ("image,grade\na.jpg,2\nb.jpg,2\n", TargetError, "grade 2"),
+    "empty table": ("image,grade\n", ManifestError, "no rows"),
+    "missing column": ("image,stage\na.jpg,0\n", ManifestError, 'no column "grade"'),
+    "out of the root": ("image,grade\n../a.jpg,0\nb.jpg,1\n", ManifestError, "leaves the root"),
+    "missing file": ("image,grade\na.jpg,0\nnone.jpg,1\n", ManifestError, "none.jpg"),
+    "truncated": ("image,grade\na.jpg,0\nhalf.jpg,1\n", ManifestError, "truncated"),
+    "no picture": ("image,grade\na.jpg,0\ntext.jpg,1\n", ManifestError, "no picture"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_a_refused_init_names_the_culprit_and_leaves_the_disk_alone(
+    eyes: dict, tmp_path: Path, name: str
+) -> None:
+    text, kind, words = BAD_TABLES[name]
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    first, second = sorted(Path(eyes["images"]).parent.iterdir())[:2]
+    (pictures / "a.jpg").write_bytes(first.read_bytes())
+    (pictures / "b.jpg").write_bytes(second.read_bytes())
+    (pictures / "half.jpg").write_bytes(first.read_bytes()[:400])
+    (pictures / "text.jpg").write_text("I am no picture")
+    table = tmp_path / "t.csv"
+    table.write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(kind) as error:
+        stages.init(
+            tmp_path / "deep" / "study",
+            recipe="grade:small",
+            table=table,
+            images=str(pictures / "{image}"),
+            target="grade",
+        )
+    assert words in " ".join([str(error.value), *error.value.culprits])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sise": 64}, 'did you mean "size"'),
+        ({"epochs": 0}, "epochs"),
+        ({"size": 8}, "size"),
+        ({"views": "many"}, "views"),
+        ({"members": "flor"}, "flor"),
+        ({"backbone": "resnet1o"}, "did you mean"),
+        ({"folds": 1}, "folds"),
+    ],
+)
+def test_a_wrong_option_is_named(eyes: dict, tmp_path: Path, options: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        make(tmp_path / "s", eyes, **options)
+    assert not (tmp_path / "s").exists()

@@ -1,0 +1,115 @@
+"""Jobs side by side: they report, stop, fail with their own error, and die with their parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foveal.errors import FovealError, MemoryBudgetError, Stopped
+from foveal.launch import Channel, side_by_side, slots_of
+
+
+def double(channel: Channel, *, device: str, number: int) -> None:
+    print("a library that chatters on standard output")  # noqa: T201
+    channel.report({"device": device, "twice": 2 * number})
+
+
+def fail(channel: Channel, *, device: str, number: int) -> None:
+    if number == 1:
+        raise MemoryBudgetError("too big")
+    while not channel.should_stop():
+        time.sleep(0.01)
+    raise Stopped("saved")
+
+
+def crash(channel: Channel, *, device: str) -> None:
+    raise ZeroDivisionError("by nought")
+
+
+def vanish(channel: Channel, *, device: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_for_ever(channel: Channel, *, device: str, path: str) -> None:
+    channel.report({"pid": os.getpid()})
+    while True:
+        Path(path).write_text(str(time.time()))
+        time.sleep(0.01)
+
+
+def run(function: Any, calls: list[dict], tmp_path: Path, **more: Any) -> list[Mapping]:
+    heard: list[Mapping] = []
+    side_by_side(
+        function,
+        calls,
+        slots=more.pop("slots", ("cpu", "cpu")),
+        log=tmp_path / "log.txt",
+        should_stop=more.pop("should_stop", lambda: False),
+        on_event=lambda number, event: heard.append({"number": number, **event}),
+        **more,
+    )
+    return heard
+
+
+@pytest.mark.parametrize("slots", [("cpu", "cpu"), ()])
+def test_every_call_reports(tmp_path: Path, slots: tuple[str, ...]) -> None:
+    heard = run(double, [{"number": k} for k in range(3)], tmp_path, slots=slots)
+    assert sorted((h["number"], h["twice"], h["device"]) for h in heard) == [
+        (0, 0, "cpu"), (1, 2, "cpu"), (2, 4, "cpu"),
+    ]  # fmt: skip
+
+
+def test_an_error_keeps_its_kind_and_stops_the_others(tmp_path: Path) -> None:
+    with pytest.raises(MemoryBudgetError, match="too big"):
+        run(fail, [{"number": 0}, {"number": 1}, {"number": 2}], tmp_path)
+
+
+def test_an_unexpected_error_is_one_line_and_its_traceback_in_the_log(tmp_path: Path) -> None:
+    with pytest.raises(FovealError, match="ZeroDivisionError: by nought"):
+        run(crash, [{}], tmp_path)
+    assert "Traceback" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_killed_job_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FovealError, match="killed by signal 9"):
+        run(vanish, [{}], tmp_path)
+
+
+def test_a_stop_is_passed_on_and_waited_for(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(Stopped):
+        run(fail, [{"number": 0}], tmp_path, should_stop=lambda: time.monotonic() > started + 4)
+
+
+def test_jobs_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    target = tmp_path / "written"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_launch as t, pathlib;"
+        "t.run(t.write_for_ever, [{'path': sys.argv[2]}], pathlib.Path(sys.argv[3]))"
+    )
+    here = str(Path(__file__).parent)
+    arguments = [sys.executable, "-c", code, here, str(target), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": here}
+    parent = subprocess.Popen(arguments, env=environment)
+    try:
+        deadline = time.monotonic() + 60
+        while not target.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert target.exists()
+    finally:
+        parent.kill()
+        parent.wait()
+    time.sleep(1.0)
+    before = target.read_text()
+    time.sleep(0.5)
+    assert target.read_text() == before
+
+
+def test_slots_follow_the_device() -> None:
+    assert set(slots_of("cpu")) == {"cpu"}

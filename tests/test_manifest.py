@@ -1,0 +1,200 @@
+"""Tables as people really hand them in, and what the study must give back to the letter."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foveal.errors import ManifestError
+from foveal.manifest import Facts, Manifest, Source, load, read_table
+
+IMAGES = "img/{image}"
+
+
+def table(folder: Path, text: str | bytes) -> str:
+    path = folder / "table.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def loaded(folder: Path, text: str | bytes, images: str = IMAGES, **roles) -> Manifest:
+    return load(Source(table=table(folder, text), images=images, **roles))
+
+
+def refusal(folder: Path, text: str | bytes, images: str = IMAGES, **roles) -> str:
+    with pytest.raises(ManifestError) as error:
+        loaded(folder, text, images, **roles)
+    return str(error.value) + " | " + " | ".join(error.value.culprits)
+
+
+def test_quotes_commas_and_newlines_in_cells_are_part_of_the_cell(tmp_path):
+    text = 'id,image\n"a,b","x ""y"".png"\n"two\nlines",z.png\n'
+    assert loaded(tmp_path, text).ids == ("a,b", "two\nlines")
+
+
+@pytest.mark.parametrize("text", ["id,image\na,x.png\n", '"id",image\r\na,x.png\r\n'])
+def test_a_byte_order_mark_and_windows_line_ends_change_nothing(tmp_path, text):
+    manifest = loaded(tmp_path, b"\xef\xbb\xbf" + text.encode())
+    assert (manifest.id_column, manifest.ids) == ("id", ("a",))
+
+
+def test_texts_that_look_like_numbers_or_nothing_stay_texts(tmp_path):
+    ids = ("007", "1e3", "NA", "null", "naïve", "視網膜", "👁")
+    assert loaded(tmp_path, "id,image\n" + "".join(f"{i},x\n" for i in ids)).ids == ids
+
+
+def test_parquet_reads_like_the_same_csv(tmp_path):
+    frame = pl.DataFrame({"id": [7, 8], "image": ["a", "b"], "grade": [None, 2]})
+    frame.write_parquet(tmp_path / "t.parquet")
+    manifest = load(Source(table=str(tmp_path / "t.parquet"), images=IMAGES, target=("grade",)))
+    same = loaded(tmp_path, "id,image,grade\n7,a,\n8,b,2\n", target=("grade",))
+    assert manifest.to_csv() == same.to_csv()
+    assert same.target.tolist() == [[""], ["2"]]
+
+
+@pytest.mark.parametrize("text", ["", "id,image\n", b"\xef\xbb\xbfid,image\n"])
+def test_a_table_without_rows_is_refused(tmp_path, text):
+    assert "no rows" in refusal(tmp_path, text)
+
+
+def test_files_that_are_no_table_are_refused_by_name(tmp_path):
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 and then nothing of the kind")
+    (tmp_path / "t.csv").write_bytes("id,image\né,x\n".encode("latin-1"))
+    for name in ("t.parquet", "t.csv", "none.csv", ""):
+        with pytest.raises(ManifestError, match=str(tmp_path / name)):
+            read_table(tmp_path / name)
+
+
+def test_missing_ids_are_named_by_row(tmp_path):
+    assert "row 2" in refusal(tmp_path, "id,image\na,x\n,y\n").split("|")[1]
+
+
+def test_duplicate_ids_are_named_with_both_rows(tmp_path):
+    text = refusal(tmp_path, "id,image\na,x\nb,y\na,z\nb,w\n")
+    assert 'row 3 repeats id "a" of row 1' in text
+    assert 'row 4 repeats id "b" of row 2' in text
+
+
+def test_a_column_that_occurs_twice_is_refused(tmp_path):
+    assert '"image" occurs twice' in refusal(tmp_path, "id,image,image\na,x,y\n")
+
+
+@pytest.mark.parametrize(
+    ("images", "roles", "flag"),
+    [
+        ("img/{imag}", {}, "--images"),
+        (IMAGES, {"target": ("imag",)}, "--target"),
+        (IMAGES, {"id": "imag"}, "--id"),
+        (IMAGES, {"group": "imag"}, "--group"),
+    ],
+)
+def test_a_missing_column_is_answered_with_the_nearest(tmp_path, images, roles, flag):
+    text = refusal(tmp_path, "id,image\na,x\n", images, **roles)
+    assert text.startswith(flag)
+    assert 'did you mean "image"?' in text
+
+
+@pytest.mark.parametrize(
+    "value", ["../x", "a/../../x", "..", "/etc/x", "a\\..\\x", "\\x", "x\0y", ""]
+)
+def test_a_value_that_leaves_the_root_is_refused_with_its_row(tmp_path, value):
+    text = refusal(tmp_path, f'id,image\nfirst,ok.png\nsecond,"{value}"\n')
+    assert 'row 2 (id "second")' in text
+    assert "first" not in text
+
+
+def test_a_path_column_is_absolute_or_beside_the_table(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    manifest = loaded(tmp_path, "id,path\na,/data/x.png\nb,sub/y.png\n", "{path}")
+    assert manifest.paths == (("/data/x.png",), (f"{tmp_path}/sub/y.png",))
+    assert "NUL" in refusal(tmp_path, "id,path\na,x\0y\n", "{path}")
+
+
+@pytest.mark.parametrize("images", ["img/x.png", "img/{{image}}", "img/{image", "img/image}"])
+def test_a_pattern_that_names_no_column_is_refused(tmp_path, images):
+    assert "--images" in refusal(tmp_path, "id,image\na,x\n", images)
+
+
+def test_a_source_means_the_same_from_every_working_directory(tmp_path, monkeypatch):
+    here, there = tmp_path / "a {brace} dir", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    table(here, "id,image\na,x.png\n")
+    monkeypatch.chdir(here)
+    source = Source(table="table.csv", images=IMAGES)
+    absolute = source.absolute()
+    assert load(source).paths == ((str(here / "img/x.png"),),)
+    monkeypatch.chdir(there)
+    assert load(absolute).paths == ((str(here / "img/x.png"),),)
+    assert absolute.absolute() == absolute
+
+
+@pytest.mark.parametrize("weight", ["nan", "-1", "heavy", "", "inf", "1e400", "0x10"])
+def test_weights_that_do_not_count_are_refused_with_their_row(tmp_path, weight):
+    text = refusal(tmp_path, f"id,image,w\na,x,1\nb,y,{weight}\n", weight="w")
+    assert f'row 2 (id "b"): weight "{weight}"' in text
+
+
+def test_weights_must_not_all_be_zero(tmp_path):
+    assert "all weights are 0" in refusal(tmp_path, "id,image,w\na,x,0\nb,y,0.0\n", weight="w")
+
+
+def test_accepted_weights_are_numbers(tmp_path):
+    text = "id,image,w\na,x, 1 \nb,y,1_000\nc,z,-0\n"
+    assert loaded(tmp_path, text, weight="w").weight.tolist() == [1, 1000, 0]
+
+
+def test_columns_called_like_roles_have_none(tmp_path):
+    text = "name,id,fold,group,site,weight,source,image\na,1,2,3,4,-5,6,x\n"
+    manifest = loaded(tmp_path, text)
+    assert (manifest.id_column, dict(manifest.roles)) == ("name", {})
+    assert manifest.weight.tolist() == [1]
+    assert loaded(tmp_path, text, fold="group").roles["fold"].tolist() == ["3"]
+
+
+def test_take_keeps_every_column_of_its_rows(tmp_path):
+    text = "id,image,g,s,w\na,x,1,p,1\nb,y,2,q,2\nc,z,3,,3\n"
+    manifest = loaded(tmp_path, text, target=("g",), site="s", weight="w").take([2, 0])
+    assert manifest.ids == ("c", "a")
+    assert manifest.target.tolist() == [["3"], ["1"]]
+    assert manifest.weight.tolist() == [3, 1]
+    assert [c.site for c in manifest.cases()] == [None, "p"]
+
+
+# A lone carriage return and a NUL are left out here.
+cells = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=6)
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(
+    ids=st.lists(cells.filter(bool), min_size=1, max_size=4, unique=True),
+    cell=cells,
+    name=cells.filter(bool),
+)
+def test_to_csv_and_back_is_exact(ids, cell, name):
+    n = len(ids)
+    manifest = Manifest(
+        ids=tuple(ids),
+        paths=tuple((f"/p/{i}", f"/q/{i}")[: 1 + k % 2] for k, i in enumerate(ids)),
+        id_column=name,
+        target=np.array([[cell, "1"]] * n),
+        target_columns=(name, name + "2"),
+        roles={"group": np.array([cell] * n)},
+        measured={"sha256": np.array([name] * n)},
+    )
+    back = Manifest.from_csv(manifest.to_csv())
+    assert (back.ids, back.paths, back.id_column) == (manifest.ids, manifest.paths, name)
+    assert back.target_columns == manifest.target_columns
+    assert back.target.tolist() == manifest.target.tolist()
+    assert back.roles["group"].tolist() == [cell] * n
+    assert back.measured["sha256"].tolist() == [name] * n
+
+
+def test_facts_that_are_unknown_or_missing_are_refused():
+    with pytest.raises(ManifestError, match='did you mean "mean"'):
+        Facts.from_json({"means": (0.5,)})
+    with pytest.raises(ManifestError, match="incomplete"):
+        Facts.from_json({"cases": 3})

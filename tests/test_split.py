@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
+
+from foveal.errors import SplitError
+from foveal.manifest import Manifest
+from foveal.split import Folds, balanced_folds, groups, imbalance
+
+APTOS_SIZES = (
+    (0, 0, 1, 0, 1), (0, 0, 33, 5, 4), (279, 7, 1, 0, 0), (0, 2, 63, 9, 18), (901, 19, 39, 2, 13),
+    (0, 0, 2, 0, 0), (10, 0, 0, 2, 2), (0, 13, 28, 1, 19), (0, 1, 22, 3, 2), (351, 0, 0, 0, 0),
+    (31, 234, 233, 60, 80), (0, 0, 0, 1, 0), (0, 6, 3, 21, 4), (231, 44, 165, 47, 46),
+    (2, 13, 307, 32, 56), (0, 13, 91, 6, 31), (0, 18, 11, 4, 19),
+)  # fmt: skip
+"""Photographs of grade 0 to 4 for each of the 17 picture sizes of APTOS 2019."""
+
+
+def aptos() -> tuple[np.ndarray, np.ndarray]:
+    cells = [(g, k, n) for g, row in enumerate(APTOS_SIZES) for k, n in enumerate(row)]
+    group, grade, count = np.array(cells).T
+    return np.repeat(group, count), np.repeat(grade, count)
+
+
+def manifest(target: list[str], **roles: list[str]) -> Manifest:
+    n = len(target)
+    measured = {"sha256": np.array(roles.pop("sha256"))} if "sha256" in roles else {}
+    return Manifest(
+        ids=tuple(f"c{k}" for k in range(n)),
+        paths=(("x",),) * n,
+        id_column="id",
+        target=np.array(target)[:, None],
+        target_columns=("grade",),
+        roles={k: np.array(v) for k, v in roles.items()},
+        measured=measured,
+    )
+
+
+def assert_whole(fold: np.ndarray, group: np.ndarray) -> None:
+    for g in np.unique(group):
+        assert len(np.unique(fold[group == g])) == 1
+
+
+def test_the_aptos_table_is_split_better_than_by_scikit_learn() -> None:
+    group, grade = aptos()
+    strata = np.stack([grade, np.zeros_like(grade)], axis=1)
+    fold = balanced_folds(group, strata, folds=5)
+    assert_whole(fold, group)
+    theirs = np.zeros_like(fold)
+    rival = StratifiedGroupKFold(5)
+    for k, (_, held) in enumerate(rival.split(grade, grade, group)):
+        theirs[held] = k
+    assert imbalance(fold, tuple(strata.T)) < imbalance(theirs, tuple(strata.T))
+    assert np.bincount(fold, minlength=5).min() > 350
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 6), st.integers(2, 40))
+def test_groups_stay_whole_and_no_fold_is_empty(seed: int, folds: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = max(count, folds)
+    group = np.concatenate([np.arange(count), rng.integers(0, count, 60)])
+    strata = rng.integers(0, 3, (len(group), 2))
+    fold = balanced_folds(group, strata, folds=folds, seed=seed)
+    assert_whole(fold, group)
+    assert set(fold.tolist()) == set(range(folds))
+
+
+def test_without_groups_every_cell_is_even_to_one_case() -> None:
+    rng = np.random.default_rng(0)
+    strata = np.stack([rng.integers(0, 4, 997), rng.integers(0, 3, 997)], axis=1)
+    fold = balanced_folds(np.arange(997), strata, folds=5)
+    for cell in np.unique(strata, axis=0):
+        counts = np.bincount(fold[(strata == cell).all(axis=1)], minlength=5)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_the_same_seed_gives_the_same_folds_and_another_one_others() -> None:
+    strata = np.random.default_rng(0).integers(0, 3, (200, 2))
+    one, same, other = (balanced_folds(np.arange(200), strata, folds=5, seed=s) for s in (0, 0, 1))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_equal_pictures_share_a_fold_and_it_is_said() -> None:
+    shas = [str(k // 2) for k in range(20)]
+    split = Folds(5)(manifest(["0", "1"] * 10, sha256=shas))
+    assert_whole(split.fold, np.arange(20) // 2)
+    assert "10 pictures equal" in split.notes[0]
+
+
+def test_groups_and_equal_pictures_join_into_one() -> None:
+    joined, _ = groups(manifest(["0"] * 5, group=["a", "a", "b", "", ""], sha256=list("xyyzw")))
+    assert joined.tolist() == [0, 0, 0, 1, 2]
+
+
+def test_fewer_groups_than_folds_is_said_and_one_is_an_error() -> None:
+    split = Folds(5)(manifest(["0", "1"] * 6, group=["a", "b", "c"] * 4))
+    assert set(split.fold.tolist()) == {0, 1, 2}
+    assert "3 folds instead of 5" in split.notes[0]
+    with pytest.raises(SplitError, match="--group"):
+        Folds(5)(manifest(["0", "1"], group=["a", "a"]))
+    with pytest.raises(SplitError, match="at least 2"):
+        Folds(1)(manifest(["0", "1"]))
+
+
+def test_own_folds_are_obeyed_and_a_torn_group_is_named() -> None:
+    own = manifest(["0", "1"] * 3, fold=["b", "a", "b", "a", "c", "c"])
+    assert Folds(5)(own).fold.tolist() == [1, 0, 1, 0, 2, 2]
+    torn = manifest(["0", "1"] * 2, fold=["a", "a", "b", "b"], group=["g", "h", "g", "i"])
+    with pytest.raises(SplitError) as error:
+        Folds(5)(torn)
+    assert "c2" in error.value.culprits[0]
+    with pytest.raises(SplitError, match="one fold only"):
+        Folds(5)(manifest(["0", "1"], fold=["a", "a"]))
+    with pytest.raises(SplitError, match="empty"):
+        Folds(5)(manifest(["0", "1"], fold=["a", ""]))
+
+
+def test_one_site_is_left_out_at_a_time() -> None:
+    split = Folds("site")(manifest(["0", "1"] * 3, site=["x", "x", "y", "y", "z", "z"]))
+    assert split.fold.tolist() == [0, 0, 1, 1, 2, 2]
+    with pytest.raises(SplitError, match="--site"):
+        Folds("site")(manifest(["0", "1"]))
+
+
+def test_sites_are_balanced_too() -> None:
+    rng = np.random.default_rng(3)
+    grade, site = rng.integers(0, 3, 400), (rng.random(400) < 0.2).astype(int)
+    made = manifest([str(g) for g in grade], site=[str(s) for s in site])
+    fold = Folds(4)(made).fold
+    assert np.ptp(np.bincount(fold[site == 1], minlength=4)) <= 3

@@ -1,0 +1,204 @@
+"""The loop: resuming changes no bit, and what goes wrong ends well."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from foveal.errors import Stopped, TrainingError
+from foveal.train.checkpoint import Checkpoint
+from foveal.train.loop import Plan, Watch, fit
+from foveal.train.optim import AdamW, Sgd
+from foveal.transforms.mix import Mixup
+
+STEPS = 4
+PLAN = Plan(epochs=3, optim=AdamW(lr=1e-2))
+
+
+class Data:
+    """Random pictures whose mean is the target."""
+
+    steps = STEPS
+
+    def __call__(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in range(first, STEPS):
+            rng = np.random.default_rng((epoch, step))
+            images = rng.integers(0, 255, (6, 3, 8, 8), dtype=np.uint8)
+            target = images.mean(axis=(1, 2, 3), dtype=np.float32)[:, None] / 255
+            yield torch.from_numpy(images), torch.from_numpy(target)
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Dropout(0.3), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(8, 1),
+    )  # fmt: skip
+
+
+def squared(logits: Tensor, target: Tensor) -> Tensor:
+    return ((logits - target) ** 2).mean()
+
+
+class Stopper:
+    """Stops before the nth question."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def trained(folder: Path, stop: Any = lambda: False, plan: Plan = PLAN, **more: Any) -> dict:
+    losses: list[float] = []
+    watch = Watch(
+        observe=lambda epoch, _: losses.append(epoch.loss),
+        should_stop=stop,
+        checkpoint=Checkpoint(folder / "c.safetensors", "mark", more.pop("every", 1e9)),
+    )
+    loss, data = more.pop("loss", squared), more.pop("data", Data())
+    weights = fit(more.pop("model", model()), loss, data, plan, key=(0, 1), watch=watch, **more)
+    return {**weights, "losses": torch.tensor(losses)}
+
+
+def assert_equal(a: dict, b: dict) -> None:
+    assert set(a) == set(b)
+    for name in set(a) - {"losses"}:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 4, 5, 7, 8, 11])
+def test_stopped_at_any_step_and_resumed_is_bit_for_bit_the_same(
+    tmp_path: Path, after: int
+) -> None:
+    whole = trained(tmp_path / "a", mix=Mixup())
+    with pytest.raises(Stopped):
+        trained(tmp_path / "b", Stopper(after), mix=Mixup())
+    torch.manual_seed(99)
+    assert_equal(trained(tmp_path / "b", mix=Mixup()), whole)
+
+
+def test_stopped_again_and_again_is_the_same(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "a")
+    for _ in range(20):
+        try:
+            assert_equal(trained(tmp_path / "b", Stopper(1)), whole)
+            return
+        except Stopped:
+            continue
+    pytest.fail("it never came to an end")
+
+
+def test_saving_often_changes_nothing(tmp_path: Path) -> None:
+    assert_equal(trained(tmp_path / "a", every=0.0), trained(tmp_path / "b"))
+
+
+def test_killed_after_a_save_and_resumed_is_the_same(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    class Dying(Data):
+        def __call__(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+            for step, batch in enumerate(super().__call__(epoch, first), first):
+                if (epoch, step) == (1, 2):
+                    raise Killed
+                yield batch
+
+    with pytest.raises(Killed):
+        trained(tmp_path, every=0.0, data=Dying())
+    assert_equal(trained(tmp_path), trained(tmp_path / "fresh"))
+
+
+def test_another_training_does_not_use_the_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        trained(tmp_path, Stopper(3))
+    path = tmp_path / "c.safetensors"
+    assert Checkpoint(path, "mark").load() is not None
+    assert Checkpoint(path, "other").load() is None
+    path.write_bytes(path.read_bytes()[:100])
+    assert Checkpoint(path, "mark").load() is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 2},
+        {"optim": AdamW(lr=2e-2)},
+        {"optim": AdamW(lr=1e-2, weight_decay=0.5)},
+        {"optim": Sgd(lr=1e-2)},
+        {"warm_up": 0.0},
+        {"ema": 0.0},
+        {"clip": 1e-3},
+        {"clip": 0.0},
+        {"accumulate": 3},
+        {"precision": "bf16-mixed"},
+    ],
+)
+def test_every_setting_of_a_plan_acts(tmp_path: Path, change: dict) -> None:
+    before = trained(tmp_path / "a")
+    after = trained(tmp_path / "b", plan=replace(PLAN, **change))
+    assert any(not torch.equal(before[n], after[n]) for n in set(before) - {"losses"})
+
+
+def test_parts_of_a_batch_add_up_to_the_batch(tmp_path: Path) -> None:
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
+    start = {k: v.clone() for k, v in plain.state_dict().items()}
+    whole = trained(tmp_path / "a", model=plain)
+    plain.load_state_dict(start)
+    parts = trained(tmp_path / "b", model=plain, plan=replace(PLAN, accumulate=3))
+    for name in start:
+        assert torch.allclose(whole[name], parts[name], atol=1e-4)
+
+
+def test_the_loop_learns(tmp_path: Path) -> None:
+    got = trained(tmp_path, plan=replace(PLAN, epochs=30))
+    assert got["losses"][-1] < got["losses"][0] / 3
+
+
+def test_a_loss_that_is_not_finite_halves_the_rate_twice_then_ends(tmp_path: Path) -> None:
+    calls = {"n": 0}
+
+    def sick(logits: Tensor, target: Tensor) -> Tensor:
+        calls["n"] += 1
+        return squared(logits, target) * (float("nan") if calls["n"] == 6 else 1.0)
+
+    rates: list[float] = []
+    watch = Watch(
+        observe=lambda epoch, _: rates.append(epoch.lr),
+        should_stop=lambda: False,
+        checkpoint=Checkpoint(tmp_path / "c", "m"),
+    )
+    weights = fit(model(), sick, Data(), PLAN, key=(0, 1), watch=watch)
+    assert all(torch.isfinite(v).all() for v in weights.values())
+    assert len(rates) == PLAN.epochs
+    assert calls["n"] == (PLAN.epochs + 1) * STEPS
+
+    def dead(logits: Tensor, target: Tensor) -> Tensor:
+        return squared(logits, target) * float("nan")
+
+    with pytest.raises(TrainingError, match="not finite"):
+        trained(tmp_path / "dead", loss=dead)
+
+
+def test_a_loss_with_parameters_is_trained_and_saved(tmp_path: Path) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+            return squared(self.scale * logits, target)
+
+    loss = Scaled()
+    whole = trained(tmp_path / "a", loss=loss)
+    assert loss.scale.item() != 1
+    with pytest.raises(Stopped):
+        trained(tmp_path / "b", Stopper(5), loss=Scaled())
+    assert_equal(trained(tmp_path / "b", loss=Scaled()), whole)
