@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from foveal.manifest import Truth
 from foveal.simulate.retina import Faults, simulate_retina
@@ -22,6 +23,12 @@ FAST = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--data", default="../shared/data", help="folder of real images")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Compute as jobs do, so that tests side by side do not wait for each other."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,9 @@ from jaxtyping import Float, Int, Shaped
 Pixels = Shaped[np.ndarray, "height width channel"]
 """One picture in OpenCV's order, 8 or 16 bit unsigned."""
 
+Resized = Shaped[np.ndarray, "rows columns channel"]
+"""A picture made from another one of another size."""
+
 Scores = Float[np.ndarray, " case"]
 """One comparable number a case."""
 

@@ -141,7 +141,7 @@ DAMAGED = {
     "jpeg with a thumbnail": b"".join(
         [JPEG[:2], b"\xff\xe1", struct.pack(">H", len(THUMBNAIL) + 2), THUMBNAIL, JPEG[2:]]
     ),
-    "png": pil(RGB, "PNG")[:-4],  # only a checksum of nothing follows
+    "png": pil(RGB, "PNG"),
     "tiff": tiff(RGB, photometric="rgb"),
     "tiff tiles": tiff(RGB, photometric="rgb", tile=(16, 16), compression="zlib"),
     "gif": pil(PALETTE, "GIF"),
@@ -199,8 +199,8 @@ def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_made(tmp_path)
     png = bytearray(pil(RGB, "PNG"))
     png[16:29], png[29:33] = header, struct.pack(">I", zlib.crc32(b"IHDR" + header))
     big = tiff(GREY[:, :, 0], metadata=None)
-    big = big.replace(struct.pack("<HHII", 256, 3, 1, 31), struct.pack("<HHII", 256, 4, 1, 60_000))
-    big = big.replace(struct.pack("<HHII", 257, 3, 1, 23), struct.pack("<HHII", 257, 4, 1, 60_000))
+    big = big.replace(struct.pack("<HHII", 256, 4, 1, 31), struct.pack("<HHII", 256, 4, 1, 60_000))
+    big = big.replace(struct.pack("<HHII", 257, 4, 1, 23), struct.pack("<HHII", 257, 4, 1, 60_000))
     for data in (bytes(png), big):
         with pytest.raises(UnreadableImage, match="more than 400000000"):
             read(tmp_path, data)

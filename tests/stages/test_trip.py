@@ -88,7 +88,7 @@ def test_an_unreadable_picture_gets_the_prior_answer(
     )
     assert set(done.unreadable) == set(names[1:])
     prior = json.loads((finished.combine_folder / "answers.json").read_text())["prior"]["grade"]
-    rows = dict(list(csv.reader((tmp_path / "out.csv").open()))[1:])
+    rows = dict(line.split(",") for line in (tmp_path / "out.csv").read_text().splitlines())
     assert rows[names[1]] == rows[names[2]] == str(prior)
 
 
@@ -236,7 +236,7 @@ def test_a_refused_init_names_the_culprit_and_leaves_the_disk_alone(
     first, second = sorted(Path(eyes["images"]).parent.iterdir())[:2]
     (pictures / "a.jpg").write_bytes(first.read_bytes())
     (pictures / "b.jpg").write_bytes(second.read_bytes())
-    (pictures / "half.jpg").write_bytes(first.read_bytes()[:400])
+    (pictures / "half.jpg").write_bytes(first.read_bytes()[:-100])
     (pictures / "text.jpg").write_text("I am no picture")
     table = tmp_path / "t.csv"
     table.write_text(text)

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import Image
 
-from foveal.arrays import Pixels
+from foveal.arrays import Pixels, Resized
 from foveal.errors import DataError
 from foveal.manifest import Case
 
@@ -178,7 +178,7 @@ def _rgb(image: np.ndarray) -> Pixels:
     return image[:, :, :1]  # grey with alpha
 
 
-def _oriented(image: Pixels, orientation: int) -> Pixels:
+def _oriented(image: Pixels, orientation: int) -> Resized:
     """The picture as the camera was held (EXIF orientation 1 to 8)."""
     if orientation in (5, 6, 7, 8):
         image = np.swapaxes(image, 0, 1)

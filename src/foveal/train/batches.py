@@ -59,7 +59,7 @@ class Batches:
     augment: Callable[[Pixels, np.random.Generator], Pixels] | None = None
 
     def __call__(
-        self, parts: Sequence[Int[np.ndarray, " draw"]], *, key: Sequence[int] = (), first: int = 0
+        self, parts: Sequence[np.ndarray], *, key: Sequence[int] = (), first: int = 0
     ) -> Iterator[Shaped[Tensor, "case channel height width"]]:
         """One tensor for each part of the draws.
 
@@ -109,6 +109,6 @@ def quiet_libraries() -> None:
     cv2.setNumThreads(0)
 
 
-def even_parts(draws: Int[np.ndarray, " draw"], batch: int) -> list[Int[np.ndarray, " draw"]]:
+def even_parts(draws: Int[np.ndarray, " draw"], batch: int) -> list[np.ndarray]:
     """Draws cut into batches of nearly `batch`, their sizes one apart at most; none is tiny."""
     return np.array_split(draws, max(1, round(len(draws) / batch)))

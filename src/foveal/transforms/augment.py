@@ -11,13 +11,14 @@ Colour is one table for 8 bit and one line for 16::
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from foveal.arrays import Pixels
+from foveal.arrays import Pixels, Resized
 
 DARK = 12 / 255
 """Brightness, of full scale, that a blurred border does not reach."""
@@ -81,7 +82,7 @@ def content_box(image: Pixels) -> tuple[int, int, int, int]:
     return top, bottom, left, right
 
 
-def resize(image: Pixels, height: int, width: int) -> Pixels:
+def resize(image: Pixels, height: int, width: int) -> Resized:
     """Area averages when shrinking, a line between pixels when growing."""
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
@@ -171,7 +172,7 @@ class Augment:
         return _through_table(image, (table + 0.5).astype(np.uint8))
 
 
-def _planewise(image: Pixels, apply) -> Pixels:
+def _planewise(image: Pixels, apply: Callable[[np.ndarray], np.ndarray]) -> Resized:
     """Apply an OpenCV function in groups of at most four channels, which it handles exactly."""
     channels = image.shape[2]
     if channels in (1, 3, 4):

@@ -1,0 +1,156 @@
+"""Encoders for any number of channels, and weights that are loaded or an error."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from foveal.errors import UsageError, WeightsError
+from foveal.models.backbone import Backbone, Standardise, is_depthwise
+
+NAMES = ("resnet10t", "mobilenetv3_small_050")
+SMALL = NAMES[0]
+
+
+def images(channels: int, cases: int = 2) -> torch.Tensor:
+    return torch.randn(cases, channels, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[str, torch.Tensor]:
+    """Weights of a classifier of 1,000 classes, none of them at a network's start."""
+    torch.manual_seed(7)
+    state = timm.create_model(SMALL).state_dict()
+    return {k: v + torch.rand_like(v) if v.is_floating_point() else v for k, v in state.items()}
+
+
+def differing(backbone: Backbone, channels: int, state: dict[str, torch.Tensor]) -> set[str]:
+    got = backbone.build(channels=channels).body.state_dict()
+    return {k for k, v in got.items() if v.shape != state[k].shape or not torch.equal(v, state[k])}
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 7])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_vector_or_a_map_has_the_width_that_is_promised(name, channels):
+    for pooled, axes in ((True, 2), (False, 4)):
+        encoder = Backbone(name).build(channels=channels, pooled=pooled)
+        assert encoder.training
+        features = encoder(images(channels))
+        assert (features.ndim, features.shape[1]) == (axes, encoder.width)
+        features.square().mean().backward()
+        first = next(encoder.parameters())
+        assert first.shape[1] == channels
+        assert first.grad.abs().sum((0, 2, 3)).min() > 0
+
+
+def test_networks_that_treat_channels_alone_are_known():
+    assert [is_depthwise(Backbone(n).build(channels=3)) for n in NAMES] == [False, True]
+
+
+def test_drop_path_acts_in_training_alone():
+    for share, same in ((0.0, True), (0.9, False)):
+        torch.manual_seed(0)
+        body = Backbone(SMALL, drop_path=share).build(channels=3)
+        for module in body.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.ones_(module.eval().weight)  # a new branch adds nothing
+        batch = images(3, cases=8)
+        assert torch.equal(body(batch), body(batch)) is same
+        body.eval()
+        assert torch.equal(body(batch), body(batch))
+
+
+def test_what_timm_does_not_know_or_take_is_a_usage_error():
+    with pytest.raises(UsageError, match='backbone="resnet10"; did you mean "resnet10t"'):
+        Backbone("resnet10").build(channels=3)
+    with pytest.raises(UsageError, match=r"backbone=vgg11 does not take an option.*drop_path"):
+        Backbone("vgg11", drop_path=0.5).build(channels=3)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
+def test_weights_of_a_file_are_really_loaded(tmp_path, trained, name):
+    path = tmp_path / name
+    save_file(trained, path) if name.endswith("safetensors") else torch.save(trained, path)
+    assert differing(Backbone(SMALL, weights=str(path)), 3, trained) == set()
+    assert differing(Backbone(SMALL), 3, trained) != set()
+    headless = {k: v for k, v in trained.items() if not k.startswith("fc.")}
+    save_file(headless, tmp_path / "headless.safetensors")
+    again = Backbone(SMALL, weights=str(tmp_path / "headless.safetensors"))
+    assert differing(again, 3, trained) == set()
+
+
+@pytest.mark.parametrize("name", [f"{SMALL}.safetensors", "model.safetensors", f"{SMALL}.pth"])
+def test_a_folder_is_searched_for_weights(tmp_path, trained, name):
+    backbone = Backbone(SMALL, weights=str(tmp_path))
+    (tmp_path / "mobilenetv3_small_050.safetensors").write_bytes(b"of another network")
+    with pytest.raises(WeightsError, match="no weights in") as error:
+        backbone.build(channels=3)
+    assert name in str(error.value)
+    path = tmp_path / name
+    save_file(trained, path) if name.endswith("safetensors") else torch.save(trained, path)
+    assert differing(backbone, 3, trained) == set()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 7])
+def test_weights_for_colour_are_adapted_to_any_number_of_channels(tmp_path, trained, channels):
+    save_file(trained, tmp_path / "w.safetensors")
+    backbone = Backbone(SMALL, weights=str(tmp_path / "w.safetensors"))
+    assert differing(backbone, channels, trained) == {"conv1.0.weight"}
+    got = backbone.build(channels=channels).body.state_dict()["conv1.0.weight"]
+    colour = trained["conv1.0.weight"]
+    cycled = torch.stack([colour[:, c % 3] for c in range(channels)], dim=1) * 3 / channels
+    grey = colour.sum(1, keepdim=True)
+    torch.testing.assert_close(got, grey if channels == 1 else cycled)
+
+
+def test_weights_of_the_same_channels_are_taken_as_they_are(tmp_path):
+    state = timm.create_model(SMALL, in_chans=5, num_classes=0).state_dict()
+    save_file(state, tmp_path / "five.safetensors")
+    backbone = Backbone(SMALL, weights=str(tmp_path / "five.safetensors"))
+    assert differing(backbone, 5, state) == set()
+    with pytest.raises(WeightsError):
+        backbone.build(channels=4)
+
+
+def test_weights_of_another_network_are_an_error(tmp_path):
+    save_file(timm.create_model(NAMES[1]).state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="cannot be loaded"):
+        Backbone(SMALL, weights=str(tmp_path / "w.safetensors")).build(channels=3)
+
+
+def test_weights_that_are_not_there_are_an_error_with_the_cures():
+    backbone = Backbone(SMALL, weights="/nowhere/w.safetensors")
+    with pytest.raises(WeightsError, match=r"/nowhere/w\.safetensors.*none.*file or folder"):
+        backbone.build(channels=3)
+    assert backbone.build(channels=3, pretrained=False).width == 512
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+    ran = tmp_path / "ran"
+    torch.save({"a": Trap(ran)}, tmp_path / "trap.pth")
+    with pytest.raises(WeightsError):
+        Backbone(SMALL, weights=str(tmp_path / "trap.pth")).build(channels=3)
+    assert not ran.exists()
+
+
+class Trap:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(("dtype", "full"), [(torch.uint8, 255), (torch.float32, 65_535)])
+def test_standardised_images_have_mean_zero_and_deviation_one(dtype, full):
+    unit = torch.rand(4, 2, 50, 50, generator=torch.Generator().manual_seed(0))
+    pixels = (unit * torch.tensor([1.0, 0.25]).view(1, 2, 1, 1) * full).to(dtype)
+    share = pixels.double() / full
+    mean, std = share.mean((0, 2, 3)).tolist(), share.std((0, 2, 3)).tolist()
+    got = Standardise(tuple(mean), tuple(std), float(full))(pixels)
+    torch.testing.assert_close(got.mean((0, 2, 3)), torch.zeros(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(got.std((0, 2, 3)), torch.ones(2), atol=1e-3, rtol=0)
+    dark = Standardise((0.0,), (0.0,), float(full))(torch.zeros(1, 1, 2, 2, dtype=dtype))
+    assert torch.equal(dark, torch.zeros(1, 1, 2, 2))

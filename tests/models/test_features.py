@@ -1,0 +1,75 @@
+"""Numbers of a picture: as many for every picture, finite, and about the picture."""
+
+import cv2
+import numpy as np
+import pytest
+
+from foveal.models.features import PictureFeatures
+
+DESCRIBE = PictureFeatures()
+
+
+def picture(rows: int, columns: int, channels: int, dtype: type = np.uint8) -> np.ndarray:
+    coarse = np.random.default_rng(0).random((5, 6, channels))
+    smooth = cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC)
+    unit = np.clip(smooth.reshape(rows, columns, channels), 0, 1)
+    return (unit * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 7])
+def test_pictures_of_every_size_and_depth_have_as_many_numbers(channels):
+    lengths = set()
+    for rows, columns in ((3, 3), (8, 8), (16, 50), (64, 64), (33, 200)):
+        for dtype in (np.uint8, np.uint16):
+            numbers = DESCRIBE(picture(rows, columns, channels, dtype))
+            assert numbers.dtype == np.float32
+            assert np.isfinite(numbers).all()
+            lengths.add(len(numbers))
+    assert len(lengths) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_constant_pictures_have_finite_numbers_that_tell_their_level(channels, dtype):
+    full = np.iinfo(dtype).max
+    seen = [
+        DESCRIBE(np.full((32, 48, channels), level, dtype)) for level in (0, 1, full // 2, full)
+    ]
+    assert all(np.isfinite(numbers).all() for numbers in seen)
+    for k, numbers in enumerate(seen):
+        assert all((numbers != other).any() for other in seen[:k])
+
+
+def test_the_same_picture_has_the_same_numbers_and_is_not_written():
+    image = picture(40, 50, 3)
+    image.setflags(write=False)
+    np.testing.assert_array_equal(DESCRIBE(image), DESCRIBE(image.copy()))
+
+
+def test_sixteen_bits_say_what_eight_say():
+    image = picture(64, 64, 3)
+    fine = DESCRIBE(image.astype(np.uint16) * 257)
+    np.testing.assert_allclose(fine, DESCRIBE(image), atol=2e-3)
+
+
+def test_numbers_change_with_texture_colour_and_place():
+    image = picture(64, 64, 3)
+    noise = np.random.default_rng(0).integers(0, 9, image.shape, dtype=np.uint8)
+    textured = cv2.add(image, noise)
+    for other in (textured, image[:, :, ::-1].copy(), np.rot90(image).copy()):
+        assert np.abs(DESCRIBE(other) - DESCRIBE(image)).max() > 0.01
+
+
+def test_settings_decide_how_many_numbers_there_are():
+    image = picture(32, 32, 1)
+    count = len(DESCRIBE(image))
+    assert len(PictureFeatures(bins=17)(image)) == count + 1
+    assert len(PictureFeatures(thumbnail=0)(image)) == count - 64
+    assert len(PictureFeatures(grid=2)(image)) == count - 2 * 2 * (9 - 4)
+
+
+def test_the_histogram_is_the_share_of_every_level():
+    image = np.zeros((8, 8, 1), np.uint8)
+    image[:2] = 255
+    shares = DESCRIBE(image)[:16]
+    assert (shares[0], shares[15], shares.sum()) == (0.75, 0.25, 1.0)

@@ -1,0 +1,153 @@
+"""A cache changes when pictures are made, never which."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foveal.errors import DataError, Stopped
+from foveal.train.cache import BLOCK, Direct, Mapped, cached
+
+
+def made(row: int) -> np.ndarray:
+    return np.random.default_rng(row).integers(0, 65_536, (3, 4, 2), dtype=np.uint16)
+
+
+def some_fail(row: int) -> np.ndarray:
+    if row in (0, 3):
+        raise DataError(f"row {row} is no picture")
+    return made(row)
+
+
+def cache(folder: Path, make=made, count: int = 7, **options) -> Mapped | Direct:
+    options = {"threads": 2, "limit_bytes": 1e9} | options
+    return cached(folder / "deep" / "pictures.npy", make, count, **options)
+
+
+def test_a_mapped_cache_and_a_direct_one_give_the_same(tmp_path):
+    size = made(0).nbytes * 7
+    mapped, direct = cache(tmp_path, limit_bytes=size), cache(tmp_path / "b", limit_bytes=size - 1)
+    assert (type(mapped), type(direct)) == (Mapped, Direct)
+    assert mapped.shape == direct.shape == (3, 4, 2)
+    assert mapped.dtype == direct.dtype == np.uint16
+    for row in (6, 0, 3):
+        np.testing.assert_array_equal(mapped(row), made(row))
+        np.testing.assert_array_equal(direct(row), made(row))
+    assert not list(tmp_path.glob("b/deep/*.npy"))
+
+
+def test_a_cache_is_made_once_and_cannot_be_written(tmp_path):
+    asked = []
+
+    def make(row: int) -> np.ndarray:
+        asked.append(row)
+        return made(row)
+
+    cache(tmp_path, make)
+    assert set(asked) == set(range(7))
+    asked.clear()
+    again = cache(tmp_path, make)
+    assert asked == []
+    with pytest.raises(ValueError, match="read-only"):
+        again(2)[0] = 0
+
+
+@pytest.mark.parametrize("limit", [1e9, 0])
+def test_what_cannot_be_made_is_recorded_with_its_reason(tmp_path, limit):
+    reasons = {0: "row 0 is no picture", 3: "row 3 is no picture"}
+    for _ in range(2):
+        got = cache(tmp_path, some_fail, limit_bytes=limit)
+        assert got.failed == reasons
+        np.testing.assert_array_equal(got(4), made(4))
+
+
+def test_nothing_at_all_is_a_cache_too(tmp_path):
+    def fail(row: int) -> np.ndarray:
+        raise DataError(f"no {row}")
+
+    assert cache(tmp_path, fail, 3).failed == {0: "no 0", 1: "no 1", 2: "no 2"}
+    assert cache(tmp_path, made, 0).failed == {}
+
+
+def test_a_stopped_cache_is_not_there_and_is_made_again(tmp_path):
+    asked = []
+
+    def should_stop() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    with pytest.raises(Stopped):
+        cache(tmp_path, count=5 * BLOCK, should_stop=should_stop)
+    assert not list(tmp_path.glob("deep/*.npy"))
+    whole = cache(tmp_path, count=5 * BLOCK)
+    for row in (0, 2 * BLOCK, 5 * BLOCK - 1):
+        np.testing.assert_array_equal(whole(row), made(row))
+
+
+JOB = """
+import sys, pathlib, time, numpy as np
+from foveal.train.cache import cached
+
+def make(row):
+    with open(sys.argv[1] + "/asked", "a") as file:
+        file.write(f"{row}\\n")
+    if len(sys.argv) > 2 and row == 5:
+        import os; os.kill(os.getpid(), 9)
+    time.sleep(0.02)
+    return np.random.default_rng(row).integers(0, 65_536, (3, 4, 2), dtype=np.uint16)
+
+path = pathlib.Path(sys.argv[1]) / "deep" / "pictures.npy"
+got = cached(path, make, 7, threads=1, limit_bytes=1e9)
+print([int(got(row).sum()) for row in range(7)])
+"""
+
+
+def test_two_jobs_that_ask_at_once_make_one_cache_even_after_a_kill(tmp_path):
+    run = [sys.executable, "-c", JOB, str(tmp_path)]
+    killed = subprocess.run([*run, "kill"], capture_output=True)
+    assert killed.returncode == -9
+    assert not list(tmp_path.glob("deep/*.npy"))
+    (tmp_path / "asked").unlink()
+    jobs = [subprocess.Popen(run, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [json.loads(job.communicate()[0]) for job in jobs]
+    assert said == [[int(made(row).sum()) for row in range(7)]] * 2
+    rows = sorted((tmp_path / "asked").read_text().split())
+    assert rows.count("6") == 1, "both jobs made it"
+
+
+def test_threads_of_one_process_share_a_cache(tmp_path):
+    asked = []
+
+    def make(row: int) -> np.ndarray:
+        asked.append(row)
+        return made(row)
+
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda _: cache(tmp_path, make), range(4)))
+    assert asked.count(6) == 1
+    assert all(np.array_equal(one(5), made(5)) for one in got)
+
+
+FULL = """
+import resource, sys, pathlib, numpy as np
+from foveal.errors import StudyError
+from foveal.train.cache import cached
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+path = pathlib.Path(sys.argv[1]) / "pictures.npy"
+try:
+    cached(path, lambda row: np.zeros((50, 50, 1), np.uint8), 9, threads=1, limit_bytes=1e9)
+except StudyError as error:
+    print(error)
+"""
+
+
+def test_a_file_that_may_not_grow_is_an_error_and_leaves_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert f"cannot write {tmp_path}/pictures.npy" in done.stdout
+    assert {p.name for p in tmp_path.iterdir()} == {"pictures.lock"}

@@ -1,0 +1,217 @@
+"""Pictures are cropped, turned and coloured as asked, and never otherwise."""
+
+from dataclasses import fields, replace
+
+import cv2
+import numpy as np
+import pytest
+
+from foveal.transforms.augment import Augment, Prepare, content_box, resize
+
+STILL = Augment(flip_horizontal=0.0)
+BENT = Augment(
+    flip_vertical=0.5,
+    rotate_degrees=40.0,
+    scale=(0.8, 1.2),
+    shear_degrees=8.0,
+    shift=0.1,
+    elastic=0.03,
+)
+SETTINGS = {
+    "flip_horizontal": 1.0,
+    "flip_vertical": 1.0,
+    "rotate_degrees": 30.0,
+    "scale": (0.7, 0.8),
+    "shear_degrees": 20.0,
+    "shift": 0.2,
+    "elastic": 0.05,
+    "brightness": 0.3,
+    "contrast": 0.5,
+    "colour": 0.5,
+    "gamma": 0.5,
+    "cutout": 1.0,
+}
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def picture(channels: int = 3, dtype: type = np.uint8, rows: int = 40, columns: int = 60):
+    coarse = rng(channels).random((6, 7, channels))
+    smooth = cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC)
+    unit = np.clip(smooth.reshape(rows, columns, channels), 0, 1)
+    return (unit * np.iinfo(dtype).max).astype(dtype)
+
+
+def planes(image: np.ndarray) -> np.ndarray:
+    return np.moveaxis(image, 2, 0)
+
+
+def disc(rows: int, columns: int, radius: int, value: int = 200, dtype: type = np.uint8):
+    y, x = np.ogrid[:rows, :columns]
+    inside = (y - rows // 2) ** 2 + (x - columns // 2) ** 2 <= radius**2
+    return (inside[:, :, None] * np.full(3, value)).astype(dtype)
+
+
+# --- augment -------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_tried_here():
+    assert {f.name for f in fields(Augment)} == set(SETTINGS)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_acts_repeats_itself_and_writes_to_nothing(name):
+    vary, image = replace(STILL, **{name: SETTINGS[name]}), picture()
+    image.setflags(write=False)
+    varied = vary(image, rng(1))
+    assert (varied.shape, varied.dtype) == (image.shape, image.dtype)
+    assert (varied != image).any()
+    np.testing.assert_array_equal(varied, vary(image, rng(1)))
+    if "flip" not in name:
+        assert (varied != vary(image, rng(2))).any()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_no_setting_changes_no_pixel(dtype):
+    for channels in (1, 2, 3, 4, 5, 7, 35):
+        image = picture(channels, dtype)
+        np.testing.assert_array_equal(STILL(image, rng()), image)
+
+
+def test_settings_that_move_nothing_leave_colours_alone_and_the_other_way_round():
+    image = np.full((40, 60, 3), (10, 90, 200), np.uint8)
+    moved = replace(BENT, flip_horizontal=1.0)(image, rng())
+    assert np.unique(moved.reshape(-1, 3), axis=0).tolist() == [[10, 90, 200]]
+    coloured = replace(STILL, brightness=0.3, contrast=0.5, colour=0.5, gamma=0.5)(image, rng())
+    assert len(np.unique(coloured.reshape(-1, 3), axis=0)) == 1
+
+
+def test_flips_are_exact_and_undo_themselves():
+    image = picture(3, np.uint16, 33, 47)
+    mirror = Augment(flip_horizontal=1.0)
+    np.testing.assert_array_equal(mirror(image, rng()), image[:, ::-1])
+    np.testing.assert_array_equal(mirror(mirror(image, rng()), rng()), image)
+    both = Augment(flip_horizontal=1.0, flip_vertical=1.0)
+    np.testing.assert_array_equal(both(image, rng()), image[::-1, ::-1])
+
+
+def test_half_a_turn_is_both_flips():
+    image = picture(rows=41)
+    draws = rng(7).uniform(-1, 1, size=12)[2]  # the share of the largest turn that seed 7 takes
+    turned = replace(STILL, rotate_degrees=180 / abs(draws))(image, rng(7)).astype(int)
+    assert np.abs(turned - image[::-1, ::-1]).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 5, 7, 35])
+def test_many_channels_move_as_each_alone(channels, dtype):
+    image = picture(channels, dtype, 33, 47)
+    alone = [BENT(image[:, :, c : c + 1].copy(), rng(3)) for c in range(channels)]
+    np.testing.assert_array_equal(BENT(image, rng(3)), np.concatenate(alone, axis=2))
+
+
+def test_the_fused_map_is_shear_then_turn_then_zoom_about_the_centre():
+    image, seed = picture(rows=64, columns=64), 5
+    vary = replace(STILL, rotate_degrees=25.0, shear_degrees=10.0, scale=(0.8, 1.3), shift=0.1)
+    d = rng(seed).uniform(-1, 1, size=12)
+    angle, slant = np.deg2rad([25 * d[2], 10 * d[3]])
+    zoom = 0.8 * (1.3 / 0.8) ** ((d[10] + 1) / 2)
+    y, x = np.mgrid[:64, :64] - 31.5
+    x, y = x / zoom, y / zoom
+    x, y = x + np.tan(slant) * y, y
+    x, y = np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y
+    x, y = x + 31.5 + 6.4 * d[4], y + 31.5 + 6.4 * d[5]
+    maps = x.astype(np.float32), y.astype(np.float32)
+    wanted = cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    assert np.abs(vary(image, rng(seed)).astype(int) - wanted).max() <= 3
+    bent = replace(vary, elastic=1e-7)(image, rng(seed)).astype(int)
+    assert np.abs(bent - wanted).max() <= 3
+
+
+def test_colour_is_the_line_that_its_settings_describe():
+    for dtype in (np.uint8, np.uint16):
+        image, full = picture(2, dtype), np.iinfo(dtype).max
+        d = rng(4).uniform(-1, 1, size=12)
+        got = replace(STILL, brightness=0.2, contrast=0.4)(image, rng(4))
+        line = (image / full - 0.5) * (1 + 0.4 * d[6]) + 0.5 + 0.2 * d[7]
+        assert np.abs(got - np.clip(line, 0, 1) * full).max() <= 1
+
+
+def test_cutout_greys_one_square_of_a_quarter_of_the_side():
+    image = picture(rows=40, columns=60)
+    changed = (replace(STILL, cutout=1.0)(image, rng(3)) != image).any(axis=2)
+    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (10, 10)
+
+
+# --- prepare -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 5, 7, 35])
+def test_many_channels_are_prepared_as_each_alone(channels, dtype):
+    image = planes(picture(channels, dtype))
+    for contrast in (0.0, 4.0):
+        prepare = Prepare(height=20, width=25, local_contrast=contrast, crop_border=False)
+        alone = np.concatenate([prepare(image[c : c + 1]) for c in range(channels)], axis=2)
+        np.testing.assert_array_equal(prepare(image), alone)
+
+
+def test_each_setting_of_prepare_acts_and_the_picture_is_not_written():
+    image = planes(disc(200, 260, 95))
+    image.setflags(write=False)
+    base = Prepare(height=50, width=70)
+    prepared = base(image)
+    assert (prepared.shape, prepared.dtype) == ((50, 70, 3), np.uint8)
+    for change in ({"height": 51}, {"width": 71}, {"crop_border": False}, {"local_contrast": 4.0}):
+        assert not np.array_equal(replace(base, **change)(image), prepared)
+    np.testing.assert_array_equal(base(image), prepared)
+
+
+def test_a_size_that_fits_changes_no_pixel_and_shrinking_averages():
+    image = picture()
+    np.testing.assert_array_equal(Prepare(height=40, width=60)(planes(image)), image)
+    blocks = image.reshape(20, 2, 30, 2, 3).mean((1, 3))
+    assert np.abs(resize(image, 20, 30) - blocks).max() <= 0.5
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(200, np.uint8), (51_400, np.uint16)])
+def test_the_content_box_hugs_a_disc_whatever_its_size(value, dtype):
+    for rows, columns, radius in ((200, 260, 95), (260, 200, 95), (1000, 1300, 480)):
+        image = disc(rows, columns, radius, value, dtype)
+        wanted = [rows // 2 - radius, rows // 2 + radius + 1]
+        wanted += [columns // 2 - radius, columns // 2 + radius + 1]
+        box = np.array(content_box(image))
+        assert ((box - wanted) * [1, -1, 1, -1] <= 0).all(), "content is cut off"
+        assert np.abs(box - wanted).max() <= 10
+
+
+def test_one_hot_pixel_is_no_content():
+    image = disc(200, 260, 95)
+    image[10, 10] = 255
+    assert content_box(image) == content_box(disc(200, 260, 95))
+
+
+def test_pictures_that_are_dark_are_left_whole():
+    for image in (
+        np.zeros((50, 70, 3), np.uint8),
+        (picture(rows=50, columns=70) // 25).astype(np.uint8),
+        disc(50, 70, 12),
+    ):
+        assert content_box(image) == (0, 50, 0, 70)
+
+
+def test_local_contrast_takes_slow_changes_away():
+    ramp = np.repeat(np.linspace(60, 180, 300, dtype=np.uint8)[None, None, :], 3, 0)
+    flat = Prepare(height=90, width=300, local_contrast=4.0)(np.repeat(ramp, 90, 1))
+    assert np.ptp(flat[:, 20:-20].astype(int)) < 12
+    assert abs(float(flat[:, 20:-20].mean()) - 127) < 3
+
+
+def test_the_smallest_pictures_pass():
+    for rows, columns in ((1, 1), (1, 9), (9, 1), (2, 3)):
+        image = picture(3, rows=rows, columns=columns)
+        assert replace(BENT, cutout=1.0)(image, rng()).shape == image.shape
+        assert Prepare(height=8, width=9, local_contrast=4.0)(planes(image)).shape == (8, 9, 3)

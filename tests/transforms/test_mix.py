@@ -1,0 +1,84 @@
+"""What a mixed batch shows of each case is what its target says."""
+
+import numpy as np
+import pytest
+import torch
+
+from foveal.transforms.mix import Cutmix, Mixup
+
+
+def batch(cases: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every case in its own constant colour, and the one-hot target of it."""
+    colours = torch.arange(cases, dtype=torch.float32)
+    return colours.view(-1, 1, 1, 1).expand(-1, 3, 8, 12).clone(), torch.eye(cases)
+
+
+@pytest.mark.parametrize("mix", [Mixup(alpha=1.0), Cutmix(alpha=1.0, probability=1.0)])
+def test_the_target_says_how_much_of_each_case_is_seen(mix):
+    images, target = batch()
+    for seed in range(20):
+        mixed, owed = mix(images, target, np.random.default_rng(seed))
+        torch.testing.assert_close(owed.sum(1), torch.ones(6))
+        colours = torch.arange(6, dtype=torch.float32)
+        torch.testing.assert_close(mixed.mean((1, 2, 3)), owed @ colours)
+        assert (owed >= 0).all()
+
+
+@pytest.mark.parametrize("mix", [Mixup(), Cutmix(probability=1.0)])
+def test_a_batch_is_mixed_the_same_for_the_same_generator_and_never_written_to(mix):
+    images, target = batch()
+    before = images.clone(), target.clone()
+    first, second, other = (mix(images, target, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    assert not torch.equal(first[1], other[1])
+    assert not torch.equal(first[1], target)
+    assert torch.equal(images, before[0])
+    assert torch.equal(target, before[1])
+
+
+@pytest.mark.parametrize("kind", [Mixup, Cutmix])
+def test_probability_is_the_share_of_batches_that_are_mixed(kind):
+    images, target = batch()
+    rng = np.random.default_rng(0)
+    for probability in (0.0, 0.3, 1.0):
+        mix = kind(alpha=1.0, probability=probability)
+        hits = sum(not torch.equal(mix(images, target, rng)[1], target) for _ in range(200))
+        assert abs(hits / 200 - probability) < 0.1
+
+
+def test_cutmix_shows_one_whole_rectangle_of_one_partner():
+    images, target = batch()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        mixed, owed = Cutmix(probability=1.0)(images, target, rng)
+        for k, picture in enumerate(mixed[:, 0]):
+            foreign = picture != k
+            assert set(picture.unique().tolist()) == set(owed[k].nonzero()[:, 0].tolist())
+            assert foreign.sum() == foreign.any(0).sum() * foreign.any(1).sum()
+
+
+def test_alpha_decides_how_evenly_two_cases_are_shared():
+    images, target = batch()
+
+    def evenness(mix) -> float:
+        rng = np.random.default_rng(0)
+        shares = [mix(images, target, rng)[1].amax(1).mean() for _ in range(100)]
+        return float(torch.stack(shares).mean())
+
+    for kind in (Mixup, Cutmix):
+        even, uneven = kind(alpha=20.0, probability=1.0), kind(alpha=0.05, probability=1.0)
+        assert evenness(even) < evenness(uneven) - 0.05
+
+
+@pytest.mark.parametrize("mix", [Mixup(), Cutmix(probability=1.0)])
+def test_a_single_case_is_its_own_partner_and_any_target_shape_passes(mix):
+    images, target = batch(1)
+    mixed, owed = mix(images, target, np.random.default_rng(0))
+    torch.testing.assert_close(mixed, images)
+    torch.testing.assert_close(owed, target)
+    images, _ = batch()
+    masks = torch.rand(6, 1, 8, 12)
+    assert mix(images, masks, np.random.default_rng(0))[1].shape == masks.shape
+    numbers = torch.arange(6.0)
+    assert mix(images, numbers, np.random.default_rng(0))[1].shape == numbers.shape
