@@ -23,7 +23,9 @@ from foveal.manifest import Manifest
 
 SEARCH_RESTARTS = 100
 SWAP_LIMIT = 400
-"""Groups up to which pairs are swapped too."""
+"""Groups up to which all pairs are swapped too."""
+
+SOME_SETS, SOME_GROUPS = 20, 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,10 +167,10 @@ def balanced_folds(
     content = _content(group, strata)
     rng = np.random.default_rng(seed)
     assigned = np.full(len(content), -1)
-    kinds, kind = np.unique(content, axis=0, return_inverse=True)
+    kind = _kinds(content)
     shuffled = rng.permutation(len(content))
-    by_kind = shuffled[np.argsort(kind.reshape(-1)[shuffled], kind="stable")]
-    starts = np.searchsorted(kind.reshape(-1)[by_kind], np.arange(len(kinds) + 1))
+    by_kind = shuffled[np.argsort(kind[shuffled], kind="stable")]
+    starts = np.searchsorted(kind[by_kind], np.arange(kind.max() + 2))
     for start, stop in pairwise(starts):
         dealt = (stop - start) // folds * folds  # as many of a kind to every fold
         assigned[by_kind[start : start + dealt]] = np.arange(dealt) % folds
@@ -194,6 +196,12 @@ def _content(
     return np.concatenate(tables, axis=1).astype(np.float64)
 
 
+def _kinds(content: Float[np.ndarray, "group feature"]) -> Int[np.ndarray, " group"]:
+    """A number for each composition; two different ones share it less than once in 2^40 tables."""
+    marks = np.random.default_rng(0).integers(1, 2**62, content.shape[1], dtype=np.uint64)
+    return np.unique(content.astype(np.uint64) @ marks, return_inverse=True)[1].reshape(-1)
+
+
 def _search(
     scaled: Float[np.ndarray, "group feature"],
     start: Float[np.ndarray, "fold feature"],
@@ -210,6 +218,8 @@ def _search(
         total = start.copy()
         np.add.at(total, fold, scaled)
         fold, total = _improve(scaled, fold, total)
+        if len(scaled) > SWAP_LIMIT:
+            _swap_some(scaled, fold, total, rng)
         cost = float((total**2).sum())
         if cost < best_cost - 1e-9:
             best, best_cost = fold, cost
@@ -280,6 +290,18 @@ def _improve(
         total[fold[h]] -= change
         fold[g], fold[h] = fold[h], fold[g]
     return fold, total
+
+
+def _swap_some(
+    scaled: Float[np.ndarray, "group feature"],
+    fold: Int[np.ndarray, " group"],
+    total: Float[np.ndarray, "fold feature"],
+    rng: np.random.Generator,
+) -> None:
+    """Where groups are too many for all pairs: improve small random sets of them, in place."""
+    for _ in range(SOME_SETS):
+        some = rng.choice(len(scaled), SOME_GROUPS, replace=False)
+        fold[some], total[:] = _improve(scaled[some], fold[some], total)
 
 
 def _own(manifest: Manifest, group: Int[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LinearRegression
 
 from conftest import truth_of
-from foveal.decide.calibrate import Affine, GradeProbabilities
+from foveal.decide.calibrate import Affine, Bend, GradeProbabilities, groups_seen
 
 
 def test_the_line_is_weighted_least_squares() -> None:
@@ -40,3 +42,42 @@ def test_probabilities_beyond_the_fitted_scores_stay_probabilities() -> None:
     assert given.sum(axis=1) == pytest.approx(np.ones(3))
     assert given[0].argmax() == 0
     assert given[2].argmax() == 2
+
+
+def test_a_bent_meaning_is_found_and_a_straight_one_kept() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.uniform(0, 4, 4000)
+    for means in (x, x**2 / 4):
+        y = np.clip(np.round(means + rng.normal(0, 0.5, 4000)), 0, 4).astype(int)
+        curve = Bend().fit(x, truth_of(y))
+        inside = np.linspace(0.5, 3.5, 7)
+        wanted = inside if means is x else inside**2 / 4
+        assert curve(inside) == pytest.approx(wanted, abs=0.12)
+        straight = Bend(bends=(0.0,)).fit(x, truth_of(y))
+        assert straight(np.array([1.0, 2.0, 3.0])) == pytest.approx(
+            np.polyval(np.polyfit(x, y, 1), [1, 2, 3]), abs=0.02
+        )
+
+
+def test_the_curve_rises_and_its_inverse_undoes_it() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(2, 1, 300)
+    y = np.clip(np.round(x + np.sin(3 * x)), 0, 4).astype(int)
+    curve = Bend().fit(x, truth_of(y))
+    assert (np.diff(curve.grades) > 0).all()
+    cuts = np.array([0.5, 1.5, 2.5])
+    assert curve(curve.inverse(cuts)) == pytest.approx(cuts)
+
+
+def test_two_groups_do_not_talk_the_line_out_of_the_identity() -> None:
+    x = np.array([0.0, 1.0, 2.0, 3.0] * 30)
+    truth = replace(truth_of(np.array([2, 2, 1, 1] * 30)), group=np.arange(120) // 60)
+    assert groups_seen(truth) == pytest.approx(2)
+    curve = Bend().fit(x, truth)
+    assert curve(np.array([3.0])) > curve(np.array([0.0]))
+
+
+def test_a_score_against_the_truth_is_worth_the_mean() -> None:
+    y = np.arange(400) % 5
+    curve = Bend().fit(-y.astype(float), truth_of(y))
+    assert curve(np.array([-4.0, 0.0])) == pytest.approx([2.0, 2.0], abs=0.1)

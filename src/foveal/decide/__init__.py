@@ -1,6 +1,7 @@
 """From scores to labels: cuts and calibration, each fitted out of fold."""
 
 from foveal.decide.calibrate import Affine as Affine
+from foveal.decide.calibrate import Bend as Bend
 from foveal.decide.calibrate import GradeProbabilities as GradeProbabilities
 from foveal.decide.thresholds import BaggedExactCuts as BaggedExactCuts
 from foveal.decide.thresholds import ClosedFormCuts as ClosedFormCuts
@@ -10,6 +11,7 @@ from foveal.decide.thresholds import FixedCuts as FixedCuts
 __all__ = [
     "Affine",
     "BaggedExactCuts",
+    "Bend",
     "ClosedFormCuts",
     "ExactCuts",
     "FixedCuts",

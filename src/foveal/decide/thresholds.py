@@ -5,10 +5,10 @@ exactly when its expected grade reaches ::
 
     (1 - kappa) * mean grade + kappa * (k - 1/2)
 
-half-integers pulled towards the mean. The rule needs two numbers, so it hardly overfits
-(`ClosedFormCuts`, the default). The global optimum on the fitted cases costs a sort, an isotonic
-regression and a few ratio steps (`ExactCuts`): the certificate of how much is left, and a rule that
-overfits small sets. `BaggedExactCuts` sits between, `FixedCuts` are halves and fifths.
+half-integers pulled towards the mean. The rule needs the meaning of a score and two numbers, so it
+hardly overfits (`ClosedFormCuts`, the default). The global optimum on the fitted cases costs a
+sort, an isotonic regression and a few ratio steps (`ExactCuts`): the certificate of how much is
+left, and a rule that overfits small sets. `BaggedExactCuts` sits between, `FixedCuts` are halves and fifths.
 
 A grade is the number of cuts at or below the score.
 """
@@ -21,10 +21,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from foveal.decide.calibrate import Affine
+from foveal.decide.calibrate import PRIOR_GROUPS, Bend, groups_seen
 from foveal.errors import TargetError
 from foveal.manifest import Case, Truth
 from foveal.predictions import Predictions
+
+PRIOR_KAPPA = 0.8
 
 
 def expected(predictions: Predictions) -> Float[np.ndarray, " case"]:
@@ -74,27 +76,32 @@ class FixedCuts:
 class ClosedFormCuts:
     """Half-integers pulled towards the mean grade by 1 - kappa, on the calibrated score.
 
-    Kappa is the fixed point of "the kappa that these cuts reach on the fitted cases".
+    Kappa is the fixed point of "the kappa that these cuts reach on the fitted cases", shrunk
+    towards `PRIOR_KAPPA` where there are few groups.
+
+    Attributes:
+        grades: K.
+        calibrate: From scores and truth to a rising curve.
     """
 
     grades: int
-    calibrate: Affine = Affine()
+    calibrate: Bend = Bend()
 
     def fit(self, predictions: Predictions, truth: Truth) -> Cuts:
-        """Fit on out-of-fold scores: a line, the mean grade and one kappa."""
+        """Fit on out-of-fold scores."""
         raw = expected(predictions)
-        line = self.calibrate.fit(raw, truth)
+        meaning = self.calibrate.fit(raw, truth)
+        scores = meaning(raw)
+        mean = float(np.average(scores, weights=truth.weight))
         square = np.average(truth.target**2, weights=truth.weight)
-        curve = _Curve.of(*_tied(line(raw), truth.target, truth.weight), square)
+        curve = _Curve.of(*_tied(scores, truth.target, truth.weight), square)
         half = np.arange(1, self.grades) - 0.5
-        kappa = 1.0
+        groups, kappa = groups_seen(truth), 1.0
         for _ in range(30):  # damped, because the kappa of cuts is a step function
-            passed = np.searchsorted(curve.scores, (1 - kappa) * curve.mean + kappa * half)
-            kappa = 0.5 * (kappa + max(curve.kappa(passed), 0.0))
-        cuts = (1 - kappa) * curve.mean + kappa * half
-        if line.slope == 0:
-            return Cuts(tuple(np.where(cuts <= curve.mean, -np.inf, np.inf).tolist()))
-        return Cuts(tuple(((cuts - line.intercept) / line.slope).tolist()))
+            passed = np.searchsorted(curve.scores, (1 - kappa) * mean + kappa * half)
+            evidence = groups * curve.kappa(passed) + PRIOR_GROUPS * PRIOR_KAPPA
+            kappa = 0.5 * (kappa + max(evidence / (groups + PRIOR_GROUPS), 0.0))
+        return Cuts(tuple(meaning.inverse((1 - kappa) * mean + kappa * half).tolist()))
 
 
 @dataclass(frozen=True, slots=True)
