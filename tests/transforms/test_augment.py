@@ -114,9 +114,9 @@ def test_many_channels_move_as_each_alone(channels, dtype):
 
 def test_the_fused_map_is_shear_then_turn_then_zoom_about_the_centre():
     image, seed = picture(rows=64, columns=64), 5
-    vary = replace(STILL, rotate_degrees=25.0, shear_degrees=10.0, scale=(0.8, 1.3), shift=0.1)
+    vary = replace(STILL, rotate_degrees=25.0, shear_degrees=40.0, scale=(0.8, 1.3), shift=0.1)
     d = rng(seed).uniform(-1, 1, size=12)
-    angle, slant = np.deg2rad([25 * d[2], 10 * d[3]])
+    angle, slant = np.deg2rad([25 * d[2], 40 * d[3]])
     zoom = 0.8 * (1.3 / 0.8) ** ((d[10] + 1) / 2)
     y, x = np.mgrid[:64, :64] - 31.5
     x, y = x / zoom, y / zoom

@@ -8,7 +8,8 @@ exactly when its expected grade reaches ::
 half-integers pulled towards the mean. The rule needs the meaning of a score and two numbers, so it
 hardly overfits (`ClosedFormCuts`, the default). The global optimum on the fitted cases costs a
 sort, an isotonic regression and a few ratio steps (`ExactCuts`): the certificate of how much is
-left, and a rule that overfits small sets. `BaggedExactCuts` sits between, `FixedCuts` are halves and fifths.
+left, and a rule that overfits small sets. `BaggedExactCuts` sits between, `FixedCuts` are halves
+and fifths.
 
 A grade is the number of cuts at or below the score.
 """

@@ -1,0 +1,145 @@
+"""A network behind the door of a member: it learns, restores, and survives too little memory."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import FAST
+from foveal import stages
+from foveal.errors import MemoryBudgetError
+from foveal.losses import ordinal
+from foveal.members.network import Network
+from foveal.stages.open import Opened, open_study
+from foveal.stages.split import truth_of
+from foveal.task import Context, Job, Resources
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory, eyes: dict) -> Opened:
+    folder = tmp_path_factory.mktemp("network") / "study"
+    study = stages.init(folder, recipe="grade:small", options=FAST, **eyes)
+    stages.split(study, Context(slots=()))
+    return open_study(study)
+
+
+def job(opened: Opened, folder: Path, **changes: object) -> Job:
+    truth = truth_of(opened)
+    plain = Job(
+        key=(0, 0),
+        cases=opened.manifest.cases(),
+        train=np.flatnonzero(truth.fold != 0),
+        held=np.flatnonzero(truth.fold == 0),
+        target=opened.recipe.target.train(opened.target),
+        weight=truth.weight,
+        group=truth.group,
+        judge=lambda scores: float(scores.mean()),
+        folder=folder,
+        mark="m",
+        resources=Resources(cache=opened.study.cache_folder / "t"),
+        report=lambda event: None,
+    )
+    return replace(plain, **changes)
+
+
+def network(opened: Opened, name: str = "regression") -> Network:
+    (found,) = [m for m in opened.recipe.members if m.name == name]
+    return found
+
+
+def scores(opened: Opened, member: Network, work: Job) -> np.ndarray:
+    state = member.fit(work)
+    (got,) = member.score([state], work.cases, work.held, work.resources)
+    return got.matrix().values[:, 0]
+
+
+@pytest.mark.parametrize("name", ["regression", "cumulative", "expectation"])
+def test_each_approach_scores_in_grades(opened: Opened, tmp_path: Path, name: str) -> None:
+    got = scores(opened, network(opened, name), job(opened, tmp_path))
+    assert np.isfinite(got).all()
+    assert -1 < got.min() <= got.max() < 5
+
+
+def test_the_same_job_gives_the_same_bits_for_any_number_of_threads(
+    opened: Opened, tmp_path: Path
+) -> None:
+    member = network(opened)
+    one = scores(opened, member, job(opened, tmp_path / "a"))
+    resources = Resources(cache=opened.study.cache_folder / "t", threads=3)
+    other = scores(opened, member, job(opened, tmp_path / "b", resources=resources))
+    assert np.array_equal(one, other)
+
+
+def test_pictures_made_anew_give_the_same_bits_as_cached_ones(
+    opened: Opened, tmp_path: Path
+) -> None:
+    member = network(opened)
+    cached = scores(opened, member, job(opened, tmp_path / "a"))
+    direct = Resources(cache=tmp_path / "none", cache_bytes=0)
+    assert np.array_equal(
+        cached, scores(opened, member, job(opened, tmp_path / "b", resources=direct))
+    )
+    assert not list((tmp_path / "none").glob("*.npy"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: replace(m, head=replace(m.head, dropout=0.7)),
+        lambda m: replace(m, mix=None),
+        lambda m: replace(m, warm_up=0.0),
+        lambda m: replace(m, ema=0.0),
+        lambda m: replace(m, clip=0.01),
+        lambda m: replace(m, precision="bf16-mixed"),
+        lambda m: replace(m, augment=replace(m.augment, rotate_degrees=170.0)),
+        lambda m: replace(m, backbone=replace(m.backbone, name="resnet10t", drop_path=0.5)),
+    ],
+)
+def test_settings_reach_the_scores(
+    opened: Opened, tmp_path: Path, change: Callable[[Network], Network]
+) -> None:
+    member = network(opened)
+    before = scores(opened, member, job(opened, tmp_path / "a"))
+    assert not np.array_equal(before, scores(opened, change(member), job(opened, tmp_path / "b")))
+
+
+def test_out_of_memory_halves_the_batch_and_writes_it_down(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = ordinal.squared_error
+
+    def hungry(most: int) -> Callable:
+        def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            if len(logits) > most:
+                raise torch.OutOfMemoryError("no more")
+            return plain(logits, target)
+
+        return loss
+
+    notes: list = []
+    member = replace(network(opened), loss=hungry(4))
+    work = job(opened, tmp_path, report=notes.append)
+    state = member.fit(work)
+    assert state.notes["accumulate"] == 4
+    assert (tmp_path / "override.json").read_text().split() == ["{", '"accumulate":', "4", "}"]
+    assert "cut into 4 parts" in notes[1]["note"]
+    with pytest.raises(MemoryBudgetError, match="size="):
+        replace(member, loss=hungry(0)).fit(job(opened, tmp_path / "b"))
+
+
+def test_a_user_error_is_not_taken_for_too_little_memory(opened: Opened, tmp_path: Path) -> None:
+    def broken(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        replace(network(opened), loss=broken).fit(job(opened, tmp_path))
+
+
+def test_channels_last_follows_the_fixed_rule(opened: Opened, tmp_path: Path) -> None:
+    depthwise = network(opened)
+    dense = replace(depthwise, backbone=replace(depthwise.backbone, name="resnet10t"))
+    assert depthwise.fit(job(opened, tmp_path / "a")).notes["channels_last"] is True
+    assert dense.fit(job(opened, tmp_path / "b")).notes["channels_last"] is False

@@ -1,0 +1,94 @@
+"""Both recipes are built and run for two steps; what `init` measures is right."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foveal import stages
+from foveal.manifest import Manifest, Source, load
+from foveal.recipes import grade
+from foveal.task import Context
+
+INLINE = Context(slots=())
+
+
+@pytest.mark.parametrize("name", ["small", "aptos"])
+def test_a_recipe_takes_the_whole_trip(eyes: dict, tmp_path: Path, name: str) -> None:
+    options = {
+        "size": 32, "epochs": 1, "batch": 16, "folds": 2, "weights": "none",
+        "backbone": "lcnet_035", "members": "floor,regression" if name == "small" else "",
+    }  # fmt: skip
+    if name == "aptos":
+        options["members"] = "floor,regression-32,expectation-32"
+    study = stages.init(tmp_path / "s", recipe=f"grade:{name}", options=options, **eyes)
+    assert stages.run(study, INLINE).is_file()
+
+
+def measured(eyes: dict) -> tuple[Manifest, grade.Facts]:
+    source = Source(table=eyes["table"], images=eyes["images"], target=("grade",), site="clinic")
+    manifest = load(source)
+    return grade.measure(manifest, [grade.survey(case) for case in manifest.cases()])
+
+
+def test_facts_are_those_of_the_pictures(eyes: dict) -> None:
+    manifest, facts = measured(eyes)
+    assert facts.cases == 36
+    assert facts.target["grades"] == int(manifest.target.astype(int).max()) + 1
+    assert sum(facts.sizes.values()) == 36
+    assert set(facts.sizes) == {"48x58", "60x72"}
+    assert (facts.channels, facts.bits, facts.sites) == (3, 8, ("A", "B"))
+    assert 0.95 < facts.aspect < 1.15
+    means = [grade.inspect(case)[1].mean(axis=(0, 1)) / 255 for case in manifest.cases()]
+    assert facts.mean == pytest.approx(np.mean(means, axis=0), abs=0.02)
+
+
+def test_a_size_that_tells_the_grade_is_suspicious(eyes: dict) -> None:
+    manifest, _ = measured(eyes)
+    told = np.where(manifest.target[:, 0].astype(int) > 0, "10x10", "20x20")
+    shas = [f"{k}" for k in range(36)]
+    confounded = replace(manifest, measured={"image_size": told, "sha256": np.array(shas)})
+    findings = grade.suspicions(confounded)
+    assert "picture size alone" in findings[0]
+    assert "--group image_size" in findings[0]
+
+
+def test_equal_pictures_with_other_grades_are_found(eyes: dict) -> None:
+    manifest, _ = measured(eyes)
+    shas = np.array([str(k) for k in range(36)])
+    grades = manifest.target[:, 0]
+    other = int(np.flatnonzero(grades != grades[0])[0])
+    shas[other] = shas[0]
+    measured_twice = {**manifest.measured, "sha256": shas}
+    findings = grade.suspicions(replace(manifest, measured=measured_twice))
+    assert any(manifest.ids[0] in f and manifest.ids[other] in f for f in findings)
+
+
+def test_shapes_keep_the_number_of_pixels() -> None:
+    for aspect in (0.5, 1.0, 2.0):
+        height, width = grade._shape(128, aspect)
+        assert height * width == pytest.approx(128 * 128, rel=0.15)
+        assert width / height == pytest.approx(aspect, rel=0.15)
+    assert grade._shape("96x160", 1.0) == (96, 160)
+
+
+def test_grey_and_colour_pictures_may_be_mixed(tmp_path: Path) -> None:
+    import cv2
+
+    rng = np.random.default_rng(0)
+    rows = ["image,grade"]
+    for k in range(12):
+        shape = (40, 40) if k % 2 else (40, 40, 3)
+        cv2.imwrite(str(tmp_path / f"{k}.png"), rng.integers(0, 255, shape, dtype=np.uint8))
+        rows.append(f"{k}.png,{k % 3}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    study = stages.init(
+        tmp_path / "s",
+        recipe="grade:small",
+        table=tmp_path / "t.csv",
+        images=str(tmp_path / "{image}"),
+        target="grade",
+        options={"size": 32, "epochs": 1, "folds": 2, "members": "floor,regression"},
+    )
+    assert stages.run(study, INLINE).is_file()

@@ -1,0 +1,56 @@
+"""The page: in one piece, loads nothing, opens in a browser without a complaint."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import FAST
+from foveal import stages
+from foveal.task import Context
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, eyes: dict) -> Path:
+    options = {**FAST, "epochs": 1, "folds": 2, "members": "floor,regression"}
+    folder = tmp_path_factory.mktemp("report") / "study"
+    study = stages.init(folder, recipe="grade:small", options=options, **eyes)
+    return stages.run(study, Context(slots=()))
+
+
+def test_the_page_names_no_address_of_a_network(page: Path) -> None:
+    text = page.read_text()
+    assert not re.search(r"(src|href)\s*=\s*[\"'](?!#|data:)", text)
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "@import" not in text
+
+
+def test_the_page_has_every_section_and_the_worst_pictures(page: Path) -> None:
+    text = page.read_text()
+    for title in ("What was run", "Leaderboard", "Folds", "Curves", "Confusion", "Cost"):
+        assert f"<h2>{title}</h2>" in text
+    assert text.count("data:image/jpeg;base64,") == 12
+
+
+def test_the_page_opens_in_a_browser(page: Path, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("no chromium here; apt-get install chromium")
+    shot = tmp_path / "shot.png"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    done = subprocess.run(
+        [browser, *flags, f"--user-data-dir={tmp_path}/profile", f"--screenshot={shot}",
+         "--window-size=1280,2400", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "CONSOLE" not in done.stderr
+    assert shot.stat().st_size > 20_000
+    dumped = subprocess.run(
+        [browser, *flags, f"--user-data-dir={tmp_path}/profile", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=False,
+    ).stdout  # fmt: skip
+    assert dumped.count("<svg") >= 4
