@@ -199,11 +199,12 @@ def exhaust(made: Iterable[object]) -> None:
         pass
 
 
-def one_thread(size: tuple[int, int], paths: Sequence[str], folder: Path) -> None:
+def one_thread(
+    size: tuple[int, int], paths: Sequence[str], folder: Path, rivals: dict[str, Way]
+) -> None:
     """What a picture costs, in decodings."""
-    rivals = importable()
-    ways = {LIMIT: decoding, OURS: ours, CACHED: from_cache(paths, folder / str(size[0]))} | rivals
-    runs = {name: partial(exhaust, Rows(paths, way)) for name, way in ways.items()}
+    ways = {LIMIT: decoding, OURS: ours, CACHED: from_cache(paths, folder / str(size[0]))}
+    runs = {name: partial(exhaust, Rows(paths, way)) for name, way in (ways | rivals).items()}
     seconds = least_seconds(runs, ROUNDS, time.thread_time)
     kilobytes = sum(Path(path).stat().st_size for path in paths) / len(paths) / 1024
     table(f"{size[0]} x {size[1]}, {kilobytes:.0f} KB: cost in decodings", seconds, LIMIT)
@@ -218,25 +219,25 @@ def one_thread(size: tuple[int, int], paths: Sequence[str], folder: Path) -> Non
         verdict(f"cached, times as fast as that rival, at least {goal}", gain, met=gain >= goal)
 
 
-def loaders(paths: Sequence[str]) -> None:
+def loaders(paths: Sequence[str], rivals: dict[str, Way]) -> None:
     """Batches by two threads against the two lasting workers of a DataLoader, nothing cached."""
     direct = Direct(lambda row: prepared(paths[row]), (SIDE, SIDE, 3), np.dtype(np.uint8))
     batches = Batches(direct, threads=2, augment=AUGMENT)
     parts = np.array_split(np.arange(len(paths)), len(paths) // BATCH)
     mine, one, two = "Batches, 2 threads", "decoding alone, 1 thread", "decoding alone, 2 threads"
-    rivals = {}
-    for name, way in ({"our function": ours} | importable()).items():
+    theirs = {}
+    for name, way in ({"our function": ours} | rivals).items():
         loader = DataLoader(Rows(paths, way), BATCH, num_workers=2, persistent_workers=True)
-        rivals[f"2 workers, {name}"] = partial(exhaust, loader)
+        theirs[f"2 workers, {name}"] = partial(exhaust, loader)
     with ThreadPoolExecutor(2) as pool:
         limits = {
             one: lambda: exhaust(map(decoding, paths)),
             two: lambda: exhaust(pool.map(decoding, paths)),
         }
-        passes = {mine: lambda: exhaust(batches(parts, key=(0, 0, 0)))} | rivals | limits
+        passes = {mine: lambda: exhaust(batches(parts, key=(0, 0, 0)))} | theirs | limits
         seconds = least_seconds(passes, LOADER_ROUNDS, time.perf_counter)
     table(f"Loaders, 512 px, batches of {BATCH}: time in ours", seconds, mine)
-    gain = min(seconds[name] for name in rivals) / seconds[mine]
+    gain = min(seconds[name] for name in theirs) / seconds[mine]
     verdict("times as fast as the fastest DataLoader, at least 1.5", gain, met=gain >= 1.5)
     if seconds[one] < 1.5 * seconds[two]:
         print("  no second core was free: the verdict on loaders says little")
@@ -248,11 +249,12 @@ def main() -> None:
     data = arguments.parse_args().data
     torch.set_num_threads(1)
     quiet_libraries()
+    rivals = importable()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for size, count in COUNTS.items():
-            one_thread(size, photographs(data, folder, size, count), folder)
-        loaders(photographs(data, folder, SMALL, LOADED))
+            one_thread(size, photographs(data, folder, size, count), folder, rivals)
+        loaders(photographs(data, folder, SMALL, LOADED), rivals)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -96,7 +97,9 @@ class Facts:
         for name in values:
             if name not in known:
                 raise ManifestError(f'unknown fact "{name}" under facts:{nearest(name, known)}')
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        lists: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
         try:
             return Facts(**lists)
         except TypeError as error:
@@ -207,7 +210,7 @@ class Manifest:
         for prefix, table in (("role:", self.roles), ("measured:", self.measured)):
             columns |= {prefix + name: values.tolist() for name, values in table.items()}
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
+        writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
         return out.getvalue()
@@ -215,7 +218,7 @@ class Manifest:
     @staticmethod
     def from_csv(text: str) -> Manifest:
         """Restore a manifest that `to_csv` wrote."""
-        header, *rows = csv.reader(io.StringIO(text))
+        header, *rows = csv.reader(io.StringIO(text, newline=""))
         columns = {name: [row[k] for row in rows] for k, name in enumerate(header)}
 
         def under(prefix: str) -> dict[str, list[str]]:
@@ -254,6 +257,8 @@ def load(source: Source) -> Manifest:
     id_column = source.id or next(iter(table))
     ids = tuple(str(v) for v in _column(table, id_column, "--id", source.table))
     _check_ids(ids, id_column, source.table)
+    if len(set(source.target)) < len(source.target):
+        raise ManifestError(f"--target names a column twice: {','.join(source.target)}")
     target = [_column(table, name, "--target", source.table) for name in source.target]
     roles = {}
     for role in ("group", "site", "weight", "fold", "source"):
@@ -272,12 +277,16 @@ def load(source: Source) -> Manifest:
     return manifest
 
 
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
 MEASURED_GROUPS = ("image_size",)
 """Measured facts that `--group` accepts beside the table's columns."""
 
 
 def read_table(path: Path) -> dict[str, list[str]]:
     """All columns of a CSV or Parquet file as text; an empty cell is an empty text.
+
+    A row without any text, such as a blank last line, is no row.
 
     Raises:
         ManifestError: The file is missing, is no table, or names a column twice.
@@ -299,7 +308,9 @@ def read_table(path: Path) -> dict[str, list[str]]:
                 frame = frame.slice(1).rename(dict(zip(frame.columns, header, strict=True)))
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
         raise ManifestError(f"cannot be read as a table: {path}: {_first_line(error)}") from None
-    return {name: frame[name].fill_null("").to_list() for name in frame.columns}
+    columns = {name: frame[name].fill_null("").to_list() for name in frame.columns}
+    rows = [any(row) for row in zip(*columns.values(), strict=True)]
+    return {n: [v for v, kept in zip(c, rows, strict=True) if kept] for n, c in columns.items()}
 
 
 def _first_line(error: Exception) -> str:
@@ -360,6 +371,10 @@ def _expand(source: Source, table: Mapping[str, list[str]], ids: Sequence[str]) 
     except ValueError as error:
         raise ManifestError(f'--images: "{source.images}" is no pattern: {error}') from None
     names = [name for _, name, _, _ in parts if name is not None]
+    if any(form or turned for _, _, form, turned in parts):
+        raise ManifestError(
+            f'--images: "{source.images}": a column stands as {{name}}, nothing more'
+        )
     if not names:
         raise ManifestError(
             f'--images: "{source.images}" names no column; write it like img/{{image}}'
@@ -369,6 +384,7 @@ def _expand(source: Source, table: Mapping[str, list[str]], ids: Sequence[str]) 
         _column(table, name, "--images", source.table)
     is_path_column = _is_path_column(source.images)
     root = Path(source.table).absolute().parent if is_path_column else Path.cwd()
+    fixed = parts[0][0].rfind("/") + 1
     found, bad = [], []
     for k in range(len(ids)):
         values = {name: table[name][k] for name in names}
@@ -380,6 +396,8 @@ def _expand(source: Source, table: Mapping[str, list[str]], ids: Sequence[str]) 
         text = "".join(
             lit + (values[name] if name is not None else "") for lit, name, _, _ in parts
         )
+        if not (is_path_column or trouble) and ".." in text[fixed:].replace("\\", "/").split("/"):
+            bad.append(f'row {k + 1} (id "{ids[k]}"): "{text}" leaves the root')
         found.append(str(root / text))
     if bad:
         raise ManifestError(
@@ -402,7 +420,7 @@ def _unsafe(value: str, *, whole: bool) -> str:
     if "\0" in value:
         return "the path holds a NUL"
     pieces = value.replace("\\", "/").split("/")
-    if not whole and (value.startswith(("/", "\\")) or ":" in pieces[0]):
+    if not whole and (value.startswith(("/", "\\")) or DRIVE.match(value)):
         return f'"{value}" is absolute'
     if not whole and ".." in pieces:
         return f'"{value}" leaves the root'

@@ -6,7 +6,7 @@ names. Each fold may know fewer columns than others (an identity hidden from it)
 *absent* for its cases: it never becomes 0 or NaN, and means run over those who have it::
 
     oof = Predictions.of(ids, scores, columns=("expected",), fold=folds)
-    oof.save(folder)
+    for name, data in oof.files().items(): (folder / name).write_bytes(data)
     Predictions.open(folder).matrix().present      # which values exist
 
 On disk: `values.npy` (memory-mapped, flat) and `index.json`.
@@ -209,11 +209,11 @@ class Predictions:
         try:
             index = json.loads((folder / f"{prefix}index.json").read_text(encoding="utf-8"))
             values = np.load(folder / f"{prefix}values.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+            found, cases = index["format"], index["cases"]
+        except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
             raise StudyError(f"no predictions can be read from {folder}: {error}") from None
-        if index.get("format") != FORMAT:
-            raise StudyError(f"{folder} holds predictions of format {index.get('format')}")
-        cases = index["cases"]
+        if found != FORMAT:
+            raise StudyError(f"{folder} holds predictions of format {found}, not {FORMAT}")
         entries = list(cases.values())
         return Predictions(
             ids=tuple(cases),
@@ -236,13 +236,17 @@ def join(parts: Sequence[Predictions]) -> Predictions:
     first = parts[0]
     if any(p.columns != first.columns for p in parts):
         raise ShapeError("these predictions name different columns")
+    known: dict[int, tuple[str, ...]] = {}
+    for fold, names in (item for p in parts for item in p.known.items()):
+        if known.setdefault(fold, names) != names:
+            raise ShapeError(f"two parts know other columns for fold {fold}")
     return Predictions(
         ids=tuple(name for p in parts for name in p.ids),
         values=np.concatenate([np.asarray(p.values) for p in parts]),
         shapes=tuple(shape for p in parts for shape in p.shapes),
         columns=first.columns,
         fold=np.concatenate([p.fold for p in parts]),
-        known={fold: names for p in parts for fold, names in p.known.items()},
+        known=known,
         seconds=np.concatenate([p.seconds for p in parts]),
         peak_bytes=np.concatenate([p.peak_bytes for p in parts]),
     )

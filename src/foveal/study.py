@@ -19,13 +19,14 @@ import dataclasses
 import errno
 import fcntl
 import hashlib
+import inspect
 import io
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -53,15 +54,15 @@ def describe(part: object) -> Any:
         >>> describe((1, 2.5, "a", None))
         [1, 2.5, 'a', None]
         >>> describe(describe)
-        'foveal.study:describe'
+        {'name': 'foveal.study:describe'}
     """
     if part is None or isinstance(part, bool | int | float | str):
         return part
     if isinstance(part, np.ndarray):
-        return {
-            "array": hashlib.sha256(part.tobytes()).hexdigest(),
-            "shape": part.shape,
-        }
+        if part.dtype == object:
+            raise TypeError("an array of objects cannot describe itself")
+        kind = {"shape": list(part.shape), "dtype": part.dtype.str}
+        return {"array": hashlib.sha256(part.tobytes()).hexdigest(), **kind}
     if isinstance(part, np.generic):
         return part.item()
     if isinstance(part, tuple | list):
@@ -73,8 +74,9 @@ def describe(part: object) -> Any:
         return {"part": _address(type(part))} | {
             f.name: describe(getattr(part, f.name)) for f in kept
         }
-    if callable(part) and "<" not in getattr(part, "__qualname__", "<"):
-        return _address(part)
+    is_bound = inspect.ismethod(part)
+    if callable(part) and not is_bound and "<" not in getattr(part, "__qualname__", "<"):
+        return {"name": _address(part)}
     raise TypeError(f"{part!r} cannot describe itself; use a function or a frozen dataclass")
 
 
@@ -96,11 +98,14 @@ def revive(value: Any) -> Any:
         return value
     if "part" not in value:
         return {k: revive(v) for k, v in value.items()}
-    module, _, name = value["part"].partition(":")
-    kind = getattr(import_module(module), name, None) if module.startswith("foveal.") else None
-    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-        raise StudyError(f"{value['part']} is no record of foveal")
-    return kind(**{k: revive(v) for k, v in value.items() if k != "part"})
+    module, _, name = str(value["part"]).partition(":")
+    try:
+        kind = getattr(import_module(module), name, None) if module.startswith("foveal.") else None
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            return kind(**{k: revive(v) for k, v in value.items() if k != "part"})
+    except (ImportError, TypeError) as error:
+        raise StudyError(f"{value['part']} cannot be read back: {error}") from None
+    raise StudyError(f"{value['part']} is no record of foveal")
 
 
 def digest(*parts: object) -> str:
@@ -127,7 +132,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise disk_error(path, error) from error
 
 
@@ -166,7 +172,8 @@ def publish(folder: Path, files: Mapping[str, bytes], depends: Mapping[str, obje
         files: Contents by name.
         depends: Everything that the result depends on, by name.
     """
-    (folder / "done.json").unlink(missing_ok=True)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        (folder / "done.json").unlink()
     for name, data in files.items():
         write_bytes(folder / name, data)
     mark = {
@@ -202,7 +209,7 @@ def _mark(folder: Path) -> dict[str, Any] | None:
     try:
         done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
         return done if {"digest", "depends", "files"} <= set(done) else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return None
 
 
@@ -294,15 +301,16 @@ class Study:
     def manifest(self) -> Manifest:
         """Read the checked table."""
         try:
-            return Manifest.from_csv(self.manifest_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, IndexError) as error:
+            return Manifest.from_csv(self.manifest_file.read_bytes().decode())
+        except (OSError, ValueError, IndexError, csv.Error) as error:
             raise StudyError(
                 f"cannot read {self.manifest_file}: {error}; cure: foveal init --replace"
             ) from None
 
     def folds(self, ids: tuple[str, ...]) -> np.ndarray:
         """The fold of every case, as `split` wrote it."""
-        rows = list(csv.reader(io.StringIO(self.folds_file.read_text(encoding="utf-8"))))[1:]
+        text = self.folds_file.read_bytes().decode()
+        rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
         if tuple(row[0] for row in rows) != ids:
             raise StudyError(
                 f"{self.folds_file} lists other cases; cure: delete it and split again"
@@ -356,10 +364,13 @@ def create(study: Study, settings_text: str, manifest: Manifest) -> None:
     The folder appears whole or not at all.
     """
     files = {"study.yaml": settings_text.encode(), "manifest.csv": manifest.to_csv().encode()}
-    if study.folder.exists():
-        for name, data in reversed(files.items()):
-            write_bytes(study.folder / name, data)
+    if study.settings_file.is_file():
+        write_bytes(study.manifest_file, files["manifest.csv"])
+        write_bytes(study.settings_file, files["study.yaml"])
         return
+    was_there = study.folder.is_dir()
+    if was_there:
+        study.folder.rmdir()  # it is empty, or `init` would have refused it
     missing = [p for p in (study.folder, *study.folder.parents) if not p.exists()]
     beside = study.folder.with_name(f".{study.folder.name}.{os.getpid()}.part")
     try:
@@ -371,6 +382,8 @@ def create(study: Study, settings_text: str, manifest: Manifest) -> None:
         raise disk_error(study.folder, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        if was_there and not study.folder.exists():
+            study.folder.mkdir()
         for made in missing[1:] if not study.folder.exists() else ():
             if made.exists() and not any(made.iterdir()):
                 made.rmdir()
@@ -425,6 +438,8 @@ def parse_settings(path: Path) -> Settings:
     for key in required:
         if not sheet.get(key):
             raise StudyError(f'the key "{key}" is missing in {path}; cure: foveal init --replace')
+    if not isinstance(sheet.get("options") or {}, dict) or not isinstance(sheet["facts"], dict):
+        raise StudyError(f"options: and facts: in {path} must list names and values")
     columns: dict[str, Any] = {k: str(sheet[k]) for k in COLUMN_KEYS if sheet.get(k)}
     target = sheet["target"]
     columns["target"] = tuple(map(str, target if isinstance(target, list) else [target]))

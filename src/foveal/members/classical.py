@@ -18,7 +18,7 @@ from foveal.predictions import Predictions
 from foveal.split import balanced_folds
 from foveal.study import digest
 from foveal.task import Job, Resources, State
-from foveal.train.cache import Direct, Mapped, cached
+from foveal.train.cache import Direct, Mapped, cached, seconds_to_make
 
 ALPHAS = tuple(10.0**k for k in np.arange(1.0, 5.01, 0.5))
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -75,13 +75,14 @@ class Classical:
         resources: Resources,
     ) -> list[Predictions]:
         """Score rows of the cases with each of several states."""
-        started = time.monotonic()
         table = self._table(cases, resources)
+        started = time.monotonic()
         kept = [row for row in rows.tolist() if row not in table.failed]
         ids = [cases[row].id for row in kept]
         x = np.stack([table(row) for row in kept]) if kept else np.zeros((0, 1))
         scores = [evaluate(state, x.astype(np.float64)) for state in states if kept]
-        seconds = (time.monotonic() - started) / max(len(kept) * len(states), 1)
+        reading = seconds_to_make(self._maker(cases), kept) / len(states)
+        seconds = reading + (time.monotonic() - started) / max(len(kept) * len(states), 1)
         empty = np.zeros((0, 1), dtype=np.float32)
         return [
             Predictions.of(
@@ -101,11 +102,14 @@ class Classical:
         """About how many seconds a training takes; the features are shared by all folds."""
         return 2.0 + cases * self.trees * 4e-5
 
+    def _maker(self, cases: Sequence[Case]) -> Callable[[int], np.ndarray]:
+        return lambda row: self.features(self.prepare(self.read(cases[row])))
+
     def _table(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
         name = digest(self.read, self.prepare, self.features, [c.paths for c in cases])
         return cached(
             resources.cache / f"features-{name}.npy",
-            lambda row: self.features(self.prepare(self.read(cases[row]))),
+            self._maker(cases),
             len(cases),
             threads=resources.threads,
             limit_bytes=resources.cache_bytes,

@@ -26,7 +26,7 @@ from foveal.predictions import Predictions
 from foveal.study import digest, write_json
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Batches, even_parts
-from foveal.train.cache import Direct, Mapped, cached
+from foveal.train.cache import Direct, Mapped, cached, seconds_to_make
 from foveal.train.checkpoint import Checkpoint
 from foveal.train.loop import Epoch, Plan, Watch, fit
 from foveal.train.optim import AdamW
@@ -127,6 +127,7 @@ class Network:
         pictures = self._pictures(cases, resources)
         rows = np.array([r for r in rows.tolist() if r not in pictures.failed], dtype=np.int64)
         ids = [cases[row].id for row in rows.tolist()]
+        reading = seconds_to_make(self._maker(cases), rows.tolist())
         got = []
         for state in states:
             model = self._restored(state, channels=len(self.mean))
@@ -136,7 +137,7 @@ class Network:
                     ids,
                     values if len(rows) else np.zeros((0, len(self.columns)), dtype=np.float32),
                     columns=self.columns,
-                    seconds=seconds,
+                    seconds=seconds + reading / len(states),
                     peak_bytes=_peak_bytes(resources.device),
                 )
             )
@@ -286,11 +287,14 @@ class Network:
             should_stop=resources.should_stop,
         )
 
+    def _maker(self, cases: Sequence[Case]) -> Callable[[int], np.ndarray]:
+        return lambda row: self.prepare(self.read(cases[row]))
+
     def _pictures(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
         name = digest(self.read, self.prepare, [c.paths for c in cases])
         return cached(
             resources.cache / f"pictures-{name}.npy",
-            lambda row: self.prepare(self.read(cases[row])),
+            self._maker(cases),
             len(cases),
             threads=resources.threads,
             limit_bytes=resources.cache_bytes,

@@ -9,16 +9,25 @@ error, never silently random::
 
 from __future__ import annotations
 
+import socket
+import struct
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError  # what torch raises on a broken file; nothing is unpickled
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
 from jaxtyping import Float, Shaped
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from foveal.errors import UsageError, WeightsError, nearest
 
+BROKEN_FILE = (
+    *(OSError, RuntimeError, ValueError, KeyError, EOFError),
+    *(struct.error, SafetensorError, UnpicklingError),
+)
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.pth", "model.bin")
 
 
@@ -80,6 +89,10 @@ class Backbone:
 
         if not timm.is_model(self.name):
             raise UsageError(f'backbone="{self.name}"{nearest(self.name, timm.list_models())}')
+        try:
+            timm.get_pretrained_cfg(self.name)
+        except RuntimeError as error:
+            raise UsageError(f'backbone="{self.name}": {error}') from None
 
     def build(self, *, channels: int, pooled: bool = True, pretrained: bool = True) -> Encoder:
         """Make the encoder.
@@ -101,26 +114,68 @@ class Backbone:
             options["global_pool"] = ""
         if self.drop_path:
             options["drop_path_rate"] = self.drop_path
+        source = self._source() if pretrained else {}
         try:
-            body = timm.create_model(self.name, **options, **self._source(wanted=pretrained))
+            body = timm.create_model(self.name, **options, **source)
         except TypeError as error:
             raise UsageError(f"backbone={self.name} does not take an option: {error}") from None
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            if not pretrained or self.weights == "none":
+            if not source:
                 raise
-            raise WeightsError(
-                f'weights="{self.weights}" for {self.name} cannot be loaded '
-                f"({str(error).strip().splitlines()[0]}); cures: weights=/path/to/a/file or folder "
-                "with weights fetched elsewhere, or weights=none to train from scratch"
-            ) from None
+            raise self._not_loaded(str(error).strip().splitlines()[0]) from None
         return Encoder(body, _vector_width(body) if pooled else _map_width(body, channels))
 
-    def _source(self, *, wanted: bool) -> dict:
-        if not wanted or self.weights == "none":
-            return {"pretrained": False}
+    def _source(self) -> dict[str, Any]:
+        """What timm is told about weights, after a look at whether they can be had."""
+        if self.weights == "none":
+            return {}
         if self.weights == "imagenet":
+            self._reachable()
             return {"pretrained": True}
-        return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(self._file())}}
+        path = self._file()
+        self._complete(path)
+        return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
+
+    def _not_loaded(self, why: str) -> WeightsError:
+        return WeightsError(
+            f'weights="{self.weights}" for {self.name} cannot be loaded ({why}); cures: '
+            "weights=/path/to/a/file or folder with weights fetched elsewhere, or weights=none to "
+            "train from scratch"
+        )
+
+    def _reachable(self) -> None:
+        """Fail within seconds where the weights are neither cached nor to be fetched."""
+        import timm
+        from huggingface_hub import constants, try_to_load_from_cache
+
+        place = timm.get_pretrained_cfg(self.name)
+        if place is None or not place.has_weights:
+            raise self._not_loaded("timm has none under this name")
+        names = ("model.safetensors", "pytorch_model.bin")
+        if place.hf_hub_id and any(try_to_load_from_cache(place.hf_hub_id, n) for n in names):
+            return
+        host = urlparse(constants.ENDPOINT if place.hf_hub_id else str(place.url)).hostname
+        try:
+            socket.create_connection((str(host), 443), timeout=5).close()
+        except OSError:
+            raise self._not_loaded(f"{host} cannot be reached from here") from None
+
+    def _complete(self, path: Path) -> None:
+        """Timm leaves what a file lacks at random and says nothing; here that is an error."""
+        import timm
+        from timm.models import load_state_dict
+
+        try:
+            found = set(load_state_dict(str(path)))
+        except BROKEN_FILE as error:
+            words = [*str(error).strip().splitlines(), type(error).__name__]
+            raise self._not_loaded(words[0]) from None
+        wanted = timm.create_model(self.name, pretrained=False, num_classes=0).state_dict()
+        missing = [k for k in wanted if k not in found and not k.endswith("num_batches_tracked")]
+        if missing:
+            raise self._not_loaded(
+                f"{len(missing)} of {len(wanted)} tensors are not in {path}, such as {missing[0]}"
+            )
 
     def _file(self) -> Path:
         """The file that `weights` names."""
@@ -148,13 +203,19 @@ def _map_width(body: nn.Module, channels: int) -> int:
     """Channels of the feature map, from a look at one."""
     training = body.training
     with torch.no_grad():
-        shape = body.eval()(torch.zeros(1, channels, 64, 64)).shape
+        shape = body.eval()(torch.zeros(1, channels, *_side(body))).shape
     body.train(training)
     if len(shape) != 4:
         raise UsageError(
             f"this backbone gives no feature map (shape {tuple(shape)}); use its own pooling"
         )
     return int(shape[1])
+
+
+def _side(body: Any) -> tuple[int, int]:
+    """A picture size that the network takes."""
+    fixed = body.pretrained_cfg.get("fixed_input_size", False)
+    return tuple(body.pretrained_cfg["input_size"][1:]) if fixed else (64, 64)
 
 
 def is_depthwise(model: nn.Module) -> bool:

@@ -38,7 +38,7 @@ class GeM(nn.Module):
 class AverageMax(nn.Module):
     """Average and maximum over the picture, one after the other: twice the features."""
 
-    def forward(self, features: Map) -> Vector:
+    def forward(self, features: Map) -> Float[Tensor, "case twice"]:
         """One vector a case."""
         return torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
 

@@ -22,10 +22,13 @@ from foveal.arrays import Pixels, Resized
 from foveal.errors import DataError
 from foveal.manifest import Case
 
-PIXEL_LIMIT = 400_000_000
-"""A picture of more pixels is taken for a decompression bomb."""
+PIXEL_LIMIT = 178_956_970
+"""A picture of more pixels is taken for a decompression bomb (Pillow's limit too)."""
 
 ORIENTATION_TAG = 0x0112
+
+AS_IT_IS = cv2.IMREAD_UNCHANGED
+RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 class UnreadableImage(DataError):
@@ -122,24 +125,28 @@ def _decode(data: bytes, path: str) -> Pixels:
         raise UnreadableImage(f"{path}: the file is empty")
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _decode_tiff(data, path)
-    orientation = _header(data, path)
+    orientation, is_plain_colour = _header(data, path)
     if not _ends(data):
         raise UnreadableImage(f"{path}: the file is truncated")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), RGB if is_plain_colour else AS_IT_IS)
     if image is None or image.dtype not in (np.uint8, np.uint16):
         raise UnreadableImage(f"{path}: the picture does not decode")
-    return _oriented(_rgb(image), orientation)
+    return _oriented(image if is_plain_colour else _rgb(image), orientation)
 
 
-def _header(data: bytes, path: str) -> int:
-    """The orientation tag, after the size was found to be sane."""
+def _header(data: bytes, path: str) -> tuple[int, bool]:
+    """The orientation, and whether it is an 8-bit colour JPEG; after the size was found sane."""
     try:
         with Image.open(io.BytesIO(data)) as picture:
             _check_size(picture.width, picture.height, path)
-            return int(picture.getexif().get(ORIENTATION_TAG, 1))
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        if isinstance(error, Image.DecompressionBombError):
-            raise UnreadableImage(f"{path}: more than {PIXEL_LIMIT} pixels") from None
+            orientation = picture.getexif().get(ORIENTATION_TAG, 1)
+            is_plain_colour = picture.format == "JPEG" and picture.mode == "RGB"
+            return orientation if orientation in range(1, 9) else 1, is_plain_colour
+    except Image.DecompressionBombError:
+        raise UnreadableImage(f"{path}: more than {PIXEL_LIMIT} pixels") from None
+    except UnreadableImage:
+        raise
+    except (OSError, ValueError, SyntaxError, RuntimeError, struct.error):
         raise UnreadableImage(f"{path}: the file is no picture that can be read") from None
 
 
@@ -194,37 +201,76 @@ def _decode_tiff(data: bytes, path: str) -> Pixels:
     import tifffile
 
     try:
+        _check_pages(data, path)
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            series = file.series[0]
-            axes, shape = series.axes, dict(zip(series.axes, series.shape, strict=True))
-            _check_size(shape.get("X", 0), shape.get("Y", 0), path)
-            for page in filter(None, series.pages):
-                ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
-                if max(ends, default=0) > len(data):
-                    raise UnreadableImage(f"{path}: the file is truncated")
-            image = series.asarray()
-            first = file.pages.first
-            orientation = (
-                int(first.tags[ORIENTATION_TAG].value) if ORIENTATION_TAG in first.tags else 1
-            )
-            alpha = bool(first.extrasamples) and axes[-1] == "S"
+            series, first = file.series[0], file.pages.first
+            if any(page is None for page in series.pages):
+                raise UnreadableImage(f"{path}: some of its channels lie in other files")
+            _check_size(series.size, 1, path)
+            image, axes = series.asarray(), series.axes
+            if first.photometric == tifffile.PHOTOMETRIC.PALETTE and first.colormap is not None:
+                image, axes = np.moveaxis(first.colormap[:, image], 0, -1), axes + "S"
+            if first.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+                image = np.invert(image)
+            tag = first.tags.get(ORIENTATION_TAG)
+            alpha = "S" in axes and first.extrasamples[-1:] in ((1,), (2,))
+            image = _channels_last(image, axes, path)
+            image = image[:, :, :-1] if alpha else image
+            return _oriented(image, 1 if tag is None else int(tag.value))
     except UnreadableImage:
         raise
-    except (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, struct.error):
+    except TIFF_TROUBLE:
         raise UnreadableImage(f"{path}: the TIFF does not decode") from None
-    kept = [k for k, n in enumerate(image.shape) if axes[k] in "YX" or n > 1]
-    axes, image = "".join(axes[k] for k in kept), image.squeeze()
-    if "Y" not in axes or "X" not in axes or image.ndim not in (2, 3):
+
+
+TIFF_TROUBLE = (
+    *(OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError),
+    *(struct.error, ArithmeticError, AssertionError, MemoryError),
+)
+"""What the decoders raise on files that are no TIFF inside."""
+
+
+def _check_pages(data: bytes, path: str) -> None:
+    """Walk the chain of pages: every one, and all its data, must lie inside the file.
+
+    A decoder takes a chain that is cut off for a shorter picture.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        form, place = file.tiff, file._fh
+        place.seek(4 if form.offsetsize == 4 else 8)
+        offset = struct.unpack(form.offsetformat, place.read(form.offsetsize))[0]
+        seen: set[int] = set()
+        while offset:
+            if offset in seen or offset >= len(data):
+                raise UnreadableImage(f"{path}: the file is truncated")
+            seen.add(offset)
+            place.seek(offset)
+            count = struct.unpack(form.tagnoformat, place.read(form.tagnosize))[0]
+            end = offset + form.tagnosize + count * form.tagsize + form.offsetsize
+            if end > len(data):
+                raise UnreadableImage(f"{path}: the file is truncated")
+            place.seek(end - form.offsetsize)
+            offset = struct.unpack(form.offsetformat, place.read(form.offsetsize))[0]
+        if len(file.pages) != len(seen):
+            raise UnreadableImage(f"{path}: the file is truncated")
+        for page in file.pages:
+            parts = zip(page.dataoffsets, page.databytecounts, strict=True)
+            if not page.dataoffsets or any(o + n > len(data) for o, n in parts):
+                raise UnreadableImage(f"{path}: the file is truncated")
+
+
+def _channels_last(image: np.ndarray, axes: str, path: str) -> Shaped[np.ndarray, "y x channel"]:
+    """An array with named axes as one picture."""
+    extra = [k for k, name in enumerate(axes) if name not in "YX" and image.shape[k] == 1]
+    image = image.squeeze(axis=tuple(extra))
+    axes = "".join(name for k, name in enumerate(axes) if k not in extra)
+    if sorted(axes)[-2:] != ["X", "Y"] or image.ndim not in (2, 3):
         raise UnreadableImage(f"{path}: axes {axes} are no single picture")
     if image.dtype == bool:
         image = image.astype(np.uint8) * 255
     if image.dtype not in (np.uint8, np.uint16):
         raise UnreadableImage(f"{path}: {image.dtype} pixels; 8 or 16 bit unsigned are read")
-    image = (
-        image[:, :, None]
-        if image.ndim == 2
-        else np.moveaxis(image, [axes.index(a) for a in "YX"], [0, 1])
-    )
-    if alpha and image.shape[2] in (2, 4):
-        image = image[:, :, :-1]
-    return _oriented(image, orientation)
+    image = np.moveaxis(image, [axes.index("Y"), axes.index("X")], [0, 1])
+    return image[:, :, None] if image.ndim == 2 else image

@@ -67,7 +67,15 @@ def leaderboard(study: Study) -> Section:
         kind = "chosen" if row["name"] == board["chosen"] else "below" if row["below_floor"] else ""
         rows.append((row["name"], *_triple(row), kind))
     sites = list(board["rows"][0]["sites"])
-    header = ["", "members", "score", "95 % interval", "by fold", *sites, "s / case"]
+    header = [
+        "",
+        "members",
+        "score",
+        "95 % interval",
+        "by fold",
+        *sites,
+        "s / case, per fold model",
+    ]
     table = [
         [
             _name(row, board),

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,8 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from foveal.errors import DataError, Stopped
+from foveal.errors import DataError, ShapeError, Stopped, StudyError
 from foveal.study import disk_error, write_json
+
+TIMED_CASES = 8
 
 BLOCK = 64
 """Cases between two looks at the stop signal."""
@@ -91,7 +95,8 @@ def cached(
     failed: dict[int, str] = {}
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path):
-        if not path.is_file():
+        found = _load(path)
+        if found is None:
             first = _first(make, count, failed)
             if first is None:
                 return Direct(make, (0,), np.dtype(np.uint8), failed)
@@ -101,11 +106,32 @@ def cached(
             try:
                 failed = _fill(path, make, count, first, threads, should_stop)
             except OSError as error:
-                path.with_suffix(".part").unlink(missing_ok=True)
                 raise disk_error(path, error) from error
-    values = np.load(path, mmap_mode="r", allow_pickle=False)
-    sidecar = json.loads(path.with_suffix(".json").read_text())
-    return Mapped(values, {int(k): v for k, v in sidecar["failed"].items()})
+            finally:
+                path.with_suffix(".part").unlink(missing_ok=True)
+            found = _load(path)
+    if found is None:
+        raise StudyError(f"{path} was harmed while it was made; cure: the same call again")
+    return found
+
+
+def _load(path: Path) -> Mapped | None:
+    """A whole cache, or None where there is none or it was harmed."""
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        sidecar = json.loads(path.with_suffix(".json").read_text())
+        return Mapped(values, {int(k): v for k, v in sidecar["failed"].items()})
+    except (OSError, ValueError, KeyError, EOFError, AttributeError):
+        return None
+
+
+def seconds_to_make(make: Callable[[int], np.ndarray], rows: Sequence[int]) -> float:
+    """What a case costs before it is cached, from a few of them."""
+    timed = rows[:TIMED_CASES]
+    started = time.perf_counter()
+    for row in timed:
+        make(row)
+    return (time.perf_counter() - started) / max(len(timed), 1)
 
 
 @contextmanager
@@ -140,13 +166,16 @@ def _fill(
         header = {"descr": first.dtype.str, "fortran_order": False, "shape": (count, *first.shape)}
         np.lib.format.write_array_header_1_0(file, header)
         start = file.tell()
-        file.truncate(start)
+        os.posix_fallocate(file.fileno(), 0, start + first.nbytes * count)  # full disk: say so now
     values = np.memmap(
         part, dtype=first.dtype, mode="r+", offset=start, shape=(count, *first.shape)
     )
 
     def store(row: int) -> None:
-        values[row] = make(row)
+        made = make(row)
+        if made.shape != first.shape or made.dtype != first.dtype:
+            raise ShapeError(f"{made.shape} {made.dtype} among {first.shape} {first.dtype}")
+        values[row] = made
 
     failed = _check(store, range(count), threads, should_stop)
     values.flush()

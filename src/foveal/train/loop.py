@@ -9,6 +9,7 @@ was stopped at any step and goes on ends in the same bits as one that was not (o
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -284,6 +285,7 @@ def _fabric(precision: Any, device: str) -> Any:
         from lightning_fabric import Fabric
     except ImportError:  # the full distribution carries the same engine
         from lightning.fabric import Fabric  # pyrefly: ignore[missing-import]
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # only the roof speaks
     kind, _, number = device.partition(":")
     return Fabric(
         accelerator=kind, devices=[int(number or 0)] if kind == "cuda" else 1, precision=precision

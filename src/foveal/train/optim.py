@@ -27,7 +27,7 @@ class AdamW:
 
     def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of a model's parameters."""
-        return torch.optim.AdamW(decay_groups(model, self.weight_decay), lr=self.lr, foreach=True)
+        return torch.optim.AdamW(decay_groups(model, self.weight_decay), lr=self.lr, fused=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Sgd:
         """The optimiser of a model's parameters."""
         groups = decay_groups(model, self.weight_decay)
         return torch.optim.SGD(
-            groups, lr=self.lr, momentum=self.momentum, nesterov=self.momentum > 0, foreach=True
+            groups, lr=self.lr, momentum=self.momentum, nesterov=self.momentum > 0, fused=True
         )
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from foveal.errors import TrainingError
+
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
@@ -43,7 +45,7 @@ class Balanced:
         rng: np.random.Generator,
     ) -> Int[np.ndarray, " draw"]:
         """As many draws as there are cases, shuffled."""
-        share = weight @ target / weight.sum()
+        share = weight @ target / max(float(weight.sum()), 1e-300)
         lift = np.where(share > 0, np.maximum(share, 1e-12) ** -self.power, 0.0)
         return systematic(weight * (target @ lift), rng)
 
@@ -53,6 +55,8 @@ def systematic(
 ) -> Int[np.ndarray, " draw"]:
     """Draw as many cases as there are, each in proportion to its weight, evenly, then shuffle."""
     edges = np.cumsum(weight, dtype=np.float64)
+    if not edges[-1] > 0:
+        raise TrainingError("all training cases of a fold have weight 0; cure: other --weight")
     places = (np.arange(len(weight)) + rng.random()) / len(weight) * edges[-1]
     return rng.permutation(
         np.minimum(np.searchsorted(edges, places, side="right"), len(weight) - 1)

@@ -11,8 +11,10 @@ Colour is one table for 8 bit and one line for 16::
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -70,7 +72,9 @@ def content_box(image: Pixels) -> tuple[int, int, int, int]:
     rows, columns = image.shape[:2]
     step = max(1, min(rows, columns) // 256)
     small = np.ascontiguousarray(image[::step, ::step].max(axis=2))
-    bright = cv2.blur(small, (7, 7)) > DARK * np.iinfo(image.dtype).max
+    bright = (
+        cv2.blur(small, (7, 7), borderType=cv2.BORDER_CONSTANT) > DARK * np.iinfo(image.dtype).max
+    )
     filled_rows, filled_columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
     if not len(filled_rows):
         return 0, rows, 0, columns
@@ -83,12 +87,24 @@ def content_box(image: Pixels) -> tuple[int, int, int, int]:
 
 
 def resize(image: Pixels, height: int, width: int) -> Resized:
-    """Area averages when shrinking, a line between pixels when growing."""
+    """Area averages when shrinking, a line between pixels when growing.
+
+    Shrinking halves as often as it can first: averages of 2 x 2 are many times cheaper than those
+    of broken numbers of pixels, and an average of averages is one.
+    """
+    while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
+        rows, columns = image.shape[0] // 2, image.shape[1] // 2
+        even = image[: 2 * rows, : 2 * columns]
+        image = _planewise(even, partial(_resized, size=(columns, rows), how=cv2.INTER_AREA))
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
     shrinks = height * width < image.shape[0] * image.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return _planewise(image, lambda planes: cv2.resize(planes, (width, height), interpolation=how))
+    return _planewise(image, partial(_resized, size=(width, height), how=how))
+
+
+def _resized(planes: np.ndarray, *, size: tuple[int, int], how: int) -> np.ndarray:
+    return cv2.resize(planes, size, interpolation=how)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,33 +142,36 @@ class Augment:
     def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """A variant of the picture; the picture itself is never written to."""
         height, width = image.shape[:2]
-        draws = rng.uniform(-1, 1, size=12)  # always as many, so that a setting moves no other
+        draws = rng.uniform(-1, 1, size=12)
+        bending, colouring, cutting = rng.spawn(3)  # so that no setting moves another
         matrix = self._matrix(draws, height, width)
         if self.elastic:
-            bend = self.elastic * rng.uniform(-1, 1, size=(5, 5, 2)).astype(np.float32)
+            bend = self.elastic * bending.uniform(-1, 1, size=(5, 5, 2)).astype(np.float32)
             picture = _remap(image, *_bent_maps(matrix, bend, height, width))
         elif not np.array_equal(matrix, np.eye(2, 3)):
             picture = _planewise(image, lambda planes: _warp(planes, matrix))
         else:
             picture = image
-        picture = self._coloured(picture, draws[6:9], rng)
+        picture = self._coloured(picture, draws[6:9], colouring)
         if self.cutout and (draws[9] + 1) / 2 < self.cutout:
-            picture = _cut_out(picture, rng)
+            picture = _cut_out(picture, cutting)
         return picture
 
     def _matrix(self, draws: Float[np.ndarray, " draw"], height: int, width: int) -> np.ndarray:
         """The map from places in the result to places in the picture, as 2 x 3."""
         mirror_x = -1.0 if (draws[0] + 1) / 2 < self.flip_horizontal else 1.0
         mirror_y = -1.0 if (draws[1] + 1) / 2 < self.flip_vertical else 1.0
-        angle, slant = np.deg2rad([self.rotate_degrees * draws[2], self.shear_degrees * draws[3]])
-        low, high = np.log(self.scale)
-        zoom = np.exp(low + (high - low) * (draws[10] + 1) / 2)
-        cos, sin = np.cos(angle), np.sin(angle)
-        turn = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1.0, np.tan(slant)], [0.0, 1.0]])
-        linear = turn @ np.diag([mirror_x, mirror_y]) / zoom
-        centre = np.array([(width - 1) / 2, (height - 1) / 2])
-        move = self.shift * draws[4:6] * np.array([width, height])
-        return np.column_stack([linear, centre + move - linear @ centre])
+        angle = math.radians(self.rotate_degrees * draws[2])
+        slant = math.tan(math.radians(self.shear_degrees * draws[3]))
+        low, high = math.log(self.scale[0]), math.log(self.scale[1])
+        zoom = math.exp(low + (high - low) * (draws[10] + 1) / 2)
+        cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
+        a, b = cos * mirror_x, (cos * slant - sin) * mirror_y
+        c, d = sin * mirror_x, (sin * slant + cos) * mirror_y
+        x, y = (width - 1) / 2, (height - 1) / 2
+        across = x + self.shift * draws[4] * width - (a * x + b * y)
+        down = y + self.shift * draws[5] * height - (c * x + d * y)
+        return np.array([[a, b, across], [c, d, down]])
 
     def _coloured(
         self, image: Pixels, draws: Float[np.ndarray, "3"], rng: np.random.Generator
@@ -160,14 +179,16 @@ class Augment:
         if not (self.brightness or self.contrast or self.colour or self.gamma):
             return image
         full = float(np.iinfo(image.dtype).max)
-        slope = (1 + self.contrast * draws[0]) * (
-            1 + self.colour * rng.uniform(-1, 1, image.shape[2])
-        )
+        slope = np.full(1, 1 + self.contrast * draws[0])  # one table for all channels ...
+        if self.colour:  # ... or one each
+            slope = slope * (1 + self.colour * rng.uniform(-1, 1, image.shape[2]))
         offset = self.brightness * draws[1]
         if image.dtype != np.uint8:
             line = (image / full - 0.5) * slope + 0.5 + offset
-            return (np.clip(line, 0, 1) * full).astype(image.dtype)
-        level = (np.arange(256) / full) ** np.exp(self.gamma * draws[2])
+            return (np.clip(line, 0, 1) * full + 0.5).astype(image.dtype)
+        level = np.arange(256) / full
+        if self.gamma:
+            level = level ** np.exp(self.gamma * draws[2])
         table = np.clip((level[:, None] - 0.5) * slope + 0.5 + offset, 0, 1) * full
         return _through_table(image, (table + 0.5).astype(np.uint8))
 
@@ -187,14 +208,20 @@ def _planewise(image: Pixels, apply: Callable[[np.ndarray], np.ndarray]) -> Resi
     return np.concatenate([d if d.ndim == 3 else d[:, :, None] for d in done], axis=2)
 
 
-def _warp(planes: Pixels, matrix: Float[np.ndarray, "2 3"]) -> Pixels:
-    return cv2.warpAffine(
+def _warp(planes: Pixels, matrix: Float[np.ndarray, "2 3"]) -> np.ndarray:
+    size = (planes.shape[1], planes.shape[0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return _as_four(
         planes,
-        matrix,
-        (planes.shape[1], planes.shape[0]),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REFLECT_101,
+        lambda p: cv2.warpAffine(p, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101),
     )
+
+
+def _as_four(planes: Pixels, apply: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Three channels as four, which OpenCV reads faster; the pixels are the same to the bit."""
+    if planes.shape[2] != 3:
+        return apply(planes)
+    return cv2.cvtColor(apply(cv2.cvtColor(planes, cv2.COLOR_RGB2RGBA)), cv2.COLOR_RGBA2RGB)
 
 
 def _bent_maps(
@@ -209,22 +236,20 @@ def _bent_maps(
 
 
 def _remap(image: Pixels, map_x: np.ndarray, map_y: np.ndarray) -> Pixels:
-    return _planewise(
-        image,
-        lambda planes: cv2.remap(
-            planes, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-        ),
-    )
+    def look_up(planes: np.ndarray) -> np.ndarray:
+        return cv2.remap(planes, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+    return _planewise(image, lambda planes: _as_four(planes, look_up))
 
 
-def _through_table(image: Pixels, table: Shaped[np.ndarray, "256 channel"]) -> Pixels:
-    if image.shape[2] in (1, 3, 4):
-        out = cv2.LUT(np.ascontiguousarray(image), table[None, :, :])
-        return out if out.ndim == 3 else out[:, :, None]
-    planes = [
-        cv2.LUT(np.ascontiguousarray(image[:, :, c]), table[:, c]) for c in range(image.shape[2])
-    ]
-    return np.stack(planes, axis=2)
+def _through_table(image: Pixels, table: Shaped[np.ndarray, "256 tables"]) -> Pixels:
+    """Look every pixel up, in one table or in one a channel."""
+    if table.shape[1] == 1 or image.shape[2] in (1, 3, 4):
+        out = cv2.LUT(np.ascontiguousarray(image), np.ascontiguousarray(table[None, :, :]))
+        return out.reshape(image.shape)
+    planes = np.moveaxis(image, 2, 0)
+    looked = [cv2.LUT(np.ascontiguousarray(p), table[:, c]) for c, p in enumerate(planes)]
+    return np.stack(looked, axis=2)
 
 
 def _cut_out(image: Pixels, rng: np.random.Generator) -> Pixels:
