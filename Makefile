@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check bench docs setup clean
+.PHONY: help demo test test-all check bench rivals docs setup clean
 .DEFAULT_GOAL := help
 
 help:
@@ -43,3 +43,20 @@ check: setup
 
 clean:
 	rm -rf $(VENV) out
+
+# The figures of docs/benchmarks.md. DATA is the folder of real images.
+DATA ?= ../shared/data
+RIVALS := .venv-rivals
+bench: setup
+	for goal in kappa_cuts folds start; do $(BIN)/python bench/$$goal.py || exit 1; done
+	$(BIN)/python bench/closed_form.py --data $(DATA)
+	for goal in loop pixels; do $(firstword $(wildcard $(RIVALS)/bin/python) $(BIN)/python) bench/$$goal.py || exit 1; done
+
+rivals: setup
+	@echo "Setting up $(RIVALS) for the benches: another 6 GB or so."
+	$(PYTHON) -m venv $(RIVALS)
+	$(RIVALS)/bin/python -m pip install --quiet --editable . --requirement bench/rivals.txt
+
+docs: setup
+	$(BIN)/python -m pytest -q tests/test_examples.py
+	$(BIN)/python -m pytest -q src

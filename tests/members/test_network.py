@@ -16,6 +16,7 @@ from foveal.members.network import Network
 from foveal.stages.open import Opened, open_study
 from foveal.stages.split import truth_of
 from foveal.task import Context, Job, Resources
+from foveal.transforms.mix import Mixup
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_pictures_made_anew_give_the_same_bits_as_cached_ones(
     "change",
     [
         lambda m: replace(m, head=replace(m.head, dropout=0.7)),
-        lambda m: replace(m, mix=None),
+        lambda m: replace(m, mix=Mixup()),
         lambda m: replace(m, warm_up=0.0),
         lambda m: replace(m, ema=0.0),
         lambda m: replace(m, clip=0.01),

@@ -146,7 +146,7 @@ EFFECTS = {
     "batch": (4, "members"), "folds": (2, "split"), "seed": (1, "split"), "grades": (6, "members"),
     "lr": (0.01, "members"), "views": ("flips", "members"), "rotate": (90, "members"),
     "flip": (0.1, "members"), "elastic": (0.05, "members"), "cutout": (1.0, "members"),
-    "mixup": (0.0, "members"), "drop_path": (0.5, "members"), "dropout": (0.6, "members"),
+    "mixup": (0.5, "members"), "drop_path": (0.5, "members"), "dropout": (0.6, "members"),
     "balance": (1.0, "members"), "trees": (9, "floor"), "precision": ("bf16-mixed", "members"),
     "layout": ("contiguous", "members"),
 }  # fmt: skip

@@ -87,10 +87,11 @@ def content_box(image: Pixels) -> tuple[int, int, int, int]:
 
 
 def resize(image: Pixels, height: int, width: int) -> Resized:
-    """Area averages when shrinking, a line between pixels when growing.
+    """Averages of areas when shrinking, a line between pixels when growing.
 
     Shrinking halves as often as it can first: averages of 2 x 2 are many times cheaper than those
-    of broken numbers of pixels, and an average of averages is one.
+    of broken numbers of pixels, and an average of averages is one. What is left, if it is less than
+    a half more, is too little for patterns to fold over, and a line does.
     """
     while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
         rows, columns = image.shape[0] // 2, image.shape[1] // 2
@@ -98,7 +99,7 @@ def resize(image: Pixels, height: int, width: int) -> Resized:
         image = _planewise(even, partial(_resized, size=(columns, rows), how=cv2.INTER_AREA))
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
-    shrinks = height * width < image.shape[0] * image.shape[1]
+    shrinks = 1.5**2 * height * width < image.shape[0] * image.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return _planewise(image, partial(_resized, size=(width, height), how=how))
 
