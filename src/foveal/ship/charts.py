@@ -75,7 +75,7 @@ def intervals(rows: Sequence[tuple[str, float, float, float, str]], *, x: str) -
             f'<text class="tick" x="{at}" y="{height - 14}" text-anchor="middle">{t:g}</text>'
         )
     label = (
-        f'<text class="axis" x="{WIDTH + 90}" y="{height - 1}" text-anchor="end">{escape(x)}</text>'
+        f'<text class="axis" x="{WIDTH + 90}" y="{height - 3}" text-anchor="end">{escape(x)}</text>'
     )
     return Markup(
         f'<svg viewBox="0 0 {WIDTH + 110} {height}" role="img" aria-label="{escape(x)}">'
@@ -96,7 +96,9 @@ def _ticks(low: float, high: float) -> list[float]:
     raw = span / 4
     power = 10.0 ** np.floor(np.log10(raw))
     step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= raw)
-    return [round(float(t), 10) for t in np.arange(np.ceil(low / step), high / step + 1e-9) * step]
+    return [
+        round(float(t), 10) + 0.0 for t in np.arange(np.ceil(low / step), high / step + 1e-9) * step
+    ]
 
 
 def _frame(inner: str, xs: np.ndarray, ys: np.ndarray, to_x, to_y, *, x: str, y: str) -> Markup:
