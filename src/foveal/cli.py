@@ -146,8 +146,8 @@ class Console:
 
 
 def _spare_log() -> Path:
-    """A log for calls that have no study."""
-    return Path(tempfile.gettempdir()) / "foveal-errors.txt"
+    """A log for a call that has no study."""
+    return Path(tempfile.mkdtemp(prefix="foveal-")) / "log.txt"
 
 
 # --- running a verb -------------------------------------------------------------------------------

@@ -121,13 +121,13 @@ def _differences(
 def _survey(manifest: Manifest, family: Family, context: Context) -> tuple[Manifest, Facts]:
     """Decode every picture in full and measure it."""
     found: list[Any] = [None] * len(manifest)
-    bad: list[str] = []
+    bad: dict[int, str] = {}
 
     def one(row: int) -> None:
         try:
             found[row] = family.survey(manifest.case(row))
         except DataError as error:
-            bad.append(f"{manifest.name(row)}: {error}")
+            bad[row] = f"{manifest.name(row)}: {error}"
 
     with ThreadPoolExecutor(launch.cores()) as pool:
         for start in range(0, len(manifest), 64):
@@ -139,7 +139,7 @@ def _survey(manifest: Manifest, family: Family, context: Context) -> tuple[Manif
         raise ManifestError(
             f"{len(bad)} of {len(manifest)} files cannot be read; cure: replace them, or leave "
             "their rows out of the table",
-            sorted(bad),
+            [bad[row] for row in sorted(bad)],
         )
     return family.facts(manifest, found)
 

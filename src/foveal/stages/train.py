@@ -79,7 +79,7 @@ def train(
         if why:
             context.say(f"again: {m.name} fold {k}, because of another {', '.join(why)}")
     slots = slots_of(context)
-    _shared_cache(opened, context)
+    _forget_older_pictures(opened)
     board = _Board([f"{m.name} fold {k}" for m, k in jobs], context)
     calls = [
         {
@@ -149,7 +149,7 @@ def resources_of(
     )
 
 
-def _shared_cache(opened: Opened, context: Context) -> None:
+def _forget_older_pictures(opened: Opened) -> None:
     """Forget decoded pictures of an older table."""
     if opened.study.cache_folder.is_dir():
         for old in opened.study.cache_folder.iterdir():
