@@ -59,19 +59,7 @@ def train(
     opened = open_study(study)
     split(study, context)
     truth = truth_of(opened)
-    names = [m.name for m in opened.recipe.members]
-    if member and member not in names:
-        raise UsageError(f'no member "{member}"{nearest(member, names)}')
-    folds = int(truth.fold.max()) + 1
-    if fold is not None and not 0 <= fold < folds:
-        raise UsageError(f"no fold {fold}; there are 0 to {folds - 1}")
-    wanted = [
-        (m, k)
-        for m in opened.recipe.members
-        for k in range(folds)
-        if member in ("", m.name) and fold in (None, k)
-    ]
-    jobs = [(m, k) for m, k in wanted if not is_done(*place(opened, truth, m, k))]
+    jobs = _pending(opened, truth, member, fold)
     if not jobs:
         return
     for m, k in jobs:
@@ -100,6 +88,25 @@ def train(
         on_event=board.hear,
         keep=context.keep,
     )
+
+
+def _pending(
+    opened: Opened, truth: Truth, member: str, fold: int | None
+) -> list[tuple[Member, int]]:
+    """The trainings that were asked for and are not done."""
+    names = [m.name for m in opened.recipe.members]
+    if member and member not in names:
+        raise UsageError(f'no member "{member}"{nearest(member, names)}')
+    folds = int(truth.fold.max()) + 1
+    if fold is not None and not 0 <= fold < folds:
+        raise UsageError(f"no fold {fold}; there are 0 to {folds - 1}")
+    wanted = [
+        (m, k)
+        for m in opened.recipe.members
+        for k in range(folds)
+        if member in ("", m.name) and fold in (None, k)
+    ]
+    return [(m, k) for m, k in wanted if not is_done(*place(opened, truth, m, k))]
 
 
 class _Board:
