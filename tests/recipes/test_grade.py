@@ -65,6 +65,24 @@ def test_equal_pictures_with_other_grades_are_found(eyes: dict) -> None:
     assert any(manifest.ids[0] in f and manifest.ids[other] in f for f in findings)
 
 
+@pytest.mark.parametrize("name", ["small", "aptos"])
+def test_every_cut_rule_can_be_asked_for(eyes: dict, name: str) -> None:
+    _, facts = measured(eyes)
+    made = [getattr(grade, name)(facts, cuts=rule, weights="none").decode for rule in grade.CUTS]
+    assert len(set(map(repr, made))) == 5
+
+
+def test_real_photographs_are_surveyed(real_data: Path) -> None:
+    folder = real_data / "idrid_grade"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}; say where the real images are with --data DIR")
+    columns = {"table": str(folder / "labels.csv"), "images": str(folder / "images" / "{image}")}
+    manifest = load(Source(**columns, target=("grade",))).take(range(12))
+    _, facts = grade.measure(manifest, [grade.survey(case) for case in manifest.cases()])
+    assert facts.sizes == {"478x720": 12}
+    assert facts.aspect < 1.4
+
+
 def test_shapes_keep_the_number_of_pixels() -> None:
     for aspect in (0.5, 1.0, 2.0):
         height, width = grade._shape(128, aspect)

@@ -18,7 +18,7 @@ from pydantic import Field
 from foveal.audit.leaks import conflicting_duplicates, told_by
 from foveal.combine.blend import CalibratedMean, LabelAverage, NonNegative
 from foveal.decide.calibrate import GradeProbabilities
-from foveal.decide.thresholds import ClosedFormCuts
+from foveal.decide.thresholds import BaggedExactCuts, ClosedFormCuts, ExactCuts, FixedCuts
 from foveal.errors import UsageError
 from foveal.losses import ordinal
 from foveal.manifest import MEASURED_GROUPS, Case, Facts, Manifest, Truth
@@ -53,6 +53,15 @@ APPROACHES = (REGRESSION, CUMULATIVE, EXPECTATION)
 
 VIEWS = {"centre": centre, "flips": flips, "ten_crop": ten_crop}
 
+CUTS = {
+    "closed_form": ClosedFormCuts,
+    "exact": ExactCuts,
+    "bagged_exact": BaggedExactCuts,
+    "halves": FixedCuts.halves,
+    "fifths": FixedCuts.fifths,
+}
+CutRule = Literal["closed_form", "exact", "bagged_exact", "halves", "fifths"]
+
 FLOOR_SIDE = 256
 """Side of the picture that the floor member looks at, in pixels."""
 
@@ -85,6 +94,7 @@ def aptos(
     balance: Share = 0.3,
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto",
     layout: Literal["auto", "contiguous", "channels_last"] = "auto",
+    cuts: CutRule = "closed_form",
     cache_gb: Annotated[float, Field(ge=0)] = 16.0,
 ) -> Recipe:
     """Retina photographs, grade 0 to 4: three approaches at 224 pixels and at `size`.
@@ -114,6 +124,7 @@ def aptos(
         balance: 0 shows grades as often as they occur, 1 equally often.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
+        cuts: closed_form, exact, bagged_exact, halves or fifths.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     variants = [(a, s) for s in dict.fromkeys((224, size)) for a in APPROACHES]
@@ -157,7 +168,8 @@ def aptos(
         )
         for network in networks
     ]
-    return _recipe(facts, networks, members, _grades(facts, grades), folds, seed, cache_gb)
+    made = _recipe(facts, networks, members, _grades(facts, grades), folds, seed, cache_gb)
+    return replace(made, decode=CUTS[cuts](_grades(facts, grades)))
 
 
 def small(
@@ -186,6 +198,7 @@ def small(
     trees: Count = 300,
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto",
     layout: Literal["auto", "contiguous", "channels_last"] = "auto",
+    cuts: CutRule = "closed_form",
     cache_gb: Annotated[float, Field(ge=0)] = 8.0,
 ) -> Recipe:
     """Any graded pictures on a CPU: three approaches with a small network from scratch.
@@ -217,6 +230,7 @@ def small(
         trees: Of the floor member's forest.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
+        cuts: closed_form, exact, bagged_exact, halves or fifths.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     networks = [
@@ -254,9 +268,10 @@ def small(
         )
         for approach in APPROACHES
     ]
-    return _recipe(
+    made = _recipe(
         facts, networks, members, _grades(facts, grades), folds, seed, cache_gb, trees=trees
     )
+    return replace(made, decode=CUTS[cuts](_grades(facts, grades)))
 
 
 def _backbone(cases: int) -> str:
