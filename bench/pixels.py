@@ -79,7 +79,7 @@ def decoding(path: str) -> np.ndarray:
 
 
 def prepared(path: str) -> np.ndarray:
-    return resize(decode(path), SIDE, SIDE)
+    return resize(decode(path, (SIDE, SIDE)), SIDE, SIDE)
 
 
 def ours(path: str) -> Tensor:

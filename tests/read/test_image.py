@@ -236,3 +236,29 @@ def test_an_inspection_measures_what_was_decoded(tmp_path):
         assert facts.bits == image.dtype.itemsize * 8
         np.testing.assert_allclose(facts.mean, unit.mean(0))
         np.testing.assert_allclose(facts.square, (unit**2).mean(0))
+
+
+@pytest.mark.parametrize(("side", "factor"), [(64, 8), (65, 4), (128, 4), (129, 2), (257, 1)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_large_jpeg_is_decoded_at_a_fraction(tmp_path, side, factor, mode):
+    coarse = Image.fromarray(RGB).resize((768, 512), Image.Resampling.BICUBIC).convert(mode)
+    (tmp_path / "file").write_bytes(pil(coarse, "JPEG", quality=95))
+    path = str(tmp_path / "file")
+    small, full = decode(path, (side, side)), decode(path)
+    assert small.shape[:2] == (512 // factor, 768 // factor)
+    wanted = cv2.resize(full, small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(small.squeeze().astype(int) - wanted.squeeze()).max() <= 6
+
+
+def test_what_is_no_jpeg_or_small_enough_is_decoded_in_full(tmp_path):
+    for data in (pil(RGB, "PNG"), pil(RGB, "JPEG"), tiff(RGB, photometric="rgb")):
+        (tmp_path / "file").write_bytes(data)
+        assert decode(str(tmp_path / "file"), (20, 31)).shape == RGB.shape
+
+
+def test_the_camera_is_honoured_at_a_fraction_too(tmp_path):
+    image = Image.fromarray(RGB).resize((768, 512))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "file").write_bytes(pil(image, "JPEG", exif=exif.tobytes()))
+    assert decode(str(tmp_path / "file"), (384, 256)).shape == (384, 256, 3)

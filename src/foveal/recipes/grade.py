@@ -298,7 +298,7 @@ def _network(
     """A network of an approach, with settings that the recipes above fill in."""
     return Network(
         name=name,
-        read=Photograph(channels=facts.channels, bits=facts.bits),
+        read=_reader(facts, size),
         prepare=Prepare(height=size[0], width=size[1]),
         backbone=backbone,
         head=Head(approach.outputs, dropout=dropout),
@@ -328,7 +328,7 @@ def _recipe(
     trees: int = 300,
 ) -> Recipe:
     floor = Classical(
-        read=Photograph(channels=facts.channels, bits=facts.bits),
+        read=_reader(facts, (FLOOR_SIDE, FLOOR_SIDE)),
         prepare=Prepare(height=FLOOR_SIDE, width=FLOOR_SIDE),
         features=PictureFeatures(),
         trees=trees,
@@ -347,6 +347,13 @@ def _recipe(
         seed=seed,
         cache_gb=cache_gb,
     )
+
+
+def _reader(facts: Facts, size: tuple[int, int]) -> Photograph:
+    """For pictures of this height and width, with room for a dark border of a third."""
+    low, high = sorted(size)
+    at_least = (low * 3 // 2, high * 3 // 2)
+    return Photograph(channels=facts.channels, bits=facts.bits, at_least=at_least)
 
 
 def _wanted(members: tuple, names: str) -> tuple:
