@@ -1,33 +1,19 @@
-"""The command line: one verb a stage. The only file that prints, or reads what a person typed.
+"""The verbs, one a stage: each calls its stage and says what it came to.
 
 Standard output carries the result (with `--json` one object), standard error everything else, the
-next command last. Exit codes: 0 done, 1 unexpected, 2 usage, 3 data or study, 4 out of memory,
-75 stopped and resumable.
+next command last.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
-import signal
-import sys
-import tempfile
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
-from foveal.errors import FovealError, UsageError, nearest
-
-STARTED = time.monotonic()
-MOST_CULPRITS = 20
+from foveal.cli.session import QUIET, STARTED, Common, Hidden, Result
+from foveal.cli.words import duration, leaderboard, next_call, options_of, seconds_of
 
 
 def _worth_showing(default: object) -> str:
@@ -41,262 +27,6 @@ app = App(
     version_flags=["--version"],
     default_parameter=Parameter(show_default=_worth_showing),
 )
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Common:
-    """What every verb takes."""
-
-    quiet: Annotated[bool, Parameter(negative="", help="Only errors on standard error.")] = False
-    json: Annotated[bool, Parameter(negative="", help="The result as one JSON object.")] = False
-    device: Annotated[str, Parameter(help="cpu or cuda; found out if left out.")] = ""
-
-
-QUIET = Common()
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a verb came to: for people, for machines, what to type next, and the exit code."""
-
-    text: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
-    following: str = ""
-    code: int = 0
-
-
-# --- telling --------------------------------------------------------------------------------------
-
-
-class Console:
-    """Lines on standard error and in the study's log; a bar on a terminal."""
-
-    def __init__(self, *, quiet: bool, log: Path | None) -> None:
-        """Write to standard error unless quiet, and to the log where there is one."""
-        self.quiet, self.log = quiet, log
-        self.bar: Any = None
-        self.shown = ("", 0.0)
-
-    def say(self, text: str) -> None:
-        """A line for people."""
-        self._note(text)
-        if not self.quiet:
-            self._clear()
-            print(text, file=sys.stderr, flush=True)
-
-    def warn(self, text: str, about: Sequence[str] = ()) -> None:
-        """A line that people should not miss."""
-        self.say(f"warning: {text}")
-        self._list(about, self.say)
-
-    def error(self, text: str, about: Sequence[str] = ()) -> None:
-        """A plain line, never wrapped, shown even when quiet."""
-        self._clear()
-        self._note(f"error: {text}")
-        print(f"error: {text}", file=sys.stderr, flush=True)
-        self._list(about, lambda line: print(line, file=sys.stderr, flush=True))
-
-    def _list(self, about: Sequence[str], tell: Callable[[str], None]) -> None:
-        for line in about[:MOST_CULPRITS]:
-            tell(f"  {line}")
-        if len(about) > MOST_CULPRITS:
-            log = self.log or _spare_log()
-            with log.open("a", encoding="utf-8") as file:
-                file.writelines(f"  {line}\n" for line in about)
-            tell(f"  and {len(about) - MOST_CULPRITS} more, all listed in {log}")
-
-    def progress(self, what: str, share: float, words: str) -> None:
-        """How far something is: a bar on a terminal, else a line now and then."""
-        if words:
-            self._note(f"{what} {share:4.0%} {words}")
-        if self.quiet:
-            return
-        if sys.stderr.isatty():
-            self._draw(what, share, words)
-        elif what != self.shown[0] or share >= 1 or time.monotonic() - self.shown[1] > 10:
-            self.shown = (what, time.monotonic())
-            print(f"{what} {share:4.0%} {words}".rstrip(), file=sys.stderr, flush=True)
-
-    def _draw(self, what: str, share: float, words: str) -> None:
-        from rich.console import Console as Terminal
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        if self.bar is None:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.fields[words]}"),
-            )
-            self.bar = Progress(*columns, console=Terminal(stderr=True), transient=True)
-            self.bar.start()
-            self.bar.add_task(what, total=1.0, words="")
-        self.bar.update(self.bar.task_ids[0], description=what, completed=share, words=words)
-
-    def _clear(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
-
-    def _note(self, text: str) -> None:
-        if self.log is not None and self.log.parent.is_dir():
-            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            with self.log.open("a", encoding="utf-8") as file:
-                file.write(f"{stamp} {text}\n")
-
-
-def _spare_log() -> Path:
-    """A log for a call that has no study."""
-    return Path(tempfile.mkdtemp(prefix="foveal-")) / "log.txt"
-
-
-# --- running a verb -------------------------------------------------------------------------------
-
-
-class Session:
-    """One call: its console, and the signals it has heard."""
-
-    def __init__(self) -> None:
-        """Nothing was heard yet."""
-        self.console = Console(quiet=False, log=None)
-        self.stopped = threading.Event()
-
-    def hear(self, number: int, _frame: object) -> None:
-        """The first signal asks for a stop, the second one insists."""
-        if self.stopped.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.stopped.set()
-
-    @contextmanager
-    def work(
-        self, common: Common, folder: Path | None = None, *, hours: str = "", lock: str = ""
-    ) -> Iterator[tuple[Any, Any]]:
-        """The study and context of a verb; with `lock` the study is held while it works."""
-        from foveal.study import Study
-        from foveal.task import Context
-
-        study = Study((folder or Path()).absolute())
-        has_study = folder is not None and study.settings_file.is_file()
-        self.console = Console(quiet=common.quiet, log=study.log_file if has_study else None)
-        if common.device not in ("", "cpu", "cuda"):
-            raise UsageError(f'--device "{common.device}"{nearest(common.device, ("cpu", "cuda"))}')
-        end = STARTED + seconds_of(hours, plain=3600.0) if hours else float("inf")
-        context = Context(
-            say=self.console.say,
-            warn=self.console.warn,
-            progress=self.console.progress,
-            should_stop=lambda: self.stopped.is_set() or time.monotonic() > end,
-            device=common.device or None,
-        )
-        if not (lock and has_study):
-            yield study, context
-            return
-        waiting = f"waiting up to 10 seconds: {study.folder} is held by another process"
-        with study.lock(f"foveal {lock}", lambda: self.console.say(waiting)) as descriptor:
-            yield study, replace(context, keep=(descriptor,))
-
-
-Hidden = Annotated[Session, Parameter(parse=False)]
-
-
-def main() -> None:
-    """The entry point of the `foveal` command."""
-    sys.exit(call(sys.argv[1:]))
-
-
-def call(tokens: Sequence[str]) -> int:
-    """Run one command line and return its exit code."""
-    session = Session()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, session.hear)
-    try:
-        command, bound, hidden = app.parse_args(tokens, exit_on_error=False, print_error=False)
-        result = command(*bound.args, **bound.kwargs, **dict.fromkeys(hidden, session))
-        common = bound.kwargs.get("common", Common())
-        return _show(result, common) if isinstance(result, Result) else 0
-    except CycloptsError as error:
-        session.console.error(_plain(error))
-        return UsageError.exit_code
-    except FovealError as error:
-        session.console.error(str(error), getattr(error, "culprits", ()))
-        return error.exit_code
-    except Exception as error:  # noqa: BLE001  the last resort: one line, and a log
-        return _unexpected(error, session.console)
-
-
-def _show(result: Result, common: Common) -> int:
-    if common.json:
-        print(json.dumps(result.data, ensure_ascii=False, default=str))
-    elif result.text:
-        print(result.text)
-    if result.following and not common.quiet:
-        print(f"next: {result.following}", file=sys.stderr)
-    sys.stdout.flush()
-    return result.code
-
-
-def _plain(error: CycloptsError) -> str:
-    """A mistake on the command line, as one line."""
-    return " ".join(str(error).split())
-
-
-def _unexpected(error: Exception, console: Console) -> int:
-    log = console.log or _spare_log()
-    with log.open("a", encoding="utf-8") as file:
-        file.write("".join(traceback.format_exception(error)))
-    console.error(f"{type(error).__name__}: {' '.join(str(error).split())}; see {log}")
-    return 1
-
-
-def seconds_of(text: str, *, plain: float = 1.0) -> float:
-    """A duration such as 8h30m, 90m or 45s; a bare number counts in `plain` seconds.
-
-    Example:
-        >>> seconds_of("8h30m"), seconds_of("90m"), seconds_of("45s"), seconds_of("2", plain=3600)
-        (30600.0, 5400.0, 45.0, 7200.0)
-    """
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
-    if match and any(match.groups()):
-        seconds = sum(
-            float(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)
-        )
-    else:
-        try:
-            seconds = float(text) * plain
-        except ValueError:
-            raise UsageError(f'"{text}" is no duration; write it like 8h30m, 90m or 45s') from None
-    if not 0 < seconds < float("inf"):
-        raise UsageError(f'"{text}" is no duration above zero')
-    return seconds
-
-
-def options_of(tokens: Sequence[str]) -> dict[str, Any]:
-    """`name=value` arguments, the values as YAML 1.2 reads them.
-
-    Example:
-        >>> options_of(["size=96", "lr=1e-3", "weights=none"])
-        {'size': 96, 'lr': 0.001, 'weights': 'none'}
-    """
-    from ruamel.yaml import YAML
-
-    options: dict[str, Any] = {}
-    for token in tokens:
-        name, sign, value = token.partition("=")
-        if not sign or not name:
-            raise UsageError(f'"{token}" is no option; write it like size=96')
-        if name in options:
-            raise UsageError(f"the option {name}= is given twice")
-        parsed = YAML(typ="safe", pure=True).load(value) if value else ""
-        options[name] = parsed if isinstance(parsed, int | float | bool | str) else value
-    return options
-
-
-def _next(verb: str, folder: Path, rest: str = "") -> str:
-    return f"foveal {verb} {shlex.quote(str(folder))}{' ' + rest if rest else ''}"
-
-
-# --- verbs ----------------------------------------------------------------------------------------
 
 
 @app.command
@@ -391,8 +121,8 @@ def init(
             count, seconds = stages.plan(study, context)
             cases = study.settings().facts.cases
             data |= {"cases": cases, "trainings": count, "seconds": round(seconds)}
-            text += f": {cases} cases, {count} trainings of about {_words(seconds)} in all"
-    return Result(text, data, _next("run", folder))
+            text += f": {cases} cases, {count} trainings of about {duration(seconds)} in all"
+    return Result(text, data, next_call("run", folder))
 
 
 @app.command
@@ -409,7 +139,7 @@ def audit(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Result
     with session.work(common, folder) as (study, context):
         findings = stages.audit(study, context)
     text = "\n".join(findings) or "nothing suspicious"
-    return Result(text, {"findings": findings}, _next("split", folder))
+    return Result(text, {"findings": findings}, next_call("split", folder))
 
 
 @app.command
@@ -430,7 +160,7 @@ def split(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Result
         table = stages.fold_table(study)
     lines = [*table, f"imbalance {100 * notes['imbalance']:.1f} % of the cases", *notes["notes"]]
     return Result(
-        "\n".join(lines), {**notes, "file": str(study.folds_file)}, _next("train", folder)
+        "\n".join(lines), {**notes, "file": str(study.folds_file)}, next_call("train", folder)
     )
 
 
@@ -459,7 +189,7 @@ def train(
 
     with session.work(common, folder, hours=hours, lock="train") as (study, context):
         stages.train(study, member=member, fold=fold, context=context)
-    return Result("trained", {"study": str(study.folder)}, _next("combine", folder))
+    return Result("trained", {"study": str(study.folder)}, next_call("combine", folder))
 
 
 @app.command
@@ -477,7 +207,7 @@ def combine(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Resu
     with session.work(common, folder, lock="combine") as (study, context):
         stages.combine(study, context)
     board = read_json(study.combine_folder / "leaderboard.json")
-    return Result(_leaderboard(study), board, _next("report", folder))
+    return Result(_leaderboard(study), board, next_call("report", folder))
 
 
 @app.command
@@ -494,7 +224,7 @@ def report(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Resul
     with session.work(common, folder, lock="report") as (study, context):
         page = stages.report(study, context)
     table = "--table new.csv --images 'new/{image}' --out answers.csv"
-    return Result(str(page), {"report": str(page)}, _next("predict", folder, table))
+    return Result(str(page), {"report": str(page)}, next_call("predict", folder, table))
 
 
 @app.command
@@ -512,7 +242,7 @@ def run(folder: Path, /, *, hours: str = "", common: Common = QUIET, session: Hi
     with session.work(common, folder, hours=hours, lock="run") as (study, context):
         page = stages.run(study, context)
     table = "--table new.csv --images 'new/{image}' --out answers.csv"
-    following = _next("predict", folder, table)
+    following = next_call("predict", folder, table)
     return Result(f"{_leaderboard(study)}\n{page}", {"report": str(page)}, following)
 
 
@@ -670,32 +400,6 @@ def recipes(address: str = "", /, *, common: Common = QUIET, session: Hidden) ->
 
 
 def _leaderboard(study: Any) -> str:
-    """The leaderboard as aligned text, the chosen row marked."""
     from foveal.study import read_json
 
-    board = read_json(study.combine_folder / "leaderboard.json")
-    width = max(len(r["name"]) for r in board["rows"])
-    sites = list(board["rows"][0]["sites"])
-    lines = [f"  {'row':{width}}  score   95 % interval   {'  '.join(sites)}"]
-    for row in board["rows"]:
-        low, high = row["interval"]
-        mark = "*" if row["name"] == board["chosen"] else " "
-        by_site = "  ".join(f"{row['sites'][s]:{max(len(s), 5)}.3f}" for s in sites)
-        note = "  below the floor" if row["below_floor"] else ""
-        scores = f"{row['score']:.3f}  {low:.3f} to {high:.3f}  {by_site}{note}"
-        lines.append(f"{mark} {row['name']:{width}}  {scores}")
-    low, high = board["nested_interval"]
-    nested = f"{board['nested']:.3f} ({low:.3f} to {high:.3f})"
-    lines.append(f"* chosen; with the choice itself cross-fitted {nested}")
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _words(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(round(seconds), 1)} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60}h{minutes % 60:02d}m"
-
-
-if __name__ == "__main__":
-    main()
+    return leaderboard(read_json(study.combine_folder / "leaderboard.json"))

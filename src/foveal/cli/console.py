@@ -1,0 +1,93 @@
+"""Telling: lines on standard error and in the study's log, a bar on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+MOST_CULPRITS = 20
+
+
+class Console:
+    """Lines on standard error and in the study's log; a bar on a terminal."""
+
+    def __init__(self, *, quiet: bool, log: Path | None) -> None:
+        """Write to standard error unless quiet, and to the log where there is one."""
+        self.quiet, self.log = quiet, log
+        self.bar: Any = None
+        self.shown = ("", 0.0)
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        self._note(text)
+        if not self.quiet:
+            self._clear()
+            print(text, file=sys.stderr, flush=True)
+
+    def warn(self, text: str, about: Sequence[str] = ()) -> None:
+        """A line that people should not miss."""
+        self.say(f"warning: {text}")
+        self._list(about, self.say)
+
+    def error(self, text: str, about: Sequence[str] = ()) -> None:
+        """A plain line, never wrapped, shown even when quiet."""
+        self._clear()
+        self._note(f"error: {text}")
+        print(f"error: {text}", file=sys.stderr, flush=True)
+        self._list(about, lambda line: print(line, file=sys.stderr, flush=True))
+
+    def _list(self, about: Sequence[str], tell: Callable[[str], None]) -> None:
+        for line in about[:MOST_CULPRITS]:
+            tell(f"  {line}")
+        if len(about) > MOST_CULPRITS:
+            log = self.log or spare_log()
+            with log.open("a", encoding="utf-8") as file:
+                file.writelines(f"  {line}\n" for line in about)
+            tell(f"  and {len(about) - MOST_CULPRITS} more, all listed in {log}")
+
+    def progress(self, what: str, share: float, words: str) -> None:
+        """How far something is: a bar on a terminal, else a line now and then."""
+        if words:
+            self._note(f"{what} {share:4.0%} {words}")
+        if self.quiet:
+            return
+        if sys.stderr.isatty():
+            self._draw(what, share, words)
+        elif what != self.shown[0] or share >= 1 or time.monotonic() - self.shown[1] > 10:
+            self.shown = (what, time.monotonic())
+            print(f"{what} {share:4.0%} {words}".rstrip(), file=sys.stderr, flush=True)
+
+    def _draw(self, what: str, share: float, words: str) -> None:
+        from rich.console import Console as Terminal
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        if self.bar is None:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[words]}"),
+            )
+            self.bar = Progress(*columns, console=Terminal(stderr=True), transient=True)
+            self.bar.start()
+            self.bar.add_task(what, total=1.0, words="")
+        self.bar.update(self.bar.task_ids[0], description=what, completed=share, words=words)
+
+    def _clear(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def _note(self, text: str) -> None:
+        if self.log is not None and self.log.parent.is_dir():
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(f"{stamp} {text}\n")
+
+
+def spare_log() -> Path:
+    """A log for a call that has no study."""
+    return Path(tempfile.mkdtemp(prefix="foveal-")) / "log.txt"

@@ -1,0 +1,69 @@
+"""From a command line to an exit code.
+
+Exit codes: 0 done, 1 unexpected, 2 usage, 3 data or study, 4 out of memory, 75 stopped and
+resumable.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+from cyclopts import CycloptsError
+
+from foveal.cli.console import Console, spare_log
+from foveal.cli.session import Common, Result, Session
+from foveal.cli.verbs import app
+from foveal.errors import FovealError, UsageError
+
+
+def main() -> None:
+    """The entry point of the `foveal` command."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(tokens: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    session = Session()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, session.hear)
+    try:
+        command, bound, hidden = app.parse_args(tokens, exit_on_error=False, print_error=False)
+        result = command(*bound.args, **bound.kwargs, **dict.fromkeys(hidden, session))
+        common = bound.kwargs.get("common", Common())
+        return _show(result, common) if isinstance(result, Result) else 0
+    except CycloptsError as error:
+        session.console.error(_plain(error))
+        return UsageError.exit_code
+    except FovealError as error:
+        session.console.error(str(error), getattr(error, "culprits", ()))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001  the last resort: one line, and a log
+        return _unexpected(error, session.console)
+
+
+def _show(result: Result, common: Common) -> int:
+    if common.json:
+        print(json.dumps(result.data, ensure_ascii=False, default=str))
+    elif result.text:
+        print(result.text)
+    if result.following and not common.quiet:
+        print(f"next: {result.following}", file=sys.stderr)
+    sys.stdout.flush()
+    return result.code
+
+
+def _plain(error: CycloptsError) -> str:
+    """A mistake on the command line, as one line."""
+    return " ".join(str(error).split())
+
+
+def _unexpected(error: Exception, console: Console) -> int:
+    log = console.log or spare_log()
+    with log.open("a", encoding="utf-8") as file:
+        file.write("".join(traceback.format_exception(error)))
+    console.error(f"{type(error).__name__}: {' '.join(str(error).split())}; see {log}")
+    return 1

@@ -1,0 +1,85 @@
+"""Between what people type and read, and values."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from foveal.errors import UsageError
+
+
+def seconds_of(text: str, *, plain: float = 1.0) -> float:
+    """A duration such as 8h30m, 90m or 45s; a bare number counts in `plain` seconds.
+
+    Example:
+        >>> seconds_of("8h30m"), seconds_of("90m"), seconds_of("45s"), seconds_of("2", plain=3600)
+        (30600.0, 5400.0, 45.0, 7200.0)
+    """
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
+    if match and any(match.groups()):
+        seconds = sum(
+            float(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)
+        )
+    else:
+        try:
+            seconds = float(text) * plain
+        except ValueError:
+            raise UsageError(f'"{text}" is no duration; write it like 8h30m, 90m or 45s') from None
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f'"{text}" is no duration above zero')
+    return seconds
+
+
+def options_of(tokens: Sequence[str]) -> dict[str, Any]:
+    """`name=value` arguments, the values as YAML 1.2 reads them.
+
+    Example:
+        >>> options_of(["size=96", "lr=1e-3", "weights=none"])
+        {'size': 96, 'lr': 0.001, 'weights': 'none'}
+    """
+    from ruamel.yaml import YAML
+
+    options: dict[str, Any] = {}
+    for token in tokens:
+        name, sign, value = token.partition("=")
+        if not sign or not name:
+            raise UsageError(f'"{token}" is no option; write it like size=96')
+        if name in options:
+            raise UsageError(f"the option {name}= is given twice")
+        parsed = YAML(typ="safe", pure=True).load(value) if value else ""
+        options[name] = parsed if isinstance(parsed, int | float | bool | str) else value
+    return options
+
+
+def next_call(verb: str, folder: Path, rest: str = "") -> str:
+    """What to type next."""
+    return f"foveal {verb} {shlex.quote(str(folder))}{' ' + rest if rest else ''}"
+
+
+def leaderboard(board: Mapping[str, Any]) -> str:
+    """The leaderboard as aligned text, the chosen row marked."""
+    width = max(len(r["name"]) for r in board["rows"])
+    sites = list(board["rows"][0]["sites"])
+    lines = [f"  {'row':{width}}  score   95 % interval   {'  '.join(sites)}"]
+    for row in board["rows"]:
+        low, high = row["interval"]
+        mark = "*" if row["name"] == board["chosen"] else " "
+        by_site = "  ".join(f"{row['sites'][s]:{max(len(s), 5)}.3f}" for s in sites)
+        note = "  below the floor" if row["below_floor"] else ""
+        scores = f"{row['score']:.3f}  {low:.3f} to {high:.3f}  {by_site}{note}"
+        lines.append(f"{mark} {row['name']:{width}}  {scores}")
+    low, high = board["nested_interval"]
+    nested = f"{board['nested']:.3f} ({low:.3f} to {high:.3f})"
+    lines.append(f"* chosen; with the choice itself cross-fitted {nested}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60}h{minutes % 60:02d}m"
