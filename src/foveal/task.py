@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -178,7 +178,13 @@ class Job:
 
 @runtime_checkable
 class Member(Protocol):
-    """The door between the wings: anything that learns from cases and scores others."""
+    """The door between the wings: anything that learns from cases and scores others.
+
+    Attributes:
+        kind: What it is one of, such as networks; members of a kind are joined by themselves too.
+    """
+
+    kind: ClassVar[str]
 
     @property
     def name(self) -> str:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.linear_model import Ridge
 
-from foveal.members.classical import _forest, _ridge, evaluate, forest_arrays, walk
+from foveal.members.classical import _forest, evaluate, forest_arrays, walk
+from foveal.members.ridge import ridge
 from foveal.task import State
 
 
@@ -25,18 +25,9 @@ def test_a_walked_forest_equals_scikit_learn() -> None:
     assert walk(nodes, fresh) == pytest.approx(forest.predict(fresh), abs=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(120, 20), (15, 40)])
-def test_ridge_equals_scikit_learn_in_both_spaces(shape: tuple[int, int]) -> None:
-    x, y, w = table(*shape)
-    slope, intercept = _ridge(x, y, w, 3.0)
-    oracle = Ridge(alpha=3.0).fit(x, y, sample_weight=w / w.mean())
-    assert slope == pytest.approx(oracle.coef_, abs=1e-8)
-    assert intercept == pytest.approx(oracle.intercept_, abs=1e-8)
-
-
 def test_a_state_scores_as_the_mixture_it_names() -> None:
     x, y, w = table()
-    slope, intercept = _ridge(x, y, w, 1.0)
+    slope, intercept = ridge(x, y, w, 1.0)
     nodes = _forest(x, y, w, trees=5, seed=0)
     for share in (0.0, 0.25, 1.0):
         state = State(

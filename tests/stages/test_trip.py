@@ -1,6 +1,7 @@
 """The whole trip on a small study: it ends, skips what is done, redoes what an option touches."""
 
 import csv
+import inspect
 import json
 import os
 import signal
@@ -19,9 +20,12 @@ from foveal.task import Context
 
 INLINE = Context(slots=())
 
+APTOS = {"size": 32, "folds": 3, "backbone": "mobilenetv3_small_050", "weights": "none"}
 
-def make(folder: Path, eyes: dict, **options: object) -> Study:
-    return stages.init(folder, recipe="grade:small", options={**FAST, **options}, **eyes)
+
+def make(folder: Path, eyes: dict, recipe: str = "small", **options: object) -> Study:
+    plain = FAST if recipe == "small" else APTOS
+    return stages.init(folder, recipe=f"grade:{recipe}", options={**plain, **options}, **eyes)
 
 
 @pytest.fixture(scope="module")
@@ -142,14 +146,34 @@ def test_a_deadline_always_leaves_a_valid_answer(
 
 
 EFFECTS = {
-    "size": (48, "members"), "backbone": ("lcnet_035", "members"), "epochs": (1, "members"),
-    "batch": (4, "members"), "folds": (2, "split"), "seed": (1, "split"), "grades": (6, "members"),
-    "lr": (0.01, "members"), "views": ("flips", "members"), "rotate": (90, "members"),
-    "flip": (0.1, "members"), "elastic": (0.05, "members"), "cutout": (1.0, "members"),
-    "mixup": (0.5, "members"), "drop_path": (0.5, "members"), "dropout": (0.6, "members"),
-    "balance": (1.0, "members"), "trees": (9, "floor"), "precision": ("bf16-mixed", "members"),
-    "layout": ("contiguous", "members"),
+    "networks": {
+        "backbone": "lcnet_035", "epochs": 1, "batch": 4, "lr": 0.01, "views": "flips",
+        "cutout": 1.0, "mixup": 0.7, "drop_path": 0.5, "dropout": 0.6, "balance": 1.0,
+        "precision": "bf16-mixed", "layout": "contiguous", "optimiser": "sgd", "warm_up": 0.5,
+        "ema": 0.9, "clip": 0.5, "cutmix": 0.3, "pooling": "gem",
+    },
+    "everything": {"folds": 2, "seed": 1, "grades": 6},
 }  # fmt: skip
+"""What is trained again by options that both recipes have."""
+
+OWN_EFFECTS = {
+    "small": {
+        "networks": {"size": 48, "rotate": 90, "flip": 0.1, "elastic": 0.05},
+        "floor": {"trees": 9},
+        "patches": {"words": 9},
+    },
+    "aptos": {"networks": {"local_contrast": 4.0}, "larger": {"size": 48}},
+}
+
+
+def effects() -> list[tuple[str, str, object, str]]:
+    return [
+        (recipe, name, value, touched)
+        for recipe, own in OWN_EFFECTS.items()
+        for table in (EFFECTS, own)
+        for touched, options in table.items()
+        for name, value in options.items()
+    ]
 
 
 def digests(study: Study) -> dict[str, str]:
@@ -165,18 +189,30 @@ def digests(study: Study) -> dict[str, str]:
     return {**found, "split": json.loads((study.split_folder / "done.json").read_text())["digest"]}
 
 
-@pytest.mark.parametrize("name", EFFECTS)
-def test_a_changed_option_redoes_what_depends_on_it(eyes: dict, tmp_path: Path, name: str) -> None:
-    value, touched = EFFECTS[name]
-    before = digests(make(tmp_path / "a", eyes))
-    after = digests(make(tmp_path / "b", eyes, **{name: value}))
-    changed = {k for k in before if before[k] != after[k]}
-    networks = {"regression", "cumulative", "expectation"}
-    assert changed >= {"members": networks, "floor": {"floor"}, "split": {"split"}}[touched]
-    if touched == "floor":
-        assert changed == {"floor"}
-    if name in {"lr", "epochs", "dropout", "size"}:
-        assert changed == networks
+@pytest.mark.parametrize(("recipe", "name", "value", "touched"), effects())
+def test_a_changed_option_redoes_what_depends_on_it(
+    eyes: dict, tmp_path: Path, recipe: str, name: str, value: object, touched: str
+) -> None:
+    before = digests(make(tmp_path / "a", eyes, recipe))
+    after = digests(make(tmp_path / "b", eyes, recipe, **{name: value}))
+    changed = {k for k in before | after if before.get(k) != after.get(k)}
+    networks = set(before | after) - {"floor", "patches", "split"}
+    larger = {k for k in networks if not k.endswith("-224")}
+    exactly = {"networks": networks, "larger": larger}.get(touched, {touched})
+    if touched == "everything":
+        assert changed >= networks | {"floor", "patches"}
+        assert ("split" in changed) == (name != "grades")
+    else:
+        assert changed == exactly
+
+
+def test_every_option_has_its_effect_tested() -> None:
+    from foveal.recipes import grade
+
+    elsewhere = {"facts", "members", "cuts", "cache_gb", "weights"}
+    for recipe in OWN_EFFECTS:
+        tried = {name for one, name, _, _ in effects() if one == recipe}
+        assert tried | elsewhere == set(inspect.signature(getattr(grade, recipe)).parameters)
 
 
 def test_an_option_without_a_result_redoes_nothing(eyes: dict, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from foveal.transforms.mix import Cutmix, Mixup
+from foveal.transforms.mix import Cutmix, FirstOf, Mixup
 
 
 def batch(cases: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,3 +82,17 @@ def test_a_single_case_is_its_own_partner_and_any_target_shape_passes(mix):
     assert mix(images, masks, np.random.default_rng(0))[1].shape == masks.shape
     numbers = torch.arange(6.0)
     assert mix(images, numbers, np.random.default_rng(0))[1].shape == numbers.shape
+
+
+def test_a_batch_is_mixed_by_the_first_way_that_does() -> None:
+    images, target = batch()
+    rng = np.random.default_rng
+    never, always = Mixup(probability=0.0), Cutmix(probability=1.0)
+    assert FirstOf((never,))(images, target, rng(0))[0] is images
+    both = FirstOf((never, always))(images, target, rng(0))
+    later = rng(0)
+    never(images, target, later)
+    alone = always(images, target, later)
+    assert all(torch.equal(a, b) for a, b in zip(both, alone, strict=True))
+    faded = FirstOf((Mixup(probability=1.0), always))(images, target, rng(0))
+    assert torch.equal(faded[0], Mixup(probability=1.0)(images, target, rng(0))[0])

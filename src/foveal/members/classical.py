@@ -9,18 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from foveal.manifest import Case
+from foveal.members.pictures import made, maker
+from foveal.members.ridge import cross_fitted, inner_folds, ridge
 from foveal.predictions import Predictions
-from foveal.split import balanced_folds
-from foveal.study import digest
 from foveal.task import Job, Resources, State
-from foveal.train.cache import Direct, Mapped, cached, seconds_to_make
+from foveal.train.cache import Direct, Mapped, seconds_to_make
 
-ALPHAS = tuple(10.0**k for k in np.arange(1.0, 5.01, 0.5))
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -37,6 +37,8 @@ class Classical:
         column: The name of the score.
     """
 
+    kind: ClassVar[str] = "classical"
+
     read: Callable
     prepare: Callable
     features: Callable
@@ -49,13 +51,13 @@ class Classical:
         table = self._table(job.cases, job.resources)
         x = np.stack([table(row) for row in job.train.tolist()]).astype(np.float64)
         y = job.target[job.train] @ np.arange(job.target.shape[1], dtype=np.float64)
-        w, group = job.weight[job.train], np.unique(job.group[job.train], return_inverse=True)[1]
+        w, group = job.weight[job.train], job.group[job.train]
         seed = int(np.random.SeedSequence(job.key).generate_state(1)[0] % 2**31)
         centre, scale = np.average(x, axis=0, weights=w), x.std(axis=0)
         x = (x - centre) / np.where(scale > 1e-9, scale, 1)
         alpha, share = self._chosen(x, y, w, group, seed)
         forest = _forest(x, y, w, trees=self.trees, seed=seed)
-        slope, intercept = _ridge(x, y, w, alpha)
+        slope, intercept = ridge(x, y, w, alpha)
         job.report({"done": 1.0})
         tensors = {
             "centre": centre,
@@ -81,7 +83,9 @@ class Classical:
         ids = [cases[row].id for row in kept]
         x = np.stack([table(row) for row in kept]) if kept else np.zeros((0, 1))
         scores = [evaluate(state, x.astype(np.float64)) for state in states if kept]
-        reading = seconds_to_make(self._maker(cases), kept) / len(states)
+        reading = seconds_to_make(maker(cases, self.read, self.prepare, self.features), kept) / len(
+            states
+        )
         seconds = reading + (time.monotonic() - started) / max(len(kept) * len(states), 1)
         empty = np.zeros((0, 1), dtype=np.float32)
         return [
@@ -102,41 +106,24 @@ class Classical:
         """About how many seconds a training takes; the features are shared by all folds."""
         return 2.0 + cases * self.trees * 4e-5
 
-    def _maker(self, cases: Sequence[Case]) -> Callable[[int], np.ndarray]:
-        return lambda row: self.features(self.prepare(self.read(cases[row])))
-
     def _table(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
-        name = digest(self.read, self.prepare, self.features, [c.paths for c in cases])
-        return cached(
-            resources.cache / f"features-{name}.npy",
-            self._maker(cases),
-            len(cases),
-            threads=resources.threads,
-            limit_bytes=resources.cache_bytes,
-            should_stop=resources.should_stop,
-        )
+        return made("features", cases, resources, self.read, self.prepare, self.features)
 
     def _chosen(
         self, x: np.ndarray, y: np.ndarray, w: np.ndarray, group: np.ndarray, seed: int
     ) -> tuple[float, float]:
         """The ridge penalty and the share of ridge, by grouped folds of the training cases."""
-        folds = min(4, int(group.max()) + 1)
-        if folds < 2:
+        fold = inner_folds(y, group, seed)
+        if fold is None:
             return 1e3, 0.5
-        strata = np.stack([np.round(y).astype(np.int64), np.zeros(len(y), dtype=np.int64)], axis=1)
-        fold = balanced_folds(group, strata, folds=folds, seed=seed)
-        linear, wooden = np.zeros((len(ALPHAS), len(y))), np.zeros(len(y))
-        for k in range(folds):
+        alpha, linear = cross_fitted(x, y, w, fold)
+        wooden = np.zeros(len(y))
+        for k in np.unique(fold):
             inside, out = fold != k, fold == k
-            for a, alpha in enumerate(ALPHAS):
-                slope, intercept = _ridge(x[inside], y[inside], w[inside], alpha)
-                linear[a, out] = x[out] @ slope + intercept
             nodes = _forest(x[inside], y[inside], w[inside], trees=self.trees // 4, seed=seed)
             wooden[out] = walk(nodes, x[out])
-        errors = (w * (linear - y) ** 2).sum(axis=1)
-        best = linear[int(errors.argmin())]
-        mixed = [(w * (s * best + (1 - s) * wooden - y) ** 2).sum() for s in SHARES]
-        return ALPHAS[int(errors.argmin())], SHARES[int(np.argmin(mixed))]
+        mixed = [(w * (s * linear + (1 - s) * wooden - y) ** 2).sum() for s in SHARES]
+        return alpha, SHARES[int(np.argmin(mixed))]
 
 
 def evaluate(state: State, x: Float[np.ndarray, "case feature"]) -> Float[np.ndarray, " case"]:
@@ -145,19 +132,6 @@ def evaluate(state: State, x: Float[np.ndarray, "case feature"]) -> Float[np.nda
     x = (x - t["centre"]) / t["scale"]
     share = float(t["share"][0])
     return share * (x @ t["slope"] + t["intercept"][0]) + (1 - share) * walk(t, x)
-
-
-def _ridge(x: np.ndarray, y: np.ndarray, w: np.ndarray, alpha: float) -> tuple[np.ndarray, float]:
-    """Slope and intercept of weighted ridge regression, in whichever space is smaller."""
-    w = w / w.mean()
-    mean_x, mean_y = np.average(x, axis=0, weights=w), np.average(y, weights=w)
-    root = np.sqrt(w)[:, None]
-    a, b = root * (x - mean_x), root[:, 0] * (y - mean_y)
-    if a.shape[0] < a.shape[1]:
-        slope = a.T @ np.linalg.solve(a @ a.T + alpha * np.eye(len(a)), b)
-    else:
-        slope = np.linalg.solve(a.T @ a + alpha * np.eye(a.shape[1]), a.T @ b)
-    return slope, float(mean_y - mean_x @ slope)
 
 
 def _forest(

@@ -11,6 +11,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from foveal.errors import MemoryBudgetError
 from foveal.manifest import Case
+from foveal.members.pictures import made, maker
 from foveal.models.backbone import Backbone, Standardise, is_depthwise
 from foveal.models.heads import Head
 from foveal.predict.infer import View, score
@@ -26,7 +28,7 @@ from foveal.predictions import Predictions
 from foveal.study import digest, write_json
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Batches, even_parts
-from foveal.train.cache import Direct, Mapped, cached, seconds_to_make
+from foveal.train.cache import Direct, Mapped, seconds_to_make
 from foveal.train.checkpoint import Checkpoint
 from foveal.train.loop import Epoch, Plan, Watch, fit
 from foveal.train.optim import AdamW
@@ -70,6 +72,8 @@ class Network:
         layout: "contiguous", "channels_last", or "auto".
         columns: Names of the scores.
     """
+
+    kind: ClassVar[str] = "networks"
 
     name: str
     read: Callable
@@ -127,7 +131,7 @@ class Network:
         pictures = self._pictures(cases, resources)
         rows = np.array([r for r in rows.tolist() if r not in pictures.failed], dtype=np.int64)
         ids = [cases[row].id for row in rows.tolist()]
-        reading = seconds_to_make(self._maker(cases), rows.tolist())
+        reading = seconds_to_make(maker(cases, self.read, self.prepare), rows.tolist())
         got = []
         for state in states:
             model = self._restored(state, channels=len(self.mean))
@@ -286,19 +290,8 @@ class Network:
             should_stop=resources.should_stop,
         )
 
-    def _maker(self, cases: Sequence[Case]) -> Callable[[int], np.ndarray]:
-        return lambda row: self.prepare(self.read(cases[row]))
-
     def _pictures(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
-        name = digest(self.read, self.prepare, [c.paths for c in cases])
-        return cached(
-            resources.cache / f"pictures-{name}.npy",
-            self._maker(cases),
-            len(cases),
-            threads=resources.threads,
-            limit_bytes=resources.cache_bytes,
-            should_stop=resources.should_stop,
-        )
+        return made("pictures", cases, resources, self.read, self.prepare)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from foveal.models.heads import GeM as GeM
 from foveal.models.heads import Head as Head
 from foveal.models.heads import Scalar as Scalar
 from foveal.models.heads import Steps as Steps
+from foveal.models.patches import PatchDictionary as PatchDictionary
 
 __all__ = [
     "AverageMax",
@@ -16,6 +17,7 @@ __all__ = [
     "Classes",
     "GeM",
     "Head",
+    "PatchDictionary",
     "PictureFeatures",
     "Scalar",
     "Standardise",

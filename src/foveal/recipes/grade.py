@@ -23,21 +23,23 @@ from foveal.errors import UsageError
 from foveal.losses import ordinal
 from foveal.manifest import MEASURED_GROUPS, Case, Facts, Manifest, Truth
 from foveal.members.classical import Classical
+from foveal.members.dictionary import Dictionary
 from foveal.members.network import Network
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.models.backbone import Backbone
 from foveal.models.features import PictureFeatures
-from foveal.models.heads import Classes, Head, Scalar, Steps
+from foveal.models.heads import AverageMax, Classes, GeM, Head, Scalar, Steps
+from foveal.models.patches import PatchDictionary
 from foveal.read.image import Inspection, Photograph, inspect
 from foveal.ship.answer import GradeTable
 from foveal.ship.panels import GRADE_PANELS
 from foveal.simulate.retina import simulate_retina
 from foveal.split import Folds, groups
-from foveal.task import Approach, Family, Ordinal, Recipe
-from foveal.train.optim import AdamW
+from foveal.task import Approach, Family, Member, Ordinal, Recipe
+from foveal.train.optim import AdamW, Sgd
 from foveal.train.sampling import Balanced
 from foveal.transforms.augment import Augment, Prepare, content_box
-from foveal.transforms.mix import Mixup
+from foveal.transforms.mix import Cutmix, FirstOf, Mixup
 from foveal.transforms.views import centre, flips, ten_crop
 
 REGRESSION = Approach(
@@ -62,11 +64,27 @@ CUTS = {
 }
 CutRule = Literal["closed_form", "exact", "bagged_exact", "halves", "fifths"]
 
+OPTIMISERS = {"adamw": AdamW, "sgd": Sgd}
+Optimiser = Literal["adamw", "sgd"]
+
+POOLINGS = {"own": None, "average_max": AverageMax, "gem": GeM}
+Pooling = Literal["own", "average_max", "gem"]
+
+Views = Literal["centre", "flips", "ten_crop"]
+Precision = Literal["auto", "32-true", "bf16-mixed"]
+Layout = Literal["auto", "contiguous", "channels_last"]
+
 FLOOR_SIDE = 256
 """Side of the picture that the floor member looks at, in pixels."""
 
+PATCHES_SIDE = 96
+"""Side of a square with as many pixels as the picture that is described by patches."""
+
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Size = Annotated[int, Field(ge=32, le=4096)] | Annotated[str, Field(pattern=r"^\d+x\d+$")]
 FoldCount = Annotated[int, Field(ge=2)] | Literal["site"]
 
@@ -84,18 +102,24 @@ def aptos(
     seed: int = 0,
     grades: Count | None = None,
     members: str = "",
-    lr: Annotated[float, Field(gt=0)] = 5e-4,
-    views: Literal["centre", "flips", "ten_crop"] = "centre",
-    local_contrast: Annotated[float, Field(ge=0)] = 0.0,
+    optimiser: Optimiser = "adamw",
+    lr: Positive = 5e-4,
+    warm_up: NotNegative = 1.0,
+    ema: Decay = 0.99,
+    clip: Positive = 1.0,
+    views: Views = "centre",
+    local_contrast: NotNegative = 0.0,
     cutout: Share = 0.0,
     mixup: Share = 0.5,
+    cutmix: Share = 0.0,
+    pooling: Pooling = "own",
     drop_path: Share = 0.2,
     dropout: Share = 0.3,
     balance: Share = 0.3,
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto",
-    layout: Literal["auto", "contiguous", "channels_last"] = "auto",
+    precision: Precision = "auto",
+    layout: Layout = "auto",
     cuts: CutRule = "closed_form",
-    cache_gb: Annotated[float, Field(ge=0)] = 16.0,
+    cache_gb: NotNegative = 16.0,
 ) -> Recipe:
     """Retina photographs, grade 0 to 4: three approaches at 224 pixels and at `size`.
 
@@ -114,11 +138,17 @@ def aptos(
         seed: Of everything that is random.
         grades: How many there are; the largest one in the table + 1 if left out.
         members: Names with commas between them; all if left out.
+        optimiser: adamw or sgd.
         lr: Peak learning rate.
+        warm_up: Epochs until it is reached.
+        ema: Decay of the average of the weights, which is what answers.
+        clip: Largest norm of the gradient.
         views: Ways to look at a picture when scoring: centre, flips or ten_crop.
         local_contrast: Weight of the picture minus its blur; 4 is usual, 0 leaves it out.
         cutout: Probability of a hidden square.
         mixup: Share of batches whose pictures are blended.
+        cutmix: Share of the other batches whose pictures show a part of each other.
+        pooling: own (the backbone's), average_max or gem.
         drop_path: Stochastic depth, where the backbone has it.
         dropout: Share of features dropped before the last layer.
         balance: 0 shows grades as often as they occur, 1 equally often.
@@ -127,49 +157,53 @@ def aptos(
         cuts: closed_form, exact, bagged_exact, halves or fifths.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
-    variants = [(a, s) for s in dict.fromkeys((224, size)) for a in APPROACHES]
-    networks = [
-        _network(
-            facts,
-            approach,
-            name=f"{approach.name}-{side}",
-            size=_shape(side, aspect=1.0),
-            backbone=Backbone(backbone, weights, drop_path),
-            dropout=dropout,
-            grades=_grades(facts, grades),
-        )
-        for approach, side in variants
-    ]
-    augment = Augment(
-        flip_vertical=0.5,
-        rotate_degrees=180.0,
-        scale=(0.9, 1.15),
-        shear_degrees=5.0,
-        shift=0.03,
-        brightness=0.1,
-        contrast=0.2,
-        colour=0.05,
-        gamma=0.2,
-        cutout=cutout,
+    training = Training(
+        backbone=Backbone(backbone, weights, drop_path),
+        epochs=epochs,
+        batch=batch,
+        optim=OPTIMISERS[optimiser](lr, weight_decay=0.02),
+        warm_up=warm_up,
+        ema=ema,
+        clip=clip,
+        views=views,
+        mixup=mixup,
+        cutmix=cutmix,
+        pooling=pooling,
+        dropout=dropout,
+        balance=balance,
+        precision=precision,
+        layout=layout,
+        augment=Augment(
+            flip_vertical=0.5,
+            rotate_degrees=180.0,
+            scale=(0.9, 1.15),
+            shear_degrees=5.0,
+            shift=0.03,
+            brightness=0.1,
+            contrast=0.2,
+            colour=0.05,
+            gamma=0.2,
+            cutout=cutout,
+        ),
     )
-    networks = [
-        replace(
-            network,
-            prepare=replace(network.prepare, local_contrast=local_contrast),
-            augment=augment,
-            mix=Mixup(probability=mixup) if mixup else None,
-            sampler=Balanced(balance),
-            views=VIEWS[views],
-            epochs=epochs,
-            batch=batch,
-            optim=AdamW(lr=lr),
-            precision=precision,
-            layout=layout,
-        )
-        for network in networks
-    ]
-    made = _recipe(facts, networks, members, _grades(facts, grades), folds, seed, cache_gb)
-    return replace(made, decode=CUTS[cuts](_grades(facts, grades)))
+    networks = []
+    for side in dict.fromkeys((224, size)):
+        height, width = _shape(side, aspect=1.0)
+        prepare = Prepare(height=height, width=width, local_contrast=local_contrast)
+        networks += [
+            _network(facts, approach, f"{approach.name}-{side}", prepare, training)
+            for approach in APPROACHES
+        ]
+    return _recipe(
+        facts,
+        (*_classical(facts), *networks),
+        members=members,
+        grades=grades,
+        folds=folds,
+        seed=seed,
+        cuts=cuts,
+        cache_gb=cache_gb,
+    )
 
 
 def small(
@@ -185,21 +219,28 @@ def small(
     seed: int = 0,
     grades: Count | None = None,
     members: str = "",
-    lr: Annotated[float, Field(gt=0)] = 3e-3,
-    views: Literal["centre", "flips", "ten_crop"] = "flips",
+    optimiser: Optimiser = "adamw",
+    lr: Positive = 3e-3,
+    warm_up: NotNegative = 1.0,
+    ema: Decay = 0.99,
+    clip: Positive = 1.0,
+    views: Views = "flips",
     rotate: Annotated[float, Field(ge=0, le=180)] = 15.0,
     flip: Share = 0.5,
     elastic: Annotated[float, Field(ge=0, le=0.2)] = 0.0,
     cutout: Share = 0.0,
     mixup: Share = 0.0,
+    cutmix: Share = 0.0,
+    pooling: Pooling = "own",
     drop_path: Share = 0.0,
     dropout: Share = 0.2,
     balance: Share = 0.3,
     trees: Count = 300,
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto",
-    layout: Literal["auto", "contiguous", "channels_last"] = "auto",
+    words: Count = 256,
+    precision: Precision = "auto",
+    layout: Layout = "auto",
     cuts: CutRule = "closed_form",
-    cache_gb: Annotated[float, Field(ge=0)] = 8.0,
+    cache_gb: NotNegative = 8.0,
 ) -> Recipe:
     """Any graded pictures on a CPU: three approaches with a small network from scratch.
 
@@ -217,61 +258,72 @@ def small(
         seed: Of everything that is random.
         grades: How many there are; the largest one in the table + 1 if left out.
         members: Names with commas between them; all if left out.
+        optimiser: adamw or sgd.
         lr: Peak learning rate.
+        warm_up: Epochs until it is reached.
+        ema: Decay of the average of the weights, which is what answers.
+        clip: Largest norm of the gradient.
         views: Ways to look at a picture when scoring: centre, flips or ten_crop.
         rotate: Largest turn either way, in degrees.
         flip: Probability of a mirror image, each way.
         elastic: Largest bend, as a share of the side.
         cutout: Probability of a hidden square.
         mixup: Share of batches whose pictures are blended.
+        cutmix: Share of the other batches whose pictures show a part of each other.
+        pooling: own (the backbone's), average_max or gem.
         drop_path: Stochastic depth, where the backbone has it.
         dropout: Share of features dropped before the last layer.
         balance: 0 shows grades as often as they occur, 1 equally often.
         trees: Of the floor member's forest.
+        words: Of the dictionary of patches.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
         cuts: closed_form, exact, bagged_exact, halves or fifths.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
-    networks = [
-        replace(
-            _network(
-                facts,
-                approach,
-                name=approach.name,
-                size=_shape(size, facts.aspect),
-                backbone=Backbone(backbone or _backbone(facts.cases), weights, drop_path),
-                dropout=dropout,
-                grades=_grades(facts, grades),
-            ),
-            augment=Augment(
-                flip_horizontal=flip,
-                flip_vertical=flip,
-                rotate_degrees=rotate,
-                scale=(0.9, 1.2),
-                shear_degrees=4.0,
-                shift=0.04,
-                elastic=elastic,
-                brightness=0.08,
-                contrast=0.15,
-                colour=0.05 if facts.channels > 1 else 0.0,
-                cutout=cutout,
-            ),
-            mix=Mixup(probability=mixup) if mixup else None,
-            sampler=Balanced(balance),
-            views=VIEWS[views],
-            epochs=epochs or _epochs(facts.cases),
-            batch=batch,
-            optim=AdamW(lr=lr, weight_decay=0.05),
-            precision=precision,
-            layout=layout,
-        )
-        for approach in APPROACHES
-    ]
-    made = _recipe(
-        facts, networks, members, _grades(facts, grades), folds, seed, cache_gb, trees=trees
+    training = Training(
+        backbone=Backbone(backbone or _backbone(facts.cases), weights, drop_path),
+        epochs=epochs or _epochs(facts.cases),
+        batch=batch,
+        optim=OPTIMISERS[optimiser](lr, weight_decay=0.05),
+        warm_up=warm_up,
+        ema=ema,
+        clip=clip,
+        views=views,
+        mixup=mixup,
+        cutmix=cutmix,
+        pooling=pooling,
+        dropout=dropout,
+        balance=balance,
+        precision=precision,
+        layout=layout,
+        augment=Augment(
+            flip_horizontal=flip,
+            flip_vertical=flip,
+            rotate_degrees=rotate,
+            scale=(0.9, 1.2),
+            shear_degrees=4.0,
+            shift=0.04,
+            elastic=elastic,
+            brightness=0.08,
+            contrast=0.15,
+            colour=0.05 if facts.channels > 1 else 0.0,
+            cutout=cutout,
+        ),
     )
-    return replace(made, decode=CUTS[cuts](_grades(facts, grades)))
+    height, width = _shape(size, facts.aspect)
+    prepare = Prepare(height=height, width=width)
+    networks = [_network(facts, a, a.name, prepare, training) for a in APPROACHES]
+    return _recipe(
+        facts,
+        (*_classical(facts, trees=trees, words=words), *networks),
+        members=members,
+        grades=grades,
+        folds=folds,
+        seed=seed,
+        cuts=cuts,
+        cache_gb=cache_gb,
+    )
 
 
 def _backbone(cases: int) -> str:
@@ -285,78 +337,113 @@ def _epochs(cases: int) -> int:
     return next((epochs for most, epochs in table if cases <= most), 7)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """How the networks of a recipe are trained, as its options say."""
+
+    backbone: Backbone
+    epochs: int
+    batch: int
+    optim: AdamW | Sgd
+    warm_up: float
+    ema: float
+    clip: float
+    views: str
+    mixup: float
+    cutmix: float
+    pooling: str
+    dropout: float
+    balance: float
+    precision: str
+    layout: str
+    augment: Augment
+
+
 def _network(
-    facts: Facts,
-    approach: Approach,
-    *,
-    name: str,
-    size: tuple[int, int],
-    backbone: Backbone,
-    dropout: float,
-    grades: int,
+    facts: Facts, approach: Approach, name: str, prepare: Prepare, training: Training
 ) -> Network:
-    """A network of an approach, with settings that the recipes above fill in."""
+    """A network of an approach."""
     return Network(
         name=name,
-        read=_reader(facts, size),
-        prepare=Prepare(height=size[0], width=size[1]),
-        backbone=backbone,
-        head=Head(approach.outputs, dropout=dropout),
+        read=_reader(facts, prepare),
+        prepare=prepare,
+        backbone=training.backbone,
+        head=Head(approach.outputs, POOLINGS[training.pooling], training.dropout),
         loss=approach.loss,
         to_scores=approach.score,
         mean=facts.mean,
         std=facts.std,
         bits=facts.bits,
-        augment=Augment(),
-        mix=None,
-        sampler=Balanced(0.0),
-        views=centre,
-        epochs=1,
-        batch=32,
+        augment=training.augment,
+        mix=_mix(training.mixup, training.cutmix),
+        sampler=Balanced(training.balance),
+        views=VIEWS[training.views],
+        epochs=training.epochs,
+        batch=training.batch,
+        optim=training.optim,
+        warm_up=training.warm_up,
+        ema=training.ema,
+        clip=training.clip,
+        precision=training.precision,
+        layout=training.layout,
+    )
+
+
+def _mix(mixup: float, cutmix: float) -> FirstOf | None:
+    parts = (Mixup(probability=mixup), Cutmix(probability=cutmix))
+    wanted = tuple(part for part in parts if part.probability > 0)
+    return FirstOf(wanted) if wanted else None
+
+
+def _classical(facts: Facts, *, trees: int = 300, words: int = 256) -> tuple[Classical, Dictionary]:
+    """The members that need no network: the floor, and a dictionary of patches."""
+    height, width = _shape(PATCHES_SIDE, facts.aspect)
+    square = Prepare(height=FLOOR_SIDE, width=FLOOR_SIDE)
+    small = Prepare(height=height, width=width)
+    return (
+        Classical(
+            read=_reader(facts, square), prepare=square, features=PictureFeatures(), trees=trees
+        ),
+        Dictionary(read=_reader(facts, small), prepare=small, patches=PatchDictionary(words=words)),
     )
 
 
 def _recipe(
     facts: Facts,
-    networks: Sequence[Network],
+    available: Sequence[Member],
+    *,
     members: str,
-    grades: int,
+    grades: int | None,
     folds: FoldCount,
     seed: int,
+    cuts: CutRule,
     cache_gb: float,
-    *,
-    trees: int = 300,
 ) -> Recipe:
-    floor = Classical(
-        read=_reader(facts, (FLOOR_SIDE, FLOOR_SIDE)),
-        prepare=Prepare(height=FLOOR_SIDE, width=FLOOR_SIDE),
-        features=PictureFeatures(),
-        trees=trees,
-    )
+    count = max(grades or facts.target["grades"], 2)
     return Recipe(
-        target=Ordinal(grades),
+        target=Ordinal(count),
         metric=quadratic_kappa,
         folds=Folds(folds, seed),
-        members=_wanted((floor, *networks), members),
-        floor=floor.name,
-        blends=(CalibratedMean(), LabelAverage(grades), NonNegative()),
-        decode=ClosedFormCuts(grades),
-        probabilities=GradeProbabilities(grades),
-        answer=GradeTable(grades),
+        members=_wanted(available, members),
+        floor=available[0].name,
+        blends=(CalibratedMean(), LabelAverage(count), NonNegative()),
+        decode=CUTS[cuts](count),
+        probabilities=GradeProbabilities(count),
+        answer=GradeTable(count),
         panels=GRADE_PANELS,
         seed=seed,
         cache_gb=cache_gb,
     )
 
 
-def _reader(facts: Facts, size: tuple[int, int]) -> Photograph:
-    """For pictures of this height and width, with room for a dark border of a third."""
-    low, high = sorted(size)
+def _reader(facts: Facts, prepare: Prepare) -> Photograph:
+    """For pictures of that size, with room for a dark border of a third."""
+    low, high = sorted((prepare.height, prepare.width))
     at_least = (low * 3 // 2, high * 3 // 2)
     return Photograph(channels=facts.channels, bits=facts.bits, at_least=at_least)
 
 
-def _wanted(members: tuple, names: str) -> tuple:
+def _wanted(members: Sequence[Member], names: str) -> tuple[Member, ...]:
     """The members with these names, with commas between them; all for none."""
     known = {m.name: m for m in members}
     wanted = [n.strip() for n in names.split(",") if n.strip()]
@@ -364,10 +451,6 @@ def _wanted(members: tuple, names: str) -> tuple:
         if name not in known:
             raise UsageError(f'members={names}: no member "{name}"; there are: {", ".join(known)}')
     return tuple(m for m in members if not wanted or m.name in wanted)
-
-
-def _grades(facts: Facts, said: int | None) -> int:
-    return max(said or facts.target["grades"], 2)
 
 
 def _shape(size: int | str, aspect: float) -> tuple[int, int]:

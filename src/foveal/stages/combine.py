@@ -92,16 +92,22 @@ def _combine_depends(opened: Opened, truth: Truth, folds: int) -> dict[str, obje
 
 
 def entries(recipe: Recipe) -> list[Entry]:
-    """The rows of the leaderboard: every member, all without the floor, and all, each blended."""
-    names = tuple(m.name for m in recipe.members)
-    trained = tuple(n for n in names if n != recipe.floor)
+    """The rows of the leaderboard: every member, all of a kind, and all, each blended."""
+    joined: dict[str, tuple[str, ...]] = {}
+    for member in recipe.members:
+        for label in (member.kind, "all"):
+            joined[label] = (*joined.get(label, ()), member.name)
+    joined["all"] = joined.pop("all")  # last, and alone where there is one kind only
+    labels = {members: label for label, members in joined.items() if len(members) > 1}
     alone = recipe.blends[0]
-    rows = [Entry(name=n, members=(n,), blend=alone, decode=recipe.decode) for n in names]
+    rows = [
+        Entry(name=m.name, members=(m.name,), blend=alone, decode=recipe.decode)
+        for m in recipe.members
+    ]
     for blend in recipe.blends:
-        for members, label in ((trained, "networks"), (names, "all")):
-            if len(members) > 1 and (members != names or trained != names or label == "all"):
-                name = f"{blend.name} of {label}"
-                rows.append(Entry(name=name, members=members, blend=blend, decode=recipe.decode))
+        for members, label in labels.items():
+            name = f"{blend.name} of {label}"
+            rows.append(Entry(name=name, members=members, blend=blend, decode=recipe.decode))
     return rows
 
 

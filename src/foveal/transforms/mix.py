@@ -75,5 +75,22 @@ class Cutmix:
         return mixed, torch.lerp(target[partner], target, float(kept))
 
 
+@dataclass(frozen=True, slots=True)
+class FirstOf:
+    """Ways to mix, each asked in turn until one of them mixes the batch."""
+
+    ways: tuple[Mixup | Cutmix, ...]
+
+    def __call__(
+        self, images: Images, target: Targets, rng: np.random.Generator
+    ) -> tuple[Images, Targets]:
+        """The batch, mixed at most once."""
+        for way in self.ways:
+            mixed, owed = way(images, target, rng)
+            if mixed is not images:
+                return mixed, owed
+        return images, target
+
+
 def _partners(images: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.as_tensor(rng.permutation(len(images)), device=images.device)

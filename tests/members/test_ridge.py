@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from foveal.members.ridge import ALPHAS, cross_fitted, inner_folds, ridge, ridge_path
+
+
+def table(n: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, width))
+    return x, x[:, 0] * 2 + np.sin(3 * x[:, 1]) + rng.normal(0, 0.1, n), rng.uniform(0.5, 2, n)
+
+
+@pytest.mark.parametrize("shape", [(120, 20), (15, 40)])
+def test_ridge_equals_scikit_learn_in_both_spaces(shape: tuple[int, int]) -> None:
+    x, y, w = table(*shape)
+    slope, intercept = ridge(x, y, w, 3.0)
+    oracle = Ridge(alpha=3.0).fit(x, y, sample_weight=w / w.mean())
+    assert slope == pytest.approx(oracle.coef_, abs=1e-8)
+    assert intercept == pytest.approx(oracle.intercept_, abs=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(120, 20), (15, 40)])
+def test_the_path_equals_every_single_fit(shape: tuple[int, int]) -> None:
+    x, y, w = table(*shape)
+    new = np.random.default_rng(1).normal(size=(7, shape[1]))
+    for alpha, said in zip(ALPHAS, ridge_path(x, y, w, new), strict=True):
+        slope, intercept = ridge(x, y, w, alpha)
+        assert said == pytest.approx(new @ slope + intercept, abs=1e-8)
+
+
+def test_the_penalty_is_judged_on_groups_left_out() -> None:
+    """Copies of a case in one group must not talk the penalty down."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(20), 6)
+    x = rng.normal(size=(20, 60))[group] + 1e-3 * rng.normal(size=(120, 60))
+    y = (0.3 * x[:, 0] + rng.normal(size=20)[group]).round()
+    w = np.ones(120)
+    fold = inner_folds(y, group, seed=0)
+    assert all(len(np.unique(fold[group == g])) == 1 for g in range(20))
+    honest, said = cross_fitted(x, y, w, fold)
+    leaky, _ = cross_fitted(x, y, w, np.arange(120) % 4)
+    assert honest > leaky
+    inside = fold != 0
+    slope, intercept = ridge(x[inside], y[inside], w[inside], honest)
+    assert said[~inside] == pytest.approx(x[~inside] @ slope + intercept, abs=1e-8)
+
+
+def test_one_group_has_no_inner_folds() -> None:
+    assert inner_folds(np.arange(5.0), np.zeros(5, dtype=np.int64), seed=0) is None
