@@ -26,6 +26,8 @@ from foveal.manifest import Truth
 from foveal.metrics.interval import group_sums, resampled_sums
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.split import balanced_folds
+from foveal.stages.open import open_study
+from foveal.study import Study
 
 SETS = {
     "idrid_grade": ("grade", ""),
@@ -81,6 +83,11 @@ def ours(folder: Path, images: str, target: str, group: str) -> tuple[float, lis
     return seconds, answers[0], answers[1]
 
 
+def backbone(folder: Path) -> str:
+    """The name of the network that ours trained."""
+    return open_study(Study(folder / "study")).recipe.members[-1].backbone.name
+
+
 def fastai(folder: Path, images: Path, target: str, seconds: float) -> list[int]:
     """The grades of a fastai learner trained from scratch for as long as our run took."""
     import pandas
@@ -116,7 +123,7 @@ def fastai(folder: Path, images: Path, target: str, seconds: float) -> list[int]
         batch_tfms=aug_transforms(size=112),
     )
     loaders = block.dataloaders(frame, bs=32, num_workers=0)
-    learner = vision_learner(loaders, "test_byobnet", pretrained=False, metrics=accuracy)
+    learner = vision_learner(loaders, backbone(folder), pretrained=False, metrics=accuracy)
     learner.unfreeze()
     started = time.monotonic()
     steps_a_second = one_epoch(learner)
