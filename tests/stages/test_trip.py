@@ -4,6 +4,7 @@ import csv
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -213,6 +214,41 @@ def test_every_option_has_its_effect_tested() -> None:
     for recipe in OWN_EFFECTS:
         tried = {name for one, name, _, _ in effects() if one == recipe}
         assert tried | elsewhere == set(inspect.signature(getattr(grade, recipe)).parameters)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, ["again: combine (changed: members)"]),
+        ({"cuts": "halves"}, ["again: combine (changed: decode, members)"]),
+        (
+            {"trees": 9},
+            ["again: 3 trainings of floor (changed: trees)", "again: combine (changed: members)"],
+        ),
+        (
+            {"folds": 2},
+            [
+                "again: split (changed: folds)",
+                "again: 4 trainings of floor, patches (changed: folds)",
+                "again: combine (changed: members)",
+            ],
+        ),
+    ],
+)
+def test_a_run_says_what_it_does_again_and_why(
+    finished: Study, eyes: dict, tmp_path: Path, change: dict, words: list[str]
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "s")
+    options = {**FAST, "members": "floor,patches", **change}
+    study = stages.init(
+        tmp_path / "s", recipe="grade:small", options=options, replace_old=True, **eyes
+    )
+    heard: list[str] = []
+    stages.run(study, Context(slots=(), say=heard.append))
+    again = [line for line in heard if line.startswith("again")]
+    assert len(again) == len(words)
+    for said, wanted in zip(again, words, strict=True):
+        assert said.startswith(wanted)
 
 
 def test_an_option_without_a_result_redoes_nothing(eyes: dict, tmp_path: Path) -> None:

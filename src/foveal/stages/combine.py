@@ -14,7 +14,7 @@ from foveal.combine.leaderboard import Entry, Leaderboard, rank
 from foveal.errors import StudyError
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
-from foveal.stages.open import Opened, open_study
+from foveal.stages.open import Opened, open_study, say_why
 from foveal.stages.split import truth_of
 from foveal.stages.train import marks, out_of_fold, place
 from foveal.study import (
@@ -53,6 +53,7 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
     depends = _combine_depends(opened, truth, folds)
     if is_done(study.combine_folder, depends):
         return None
+    say_why("combine", study.combine_folder, depends, context)
     predictions = {m.name: out_of_fold(opened, m.name, folds) for m in recipe.members}
     board = rank(entries(recipe), predictions, truth, metric=recipe.metric, floor=recipe.floor)
     fitted = {

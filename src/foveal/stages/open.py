@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -12,9 +14,10 @@ from foveal.stages.address import build, resolve
 from foveal.study import (
     Settings,
     Study,
+    changed,
     digest,
 )
-from foveal.task import Family, Recipe
+from foveal.task import Context, Family, Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,3 +61,10 @@ def open_study(study: Study) -> Opened:
         manifest=manifest,
         target=recipe.target.encode(manifest),
     )
+
+
+def say_why(stage: str, folder: Path, depends: Mapping[str, object], context: Context) -> None:
+    """Say that a stage is done again, and what it was that changed."""
+    why = changed(folder, depends)
+    if why:
+        context.say(f"again: {stage} (changed: {', '.join(why)})")

@@ -10,7 +10,7 @@ import numpy as np
 
 from foveal.manifest import Truth
 from foveal.split import groups
-from foveal.stages.open import Opened, open_study
+from foveal.stages.open import Opened, open_study, say_why
 from foveal.study import (
     Study,
     is_done,
@@ -33,6 +33,7 @@ def split(study: Study, context: Context = Context()) -> None:
     depends = _split_depends(opened)
     if is_done(study.split_folder, depends):
         return
+    say_why("split", study.split_folder, depends, context)
     made = opened.recipe.folds(opened.manifest)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -62,10 +62,7 @@ def train(
     jobs = _pending(opened, truth, member, fold)
     if not jobs:
         return
-    for m, k in jobs:
-        why = changed(*place(opened, truth, m, k))
-        if why:
-            context.say(f"again: {m.name} fold {k}, because of another {', '.join(why)}")
+    _say_why(opened, truth, jobs, context)
     slots = slots_of(context)
     _forget_older_pictures(opened)
     board = _Board([f"{m.name} fold {k}" for m, k in jobs], context)
@@ -107,6 +104,20 @@ def _pending(
         if member in ("", m.name) and fold in (None, k)
     ]
     return [(m, k) for m, k in wanted if not is_done(*place(opened, truth, m, k))]
+
+
+def _say_why(
+    opened: Opened, truth: Truth, jobs: Sequence[tuple[Member, int]], context: Context
+) -> None:
+    """Name what is trained again, and what it was that changed."""
+    again: dict[tuple[str, ...], list[str]] = {}
+    for m, k in jobs:
+        why = tuple(changed(*place(opened, truth, m, k)))
+        if why:
+            again.setdefault(why, []).append(m.name)
+    for why, names in again.items():
+        who = ", ".join(dict.fromkeys(names))
+        context.say(f"again: {len(names)} trainings of {who} (changed: {', '.join(why)})")
 
 
 class _Board:
