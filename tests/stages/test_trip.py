@@ -97,6 +97,25 @@ def test_an_unreadable_picture_gets_the_prior_answer(
     assert rows[names[1]] == rows[names[2]] == str(prior)
 
 
+def test_where_nothing_can_be_read_everybody_gets_the_prior_answer(
+    finished: Study, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    (tmp_path / "new.csv").write_text("image\na.jpg\nb.jpg\n")
+    for row in ("floor", "patches", "regression", "mean of all"):
+        done = stages.predict(
+            finished,
+            table=tmp_path / "new.csv",
+            images=str(tmp_path / "{image}"),
+            out=tmp_path / "out.csv",
+            answer=row,
+            scores=True,
+            context=INLINE,
+        )
+        assert set(done.unreadable) == {"a.jpg", "b.jpg"}
+        assert len((tmp_path / "out.csv").read_text().splitlines()) == 3
+
+
 def killed(arguments: list[str], after: float) -> int:
     command = [sys.executable, "-m", "foveal.cli", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -70,6 +70,6 @@ def score(
                     logits = model(view.forward(images))
                 seen.append(view.inverse(to_scores(logits.float())))
             out.append(torch.stack(seen).mean(0).cpu())
-    values = torch.cat(out).numpy() if out else np.zeros(0, dtype=np.float32)
+    values = torch.cat(out).numpy() if out else np.zeros((0, 0), dtype=np.float32)
     seconds = (time.monotonic() - started) / max(len(values), 1)
-    return Scored(values.reshape(len(values), -1), seconds)
+    return Scored(values[:, None] if values.ndim == 1 else values, seconds)

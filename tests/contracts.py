@@ -1,0 +1,344 @@
+"""What every part of a shelf must keep, one check a protocol, and how parts are found.
+
+`test_contracts.py` runs a check over everything that stands on its shelf, so a new part is tested
+the moment it is written. A part is told by the names of what it takes: a loss takes
+`(logits, target)`, a decoder is fitted on `(predictions, truth)`.
+"""
+
+import dataclasses
+import inspect
+import json
+import pkgutil
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from foveal.manifest import Facts, Truth
+from foveal.predictions import Predictions
+from foveal.study import describe, digest, revive
+from foveal.task import Given
+
+GRADES = 5
+BUILT_WITH = {"grades": GRADES, "cuts": (0.5, 1.5, 2.5, 3.5), "height": 24, "width": 32}
+"""What parts that cannot be built from nothing are built with."""
+
+
+# --- finding parts ------------------------------------------------------------------------------
+
+
+def modules(shelf: str) -> list[Any]:
+    """All modules of a shelf."""
+    package = import_module(f"foveal.{shelf}")
+    if not hasattr(package, "__path__"):
+        return [package]
+    names = [m.name for m in pkgutil.iter_modules(package.__path__)]
+    return [import_module(f"{package.__name__}.{name}") for name in names]
+
+
+def parts(shelf: str, *takes: str, method: str = "__call__") -> list[Any]:
+    """Public functions and frozen records of a shelf, built, that take just these arguments."""
+    found = []
+    for module in modules(shelf):
+        for name, thing in sorted(vars(module).items()):
+            if name.startswith("_") or getattr(thing, "__module__", "") != module.__name__:
+                continue
+            if inspect.isfunction(thing) and method == "__call__" and arguments(thing) == takes:
+                found.append(thing)
+            elif inspect.isclass(thing) and dataclasses.is_dataclass(thing):
+                call = vars(thing).get(method)
+                if call is not None and arguments(call) == ("self", *takes):
+                    found.append(built(thing))
+    assert found, f"nothing on the shelf {shelf} takes {takes}"
+    return found
+
+
+def arguments(function: Callable) -> tuple[str, ...]:
+    """The names of what a function takes."""
+    return tuple(inspect.signature(function).parameters)
+
+
+def built(kind: type) -> Any:
+    """A record from its defaults and `BUILT_WITH`."""
+    fields = dataclasses.fields(kind)
+    needed = [
+        f.name
+        for f in fields
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    unknown = set(needed) - set(BUILT_WITH)
+    assert not unknown, f"say in BUILT_WITH how {kind.__name__} is built: {unknown}"
+    return kind(**{name: BUILT_WITH[name] for name in needed})
+
+
+def label(part: Any) -> str:
+    """The name of a part, for the list of tests."""
+    return getattr(part, "__name__", type(part).__name__)
+
+
+# --- examples -------------------------------------------------------------------------------------
+
+
+def truth(n: int = 60, seed: int = 0) -> Truth:
+    """Grades in groups of three, weights that differ, folds."""
+    rng = np.random.default_rng(seed)
+    return Truth(
+        target=rng.integers(0, GRADES, n),
+        weight=rng.uniform(0.5, 2, n),
+        group=np.arange(n) // 3,
+        fold=np.arange(n) // 3 % 5,
+    )
+
+
+def scores(of: Truth, noise: float = 0.7, seed: int = 1) -> Predictions:
+    """The truth with noise, on a scale of its own."""
+    rng = np.random.default_rng(seed)
+    values = 0.6 * of.target + 0.5 + rng.normal(0, noise, len(of.target))
+    ids = [f"c{k}" for k in range(len(of.target))]
+    seconds = float(rng.uniform(0, 1))
+    return Predictions.of(
+        ids, values[:, None].astype(np.float32), columns=("expected",), seconds=seconds
+    )
+
+
+def unchanged(call: Callable, *given: Any) -> Any:
+    """What a call returns, after a look that nothing handed in was written to."""
+    before = [digest_of(g) for g in given]
+    out = call(*given)
+    assert [digest_of(g) for g in given] == before, "it writes to what it is given"
+    return out
+
+
+def digest_of(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return digest(value.numpy())
+    if isinstance(value, list | tuple):
+        return digest([digest_of(v) for v in value])
+    return digest(value)
+
+
+# --- decisions ------------------------------------------------------------------------------------
+
+
+def check_metric(metric: Any, labels: np.ndarray, of: Truth, perfect: np.ndarray) -> None:
+    """Additive, best where all is right, blind for cases of no weight, able to judge one case."""
+    tally = unchanged(metric.tally, labels, of)
+    assert tally.shape[0] == len(labels)
+    assert np.isfinite(tally).all()
+    value = float(metric.value(tally.sum(axis=0)))
+    parts_of = [tally[: len(tally) // 2].sum(axis=0), tally[len(tally) // 2 :].sum(axis=0)]
+    assert abs(float(metric.value(parts_of[0] + parts_of[1])) - value) < 1e-12
+    assert metric.value(np.stack(parts_of)).shape == (2,)
+    best = float(metric.value(metric.tally(perfect, of).sum(axis=0)))
+    assert abs(best - 1) < 1e-12
+    assert value < best
+    order = np.random.default_rng(0).permutation(len(labels))
+    moved = metric.tally(labels[order], of.take(order))
+    np.testing.assert_array_equal(moved, tally[order])
+    mute = dataclasses.replace(of, weight=np.where(np.arange(len(labels)) == 0, 0.0, of.weight))
+    np.testing.assert_allclose(
+        metric.tally(labels, mute).sum(axis=0), tally[1:].sum(axis=0), atol=1e-9
+    )
+    assert metric.tally(labels[:1], of.take(np.arange(1))).shape == tally[:1].shape
+    assert isinstance(metric.name, str)
+
+
+def check_decoder(decoder: Any) -> None:
+    """Labels are grades, rise with the score, and come back from JSON as they went."""
+    of = truth()
+    given = scores(of)
+    fitted = unchanged(decoder.fit, given, of)
+    labels = unchanged(fitted, given)
+    assert labels.dtype.kind == "i"
+    assert labels.min() >= 0
+    assert labels.max() < GRADES
+    order = np.argsort(given.matrix().values[:, 0], kind="stable")
+    assert (np.diff(labels[order]) >= 0).all()
+    moved = given.take([given.ids[k] for k in order])
+    np.testing.assert_array_equal(fitted(moved), labels[order])
+    again = revive(json.loads(json.dumps(describe(fitted))))
+    np.testing.assert_array_equal(again(given), labels)
+    assert describe(decoder.fit(given, of)) == describe(fitted)
+    one_class = dataclasses.replace(of, target=np.full(len(of.target), 2))
+    assert (decoder.fit(given, one_class)(given) < GRADES).all()
+    one = np.arange(1)
+    assert decoder.fit(given.take(given.ids[:1]), of.take(one))(given).shape == labels.shape
+
+
+def check_blend(blend: Any) -> None:
+    """Cases stay in their order, costs add up, and one part alone keeps its ranking."""
+    of = truth()
+    given = [scores(of, seed=k) for k in (1, 2, 3)]
+    fitted = unchanged(blend.fit, given, of)
+    joined = unchanged(fitted, given)
+    assert joined.ids == given[0].ids
+    assert np.isfinite(joined.values).all()
+    np.testing.assert_allclose(joined.seconds, np.sum([g.seconds for g in given], axis=0))
+    again = revive(json.loads(json.dumps(describe(fitted))))
+    np.testing.assert_array_equal(again(given).values, joined.values)
+    order = np.random.default_rng(0).permutation(len(of.target))
+    ids = [given[0].ids[k] for k in order]
+    moved = fitted([g.take(ids) for g in given])
+    np.testing.assert_allclose(moved.values, joined.values[order], rtol=1e-5)
+    alone = blend.fit(given[:1], of)(given[:1]).values
+    assert (np.diff(alone[np.argsort(given[0].values)]) >= -1e-6).all()
+    assert isinstance(blend.name, str)
+
+
+def check_splitter(splitter: Any, manifest: Any) -> None:
+    """Groups stay whole, every fold has cases, and the same table gives the same folds."""
+    made = unchanged(splitter, manifest)
+    assert made.fold.shape == made.group.shape == (len(manifest),)
+    for group in np.unique(made.group):
+        assert len(np.unique(made.fold[made.group == group])) == 1
+    np.testing.assert_array_equal(np.unique(made.fold), np.arange(made.fold.max() + 1))
+    assert 0 <= made.imbalance <= 1
+    np.testing.assert_array_equal(splitter(manifest).fold, made.fold)
+
+
+# --- pixels ---------------------------------------------------------------------------------------
+
+
+def check_loss(loss: Any, outputs: int, target: torch.Tensor, right: torch.Tensor) -> None:
+    """Finite, differentiable, lower where the logits are right, blind for the order of cases."""
+    torch.manual_seed(0)
+    logits = torch.randn(len(target), outputs, requires_grad=True)
+    value = loss(logits, target)
+    assert value.shape == ()
+    assert torch.isfinite(value)
+    value.backward()
+    assert torch.isfinite(logits.grad).all()
+    assert (logits.grad != 0).any(dim=0).all()
+    order = torch.randperm(len(target))
+    torch.testing.assert_close(loss(logits[order], target[order]), value)
+    assert loss(right, target) < value
+    huge = loss(1e4 * torch.randn(len(target), outputs), target)
+    assert torch.isfinite(huge)
+    assert torch.isfinite(loss(logits[:1], target[:1]))
+
+
+def check_score_rule(rule: Any, outputs: int, right: torch.Tensor, grades: torch.Tensor) -> None:
+    """One finite score a case, near the grade where the logits are sure of it."""
+    assert rule(torch.randn(7, outputs)).shape == (7,)
+    torch.testing.assert_close(rule(right), grades.float(), atol=0.05, rtol=0)
+
+
+def check_transform(transform: Any, image: np.ndarray) -> None:
+    """Shape and depth stay; the same generator gives the same picture, another one another."""
+    made = unchanged(lambda x: transform(x, np.random.default_rng(0)), image)
+    assert made.shape == image.shape
+    assert made.dtype == image.dtype
+    np.testing.assert_array_equal(made, transform(image, np.random.default_rng(0)))
+    assert any((made != transform(image, np.random.default_rng(k))).any() for k in range(1, 9))
+
+
+def check_mix(mix: Any) -> None:
+    """What a case gives away another one takes; the same generator mixes the same way."""
+    images, target = torch.rand(6, 3, 8, 10), torch.eye(6)
+    mixed, owed = unchanged(lambda a, b: mix(a, b, np.random.default_rng(0)), images, target)
+    assert mixed.shape == images.shape
+    torch.testing.assert_close(owed.sum(1), torch.ones(6))
+    again = mix(images, target, np.random.default_rng(0))
+    assert torch.equal(again[0], mixed)
+    assert torch.equal(again[1], owed)
+
+
+def check_view(view: Any) -> None:
+    """Pictures keep their shape, scores theirs."""
+    images = torch.rand(2, 3, 12, 16)
+    seen = unchanged(view.forward, images)
+    assert seen.shape == images.shape
+    assert torch.isfinite(seen).all()
+    assert view.inverse(torch.rand(2)).shape == (2,)
+
+
+def check_sampler(sampler: Any) -> None:
+    """As many draws as cases, none of no weight, the same for the same generator."""
+    target = np.eye(GRADES, dtype=np.float32)[truth().target]
+    weight = np.where(np.arange(len(target)) < 10, 0.0, 1.0)
+    draws = unchanged(lambda t, w: sampler(t, w, np.random.default_rng(0)), target, weight)
+    assert draws.shape == (len(target),)
+    assert draws.min() >= 10
+    assert draws.max() < len(target)
+    np.testing.assert_array_equal(draws, sampler(target, weight, np.random.default_rng(0)))
+    assert sampler(target[:1], np.ones(1), np.random.default_rng(0)).tolist() == [0]
+
+
+def check_pooling(pool: Any) -> None:
+    """A vector a case, to which every feature and every parameter matters."""
+    features = (0.1 + torch.rand(3, 4, 5, 6)).requires_grad_()
+    out = pool(features)
+    assert out.shape[0] == 3
+    assert out.shape[1] % 4 == 0
+    out.sum().backward()
+    assert (features.grad.abs().sum((0, 2, 3)) > 0).all()
+    assert all((p.grad != 0).any() for p in pool.parameters())
+
+
+def check_reader(reader: Any, case: Any, broken: Any, error: type) -> None:
+    """Channel first, the same twice, and an error of foveal's own tree for what is no picture."""
+    image = reader(case)
+    assert image.ndim == 3
+    assert image.shape[0] == reader.channels
+    np.testing.assert_array_equal(image, reader(case))
+    try:
+        reader(broken)
+    except error:
+        return
+    raise AssertionError("a broken file is read")
+
+
+def check_member(member: Any, job: Any, folder: Path) -> None:
+    """Its state survives a file; scores do not depend on order, company or a second look."""
+    member.check()
+    assert member.estimate(100, job.resources) > 0
+    state = member.fit(job)
+    folder.mkdir()
+    tensors = {k: np.ascontiguousarray(v) for k, v in state.tensors.items()}
+    save_file(tensors, folder / "state.safetensors")
+    notes = json.loads(json.dumps(state.notes))
+    back = type(state)(load_file(folder / "state.safetensors"), notes)
+    (plain,) = member.score([state], job.cases, job.held, job.resources)
+    assert plain.ids == tuple(job.cases[k].id for k in job.held)
+    assert np.isfinite(plain.values).all()
+    assert (plain.seconds > 0).all()
+    both = member.score([back, back], job.cases, job.held, job.resources)
+    for one in both:
+        np.testing.assert_array_equal(one.values, plain.values)
+    turned = member.score([state], job.cases, job.held[::-1].copy(), job.resources)[0]
+    np.testing.assert_allclose(turned.values[::-1], plain.values, atol=1e-4)
+    (none,) = member.score([state], job.cases, job.held[:0], job.resources)
+    assert len(none) == 0
+    assert isinstance(member.kind, str)
+    assert digest(member) == digest(dataclasses.replace(member))
+
+
+# --- roof -----------------------------------------------------------------------------------------
+
+
+def check_answer(form: Any, path: Path, asked: Any, of: Truth) -> None:
+    """A row for each row asked for, in its order, also where nothing is known."""
+    prior = json.loads(json.dumps(form.prior(of.target, of.weight)))
+    form.write(path, asked, Given(prior=prior))
+    lines = path.read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == list(asked.ids)
+    assert revive(json.loads(json.dumps(describe(form)))) == form
+
+
+def check_recipe(function: Any, facts: Facts) -> None:
+    """Built from facts, told apart by digest, all options said and typed."""
+    made = function(facts, weights="none")
+    names = [m.name for m in made.members]
+    assert len(set(names)) == len(names)
+    assert made.floor == names[0]
+    assert digest(made) == digest(function(facts, weights="none"))
+    assert digest(made) != digest(function(facts, weights="none", seed=1))
+    options = inspect.signature(function).parameters
+    always = {"folds", "epochs", "size", "backbone", "weights", "seed", "batch", "members"}
+    assert always <= set(options)
+    for name in options:
+        assert f"        {name}: " in function.__doc__, f"{name} is not explained"

@@ -1,0 +1,205 @@
+"""Every part on every shelf keeps the contract of its protocol (see contracts.py)."""
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import contracts
+from conftest import FAST
+from contracts import GRADES, label, parts
+from foveal import stages
+from foveal.manifest import Case, Truth
+from foveal.metrics import FBeta, MacroF1, MapAtK
+from foveal.models.heads import AverageMax, GeM, Head
+from foveal.read.image import Photograph, UnreadableImage
+from foveal.ship.answer import GradeTable
+from foveal.ship.panels import GRADE_PANELS, Section
+from foveal.split import Folds
+from foveal.stages.address import families, recipes_of
+from foveal.stages.open import Opened, open_study
+from foveal.stages.split import truth_of
+from foveal.task import Asked, Context, Job, Resources
+from foveal.transforms import views
+from foveal.transforms.mix import Cutmix, FirstOf, Mixup
+
+INLINE = Context(slots=())
+OUTPUTS = {"squared_error": 1, "cumulative_bce": GRADES - 1, "ExpectedGrade": GRADES}
+RULES = {"identity": 1, "passed_steps": GRADES - 1, "expectation": GRADES}
+SURE = {
+    1: lambda g: g[:, None].float(),
+    GRADES - 1: lambda g: 12 * (2.0 * (g[:, None] > torch.arange(GRADES - 1)) - 1),
+    GRADES: lambda g: 12 * torch.eye(GRADES)[g],
+}
+"""Logits that are right and sure of it, by the number of outputs."""
+GRADE = torch.tensor([0, 1, 2, 3, 4, 4, 2])
+
+
+@pytest.mark.parametrize("loss", parts("losses", "logits", "target"), ids=label)
+def test_losses(loss: object) -> None:
+    outputs = OUTPUTS[label(loss)]
+    contracts.check_loss(loss, outputs, torch.eye(GRADES)[GRADE], SURE[outputs](GRADE))
+
+
+@pytest.mark.parametrize("rule", parts("losses", "logits"), ids=label)
+def test_score_rules(rule: object) -> None:
+    outputs = RULES[label(rule)]
+    contracts.check_score_rule(rule, outputs, SURE[outputs](GRADE), GRADE)
+
+
+def judged(kind: type) -> tuple[np.ndarray, Truth, np.ndarray]:
+    """Labels with faults, the truth, and labels without."""
+    of, rng = contracts.truth(), np.random.default_rng(0)
+    if kind is MapAtK:
+        names = np.array([f"n{k}" for k in of.target])
+        guesses = np.array([[f"n{k}" for k in rng.permutation(7)[:5]] for _ in names])
+        right = guesses.copy()
+        right[:, 0] = names
+        return guesses, dataclasses.replace(of, target=names), right
+    if kind in (FBeta, MacroF1):
+        target = rng.integers(0, 2, (60, 6)) != 0
+        return rng.integers(0, 2, (60, 6)) != 0, dataclasses.replace(of, target=target), target
+    return rng.permutation(of.target), of, of.target
+
+
+@pytest.mark.parametrize("metric", parts("metrics", "labels", "truth", method="tally"), ids=label)
+def test_metrics(metric: object) -> None:
+    labels, of, right = judged(type(metric))
+    contracts.check_metric(metric, labels, of, right)
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    parts("decide", "predictions", "truth", method="fit"),
+    ids=label,
+)
+def test_decoders(decoder: object) -> None:
+    contracts.check_decoder(decoder)
+
+
+@pytest.mark.parametrize("blend", parts("combine", "parts", "truth", method="fit"), ids=label)
+def test_blends(blend: object) -> None:
+    contracts.check_blend(blend)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("transform", parts("transforms", "image", "rng"), ids=label)
+def test_transforms(transform: object, dtype: type, channels: int) -> None:
+    vivid = dataclasses.replace(
+        transform, flip_horizontal=0.5, rotate_degrees=20.0, brightness=0.1, contrast=0.2
+    )
+    rng = np.random.default_rng(0)
+    image = (rng.random((24, 32, channels)) * np.iinfo(dtype).max).astype(dtype)
+    contracts.check_transform(vivid, image)
+
+
+@pytest.mark.parametrize(
+    "mix", [Mixup(), Cutmix(), FirstOf((Mixup(probability=0.5), Cutmix()))], ids=label
+)
+def test_mixes(mix: object) -> None:
+    contracts.check_mix(mix)
+
+
+def test_no_mix_is_forgotten() -> None:
+    module = inspect.getmodule(Mixup)
+    kinds = {n for n, t in vars(module).items() if dataclasses.is_dataclass(t)}
+    assert kinds == {"Mixup", "Cutmix", "FirstOf"}
+
+
+VIEWS = [v for value in vars(views).values() if isinstance(value, tuple) for v in value]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_views(view: object) -> None:
+    contracts.check_view(view)
+
+
+@pytest.mark.parametrize("sampler", parts("train", "target", "weight", "rng"), ids=label)
+def test_samplers(sampler: object) -> None:
+    contracts.check_sampler(sampler)
+
+
+@pytest.mark.parametrize("pool", [AverageMax, GeM])
+def test_poolings(pool: type) -> None:
+    contracts.check_pooling(pool())
+
+
+@pytest.mark.parametrize("outputs", parts("models", "share", method="start"), ids=label)
+def test_heads(outputs: object) -> None:
+    share = (0.4, 0.3, 0.1, 0.1, 0.1)
+    head = Head(outputs).build(6, share)
+    given = torch.randn(4, 6, requires_grad=True)
+    out = head(given)
+    out.sum().backward()
+    assert out.shape == (4, len(outputs.start(share)))
+    assert all(torch.isfinite(p.grad).all() and (p.grad != 0).any() for p in head.parameters())
+    assert (given.grad != 0).any()
+
+
+def test_readers(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((9, 12, 3), 77, np.uint8))
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    case, broken = (Case(id=n, paths=(str(tmp_path / f"{n}.png"),)) for n in "ab")
+    contracts.check_reader(Photograph(), case, broken, UnreadableImage)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory, eyes: dict) -> Opened:
+    folder = tmp_path_factory.mktemp("contracts") / "study"
+    study = stages.init(folder, recipe="grade:small", options=FAST, **eyes)
+    stages.split(study, INLINE)
+    return open_study(study)
+
+
+@pytest.mark.parametrize("name", ["floor", "patches", "regression", "cumulative", "expectation"])
+def test_members(opened: Opened, tmp_path: Path, name: str) -> None:
+    assert [m.name for m in opened.recipe.members].count(name) == 1
+    (member,) = [m for m in opened.recipe.members if m.name == name]
+    of = truth_of(opened)
+    job = Job(
+        key=(0, 0),
+        cases=opened.manifest.cases(),
+        train=np.flatnonzero(of.fold != 0),
+        held=np.flatnonzero(of.fold == 0),
+        target=opened.recipe.target.train(opened.target),
+        weight=of.weight,
+        group=of.group,
+        judge=lambda scores: 0.0,
+        folder=tmp_path / "job",
+        mark="m",
+        resources=Resources(cache=opened.study.cache_folder / "t"),
+        report=lambda event: None,
+    )
+    contracts.check_member(member, job, tmp_path / "state")
+
+
+@pytest.mark.parametrize("folds", [Folds(3), Folds(4, seed=3)])
+def test_splitters(opened: Opened, folds: Folds) -> None:
+    contracts.check_splitter(folds, opened.manifest)
+
+
+def test_answers(tmp_path: Path) -> None:
+    for scores in (False, True):
+        asked = Asked(ids=("b", "a"), id_column="id", target_columns=("g",), scores=scores)
+        contracts.check_answer(GradeTable(GRADES), tmp_path / "a.csv", asked, contracts.truth())
+
+
+def test_panels(tmp_path: Path, eyes: dict) -> None:
+    options = {**FAST, "members": "floor,patches"}
+    study = stages.init(tmp_path / "study", recipe="grade:small", options=options, **eyes)
+    stages.run(study, INLINE)
+    for panel in GRADE_PANELS:
+        section = panel(study)
+        assert isinstance(section, Section)
+        assert section.title
+
+
+@pytest.mark.parametrize("family", families())
+def test_recipes(opened: Opened, family: str) -> None:
+    for function in recipes_of(__import__(f"foveal.recipes.{family}", fromlist=["_"])).values():
+        contracts.check_recipe(function, opened.settings.facts)
