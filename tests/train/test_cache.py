@@ -56,6 +56,14 @@ def test_a_cache_is_made_once_and_cannot_be_written(tmp_path):
         again(2)[0] = 0
 
 
+def test_the_limit_counts_all_caches_of_a_folder(tmp_path):
+    size = made(0).nbytes * 7
+    first = cached(tmp_path / "a.npy", made, 7, threads=1, limit_bytes=1.9 * size)
+    second = cached(tmp_path / "b.npy", made, 7, threads=1, limit_bytes=1.9 * size)
+    third = cached(tmp_path / "c.npy", made, 7, threads=1, limit_bytes=2.9 * size)
+    assert [type(c) for c in (first, second, third)] == [Mapped, Direct, Mapped]
+
+
 @pytest.mark.parametrize("limit", [1e9, 0])
 def test_what_cannot_be_made_is_recorded_with_its_reason(tmp_path, limit):
     reasons = {0: "row 0 is no picture", 3: "row 3 is no picture"}

@@ -1,8 +1,8 @@
 """Prepared pictures (or any array a case), made once and mapped from disk afterwards.
 
 Two jobs may ask for the same cache: the first makes it, the second waits. A cache is whole or not
-there; one that was interrupted is made again. Where it would grow over its limit, every picture is
-made whenever it is asked for, with the same result.
+there; one that was interrupted is made again. Where they would grow over their limit, a picture
+is made whenever it is asked for, with the same result.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def cached(
         make: From a row to its array, all of one shape; raises `DataError` where it cannot.
         count: Of cases.
         threads: That make arrays.
-        limit_bytes: Most that the file may take.
+        limit_bytes: Most that all caches of the folder may take together.
         should_stop: Asked between blocks.
 
     Raises:
@@ -100,7 +100,7 @@ def cached(
             first = _first(make, count, failed)
             if first is None:
                 return Direct(make, (0,), np.dtype(np.uint8), failed)
-            if first.nbytes * count > limit_bytes:
+            if first.nbytes * count + _taken(path) > limit_bytes:
                 failed = _check(make, range(count), threads, should_stop)
                 return Direct(make, first.shape, first.dtype, failed)
             try:
@@ -113,6 +113,11 @@ def cached(
     if found is None:
         raise StudyError(f"{path} was harmed while it was made; cure: the same call again")
     return found
+
+
+def _taken(path: Path) -> int:
+    """Bytes of the other caches of a folder."""
+    return sum(p.stat().st_size for p in path.parent.glob("*.npy") if p != path)
 
 
 def _load(path: Path) -> Mapped | None:
