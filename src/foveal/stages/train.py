@@ -90,7 +90,11 @@ def train(
 def _pending(
     opened: Opened, truth: Truth, member: str, fold: int | None
 ) -> list[tuple[Member, int]]:
-    """The trainings that were asked for and are not done."""
+    """The trainings that were asked for and are not done.
+
+    All members of a fold come before the next fold: jobs side by side then fill different caches
+    instead of waiting for one.
+    """
     names = [m.name for m in opened.recipe.members]
     if member and member not in names:
         raise UsageError(f'no member "{member}"{nearest(member, names)}')
@@ -99,8 +103,8 @@ def _pending(
         raise UsageError(f"no fold {fold}; there are 0 to {folds - 1}")
     wanted = [
         (m, k)
-        for m in opened.recipe.members
         for k in range(folds)
+        for m in opened.recipe.members
         if member in ("", m.name) and fold in (None, k)
     ]
     return [(m, k) for m, k in wanted if not is_done(*place(opened, truth, m, k))]
