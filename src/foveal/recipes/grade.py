@@ -333,8 +333,8 @@ def _backbone(cases: int) -> str:
 
 def _epochs(cases: int) -> int:
     """Epochs of `small` by the number of pictures, from the time that a run may take."""
-    table = ((300, 24), (600, 16), (1200, 15), (2500, 14), (5000, 10))
-    return next((epochs for most, epochs in table if cases <= most), 7)
+    table = ((300, 24), (600, 20), (1200, 20), (2500, 17), (5000, 12))
+    return next((epochs for most, epochs in table if cases <= most), 8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
