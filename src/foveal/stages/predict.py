@@ -70,22 +70,16 @@ def predict(
         StudyError: The study has no leaderboard, or it is older than its members.
         ManifestError: The table cannot be used.
     """
-    settings = study.settings()
-    answers = read_json(study.combine_folder / "answers.json") if is_combined(study) else None
-    if answers is None:
-        raise StudyError(f"{study.folder} has no leaderboard yet; cure: foveal run {study.folder}")
+    answers = _answers(study)
     row = answer or answers["chosen"]
     if row not in answers["rows"]:
         raise UsageError(f'no row "{row}" in the leaderboard{nearest(row, answers["rows"])}')
-    id_column = study.manifest().id_column
-    source = Source(table=str(table), images=images, id=id_column).absolute()
-    if settings.source.site and settings.source.site in read_table(Path(source.table)):
-        source = replace(source, site=settings.source.site)
+    source = _source(study, table, images)
     manifest = load(source)
     asked = Asked(
         ids=manifest.ids,
-        id_column=id_column,
-        target_columns=settings.source.target,
+        id_column=source.id,
+        target_columns=study.settings().source.target,
         scores=scores,
     )
     form = revive(answers["answer"])
@@ -119,8 +113,23 @@ def predict(
         row=row,
         members=reached,
         all_members=members,
-        unreadable=_reasons(settings.recipe, manifest, missing),
+        unreadable=_reasons(study.settings().recipe, manifest, missing),
     )
+
+
+def _answers(study: Study) -> dict[str, Any]:
+    """What every row of the leaderboard needs to answer."""
+    if not is_combined(study.require()):
+        raise StudyError(f"{study.folder} has no leaderboard yet; cure: foveal run {study.folder}")
+    return read_json(study.combine_folder / "answers.json")
+
+
+def _source(study: Study, table: str | Path, images: str) -> Source:
+    """Where new cases are, in the study's terms; its site column is used where it is there."""
+    source = Source(table=str(table), images=images, id=study.manifest().id_column).absolute()
+    site = study.settings().source.site
+    has_site = bool(site) and site in read_table(Path(source.table))
+    return replace(source, site=site) if has_site else source
 
 
 def _score_all(
