@@ -140,7 +140,7 @@ def test_a_user_error_is_not_taken_for_too_little_memory(opened: Opened, tmp_pat
 
 
 def test_channels_last_follows_the_fixed_rule(opened: Opened, tmp_path: Path) -> None:
-    depthwise = network(opened)
+    depthwise = replace(network(opened), layout="auto")
     dense = replace(depthwise, backbone=replace(depthwise.backbone, name="resnet10t"))
     assert depthwise.fit(job(opened, tmp_path / "a")).notes["channels_last"] is True
     assert dense.fit(job(opened, tmp_path / "b")).notes["channels_last"] is False

@@ -364,11 +364,12 @@ def doctor(
         ]
         data: dict[str, Any] = {f.name: {"ok": f.is_fine, "words": f.words} for f in found}
         if probe:
-            measured = ward.probe()
-            lines += [f"    {n}: {r} images/s" for n, r in measured["images_per_second"].items()]
-            lines += [
-                f"    fastest here: {measured['suggestion']} (a suggestion; results differ in bits)"
-            ]
+            measured = ward.probe(common.device)
+            for kind, rates in measured["images_per_second"].items():
+                lines += [f"    {kind} network, {n}: {r} images/s" for n, r in rates.items()]
+            for kind, options in measured["suggestion"].items():
+                lines += [f"    fastest for a {kind} network: {options}"]
+            lines += ["    (a suggestion; nothing was changed, and results would differ in bits)"]
             data["probe"] = measured
     return Result("\n".join(lines), data, code=0 if all(f.is_fine for f in found) else 3)
 

@@ -238,7 +238,7 @@ def small(
     trees: Count = 300,
     words: Count = 256,
     precision: Precision = "auto",
-    layout: Layout = "auto",
+    layout: Layout = "channels_last",
     cuts: CutRule = "closed_form",
     cache_gb: NotNegative = 8.0,
 ) -> Recipe:
@@ -333,8 +333,8 @@ def _backbone(cases: int) -> str:
 
 def _epochs(cases: int) -> int:
     """Epochs of `small` by the number of pictures, from the time that a run may take."""
-    table = ((300, 24), (600, 20), (1200, 20), (2500, 17), (5000, 12))
-    return next((epochs for most, epochs in table if cases <= most), 8)
+    table = ((300, 24), (600, 20), (1200, 30), (2500, 25), (5000, 17))
+    return next((epochs for most, epochs in table if cases <= most), 11)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
