@@ -152,11 +152,14 @@ class Network:
         self.backbone.check()
 
     def estimate(self, cases: int, resources: Resources) -> float:
-        """Seconds of one training on so many cases, from two small steps on this machine."""
+        """Seconds of one training on so many cases, from small steps on this machine."""
         model = self._model(share=self._even_share(), pretrained=False)
+        _, channels_last = self._numerics(model, resources.device)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         height, width = self.prepare.height, self.prepare.width
-        images = torch.zeros(2, len(self.mean), height, width, device=resources.device)
-        model = model.to(resources.device)
+        images = torch.zeros(4, len(self.mean), height, width, device=resources.device)
+        images = images.contiguous(memory_format=layout)
+        model = model.to(resources.device).to(memory_format=layout)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as a job computes
         seconds = min(_step_seconds(model, images) for _ in range(3))
