@@ -25,7 +25,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -162,6 +162,16 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StudyError(f"cannot read {path}: {error}") from None
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV; a carriage return is quoted too, which Python's own writer forgets."""
+    return "".join(",".join(_csv_cell(str(value)) for value in row) + "\n" for row in rows)
+
+
+def _csv_cell(text: str) -> str:
+    has_marks = any(mark in text for mark in ',"\r\n')
+    return '"' + text.replace('"', '""') + '"' if has_marks else text
 
 
 def publish(folder: Path, files: Mapping[str, bytes], depends: Mapping[str, object]) -> None:

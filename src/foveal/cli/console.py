@@ -23,10 +23,10 @@ class Console:
 
     def say(self, text: str) -> None:
         """A line for people."""
-        self._note(text)
-        if not self.quiet:
-            self._clear()
-            print(text, file=sys.stderr, flush=True)
+        if self.quiet:
+            self._note(text)
+        else:
+            self._tell(text)
 
     def warn(self, text: str, about: Sequence[str] = ()) -> None:
         """A line that people should not miss."""
@@ -35,16 +35,20 @@ class Console:
 
     def error(self, text: str, about: Sequence[str] = ()) -> None:
         """A plain line, never wrapped, shown even when quiet."""
-        self._clear()
-        self._note(f"error: {text}")
-        print(f"error: {text}", file=sys.stderr, flush=True)
-        self._list(about, lambda line: print(line, file=sys.stderr, flush=True))
+        self._tell(f"error: {text}")
+        self._list(about, self._tell)
+
+    def _tell(self, text: str) -> None:
+        """A line for people, quiet or not."""
+        self._note(text)
+        self.clear()
+        print(text, file=sys.stderr, flush=True)
 
     def _list(self, about: Sequence[str], tell: Callable[[str], None]) -> None:
         for line in about[:MOST_CULPRITS]:
             tell(f"  {line}")
         if len(about) > MOST_CULPRITS:
-            log = self.log or spare_log()
+            log = self.log if self.log and self.log.parent.is_dir() else spare_log()
             with log.open("a", encoding="utf-8") as file:
                 file.writelines(f"  {line}\n" for line in about)
             tell(f"  and {len(about) - MOST_CULPRITS} more, all listed in {log}")
@@ -71,12 +75,19 @@ class Console:
                 BarColumn(),
                 TextColumn("{task.fields[words]}"),
             )
-            self.bar = Progress(*columns, console=Terminal(stderr=True), transient=True)
+            self.bar = Progress(
+                *columns,
+                console=Terminal(stderr=True),
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
             self.bar.start()
             self.bar.add_task(what, total=1.0, words="")
         self.bar.update(self.bar.task_ids[0], description=what, completed=share, words=words)
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Take the bar away."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None

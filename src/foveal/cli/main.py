@@ -34,6 +34,7 @@ def call(tokens: Sequence[str]) -> int:
         command, bound, hidden = app.parse_args(tokens, exit_on_error=False, print_error=False)
         result = command(*bound.args, **bound.kwargs, **dict.fromkeys(hidden, session))
         common = bound.kwargs.get("common", Common())
+        session.console.clear()
         return _show(result, common) if isinstance(result, Result) else 0
     except CycloptsError as error:
         session.console.error(_plain(error))

@@ -40,7 +40,7 @@ def options_of(tokens: Sequence[str]) -> dict[str, Any]:
         >>> options_of(["size=96", "lr=1e-3", "weights=none"])
         {'size': 96, 'lr': 0.001, 'weights': 'none'}
     """
-    from ruamel.yaml import YAML
+    from ruamel.yaml import YAML, YAMLError
 
     options: dict[str, Any] = {}
     for token in tokens:
@@ -49,7 +49,10 @@ def options_of(tokens: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f'"{token}" is no option; write it like size=96')
         if name in options:
             raise UsageError(f"the option {name}= is given twice")
-        parsed = YAML(typ="safe", pure=True).load(value) if value else ""
+        try:
+            parsed = YAML(typ="safe", pure=True).load(value) if value else ""
+        except (YAMLError, ValueError):  # a name or path that happens to mean something in YAML
+            parsed = value
         options[name] = parsed if isinstance(parsed, int | float | bool | str) else value
     return options
 
@@ -63,13 +66,15 @@ def leaderboard(board: Mapping[str, Any]) -> str:
     """The leaderboard as aligned text, the chosen row marked."""
     width = max(len(r["name"]) for r in board["rows"])
     sites = list(board["rows"][0]["sites"])
-    lines = [f"  {'row':{width}}  score   95 % interval   {'  '.join(sites)}"]
+    widths = [max(len(s), 5) for s in sites]
+    names = "  ".join(f"{s:>{w}}" for s, w in zip(sites, widths, strict=True))
+    lines = [f"  {'row':{width}}  score  {'95 % interval':14}  {names}"]
     for row in board["rows"]:
         low, high = row["interval"]
         mark = "*" if row["name"] == board["chosen"] else " "
-        by_site = "  ".join(f"{row['sites'][s]:{max(len(s), 5)}.3f}" for s in sites)
+        by_site = "  ".join(f"{row['sites'][s]:{w}.3f}" for s, w in zip(sites, widths, strict=True))
         note = "  below the floor" if row["below_floor"] else ""
-        scores = f"{row['score']:.3f}  {low:.3f} to {high:.3f}  {by_site}{note}"
+        scores = f"{row['score']:5.3f}  {low:5.3f} to {high:5.3f}  {by_site}{note}"
         lines.append(f"{mark} {row['name']:{width}}  {scores}")
     low, high = board["nested_interval"]
     nested = f"{board['nested']:.3f} ({low:.3f} to {high:.3f})"

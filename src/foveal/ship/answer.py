@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from foveal.decide.thresholds import expected
-from foveal.study import write_text
+from foveal.study import csv_text, write_text
 from foveal.task import Asked, Given
 
 
@@ -49,11 +47,7 @@ class GradeTable:
             header += [f"{target}_expected", *(f"{target}_p{k}" for k in range(self.grades))]
             for name, score, shares in self._scores(given):
                 rows[name] += [f"{score:.6g}", *(f"{p:.6g}" for p in shares)]
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows[name] for name in asked.ids)
-        write_text(path, out.getvalue())
+        write_text(path, csv_text([header, *(rows[name] for name in asked.ids)]))
 
     def _prior_rows(self, asked: Asked, given: Given) -> dict[str, list]:
         known = set(given.ids)

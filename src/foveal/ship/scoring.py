@@ -18,6 +18,9 @@ from foveal.metrics.kappa import quadratic_kappa
 from foveal.metrics.overlap import FBeta, MacroF1
 from foveal.metrics.ranking import MapAtK
 
+MOST_GRADES = 1e6
+"""A larger number is no grade."""
+
 METRICS = ("quadratic_kappa", "macro_f1", "map_at_5", "f_beta", "dice")
 
 
@@ -55,13 +58,17 @@ def score(
     if metric not in METRICS:
         raise UsageError(f'no metric "{metric}"{nearest(metric, METRICS)}')
     if metric in ("f_beta", "dice"):
-        return _masks(FBeta(1.0 if metric == "dice" else beta), answer, truth)
+        return _masks(FBeta(1.0, "dice") if metric == "dice" else FBeta(beta), answer, truth)
     given, true = read_table(answer), read_table(truth)
     names = list(given)
+    if len(names) < 2:
+        raise DataError(f"{answer} has no column to score")
     id_column = id_column or names[0]
     if not targets:
         rest = [n for n in names if n != id_column]
         targets = [n for n in rest if n in true] if metric == "macro_f1" else rest[:1]
+    if not targets:
+        raise DataError(f"{answer} and {truth} share no column to score")
     for column in (id_column, *targets):
         for table, path in ((given, answer), (true, truth)):
             if column not in table:
@@ -76,8 +83,9 @@ def _aligned(
     given: Sequence[str], true: Sequence[str], answer: Path, truth: Path
 ) -> list[tuple[int, int]]:
     place = {name: k for k, name in enumerate(given)}
-    if len(place) != len(given):
-        raise DataError(f"an id occurs twice in {answer}")
+    for names, path in ((given, answer), (true, truth)):
+        if len(set(names)) != len(names):
+            raise DataError(f"an id occurs twice in {path}")
     missing = [name for name in true if name not in place]
     if missing or not true:
         raise DataError(
@@ -96,6 +104,10 @@ def _grades(
         labels, target = (np.array([float(r[0]) for r in rows]) for rows in (mine, right))
     except ValueError as error:
         raise DataError(f'column "{columns[0]}" holds no grade: {error}') from None
+    both = np.concatenate([labels, target])
+    if not (np.abs(both) <= MOST_GRADES).all():
+        wrong = both[~(np.abs(both) <= MOST_GRADES)][0]
+        raise DataError(f'column "{columns[0]}" holds no grade: {wrong:g}')
     return quadratic_kappa, labels.round().astype(np.int64), target.round().astype(np.int64)
 
 
@@ -103,11 +115,16 @@ def _labels(
     mine: Rows, right: Rows, columns: Sequence[str]
 ) -> tuple[Metric, np.ndarray, np.ndarray]:
     if len(columns) > 1:
-        given, true = (
-            np.array([[float(v or 0) != 0 for v in r] for r in rows]) for rows in (mine, right)
-        )
+        try:
+            given, true = (
+                np.array([[float(v or 0) != 0 for v in r] for r in rows]) for rows in (mine, right)
+            )
+        except ValueError as error:
+            raise DataError(f"labels are 0 or 1: {error}") from None
         return MacroF1(), given, true
     known = sorted({word for r in (*mine, *right) for word in r[0].split()})
+    if not known:
+        raise DataError(f'column "{columns[0]}" holds no label')
     given, true = (
         np.array([[word in row[0].split() for word in known] for row in rows])
         for rows in (mine, right)
@@ -119,7 +136,8 @@ def _names(
     mine: Rows, right: Rows, columns: Sequence[str]
 ) -> tuple[Metric, np.ndarray, np.ndarray]:
     metric = MapAtK()
-    guesses = [(r[0].split() + [""] * metric.k)[: metric.k] for r in mine]
+    nobody = " "  # no name has white space, so that nobody is ever right
+    guesses = [(r[0].split() + [nobody] * metric.k)[: metric.k] for r in mine]
     return metric, np.array(guesses), np.array([r[0] for r in right])
 
 

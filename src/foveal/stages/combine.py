@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from foveal.stages.split import truth_of
 from foveal.stages.train import marks, out_of_fold, place
 from foveal.study import (
     Study,
+    csv_text,
     describe,
     is_done,
     publish,
@@ -156,15 +156,12 @@ def _board_json(board: Leaderboard) -> dict[str, Any]:
 
 def _board_csv(board: Leaderboard) -> str:
     first = board.rows[0]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     parts = [f"fold {k}" for k in first.folds] + [f"site {s}" for s in first.sites]
-    writer.writerow(
-        ["row", "members", "score", "low", "high", *parts, "seconds_per_case", "chosen", "mark"]
-    )
+    names = ("row", "members", "score", "low", "high", *parts, "seconds_per_case", "chosen", "mark")
+    table: list[Sequence[object]] = [names]
     for k, row in enumerate(board.rows):
         scores = [*row.folds.values(), *row.sites.values()]
-        writer.writerow(
+        table.append(
             [
                 row.entry.name,
                 "+".join(row.entry.members),
@@ -174,7 +171,7 @@ def _board_csv(board: Leaderboard) -> str:
                 "below the floor" if row.below_floor else "",
             ]
         )
-    return out.getvalue()
+    return csv_text(table)
 
 
 def _oof_csv(
@@ -184,20 +181,14 @@ def _oof_csv(
     row = board.rows[board.chosen]
     blend, _ = row.entry.fit(predictions, truth)
     scores = blend([predictions[m] for m in row.entry.members]).matrix().values[:, 0]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", "fold", "truth", "label", "score"])
-    writer.writerows(
-        zip(
-            opened.manifest.ids,
-            truth.fold.tolist(),
-            opened.target.tolist(),
-            row.labels.tolist(),
-            (f"{s:.6g}" for s in scores),
-            strict=True,
-        )
+    columns = (
+        opened.manifest.ids,
+        truth.fold.tolist(),
+        opened.target.tolist(),
+        row.labels.tolist(),
+        [f"{s:.6g}" for s in scores],
     )
-    return out.getvalue()
+    return csv_text([("id", "fold", "truth", "label", "score"), *zip(*columns, strict=True)])
 
 
 def is_combined(study: Study) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 
 import numpy as np
@@ -13,6 +11,7 @@ from foveal.split import groups
 from foveal.stages.open import Opened, open_study, say_why
 from foveal.study import (
     Study,
+    csv_text,
     is_done,
     publish,
 )
@@ -35,12 +34,9 @@ def split(study: Study, context: Context = Context()) -> None:
         return
     say_why("split", study.split_folder, depends, context)
     made = opened.recipe.folds(opened.manifest)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", "fold"])
-    writer.writerows(zip(opened.manifest.ids, made.fold.tolist(), strict=True))
+    folds = csv_text([("id", "fold"), *zip(opened.manifest.ids, made.fold.tolist(), strict=True)])
     notes = {"imbalance": made.imbalance, "notes": made.notes}
-    files = {"folds.csv": out.getvalue().encode(), "split.json": json.dumps(notes).encode()}
+    files = {"folds.csv": folds.encode(), "split.json": json.dumps(notes).encode()}
     publish(study.split_folder, files, depends)
     for note in made.notes:
         context.say(note)

@@ -1,0 +1,115 @@
+"""The answer's file: every row that was asked for, in its order, read back by a plain reader."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foveal.decide.calibrate import GradeSteps
+from foveal.predictions import Predictions
+from foveal.ship.answer import GradeTable
+from foveal.task import Asked, Given
+
+PRIOR = {"grade": 1, "expected": 0.75, "probabilities": [0.5, 0.25, 0.25]}
+STEPS = GradeSteps(scores=(0.0, 2.0), above=((0.0, 1.0), (0.0, 0.5)))
+
+
+def asked(*ids: str, scores: bool = False) -> Asked:
+    return Asked(ids=ids, id_column="image", target_columns=("grade",), scores=scores)
+
+
+def known(ids: list[str], labels: list[int], scores: list[float] | None = None) -> Given:
+    """Labels of some cases, and the scores that they came from."""
+    predictions = None
+    if scores is not None:
+        values = np.array(scores, dtype=np.float32)[:, None]
+        predictions = Predictions.of(ids, values, columns=("expected",))
+    return Given(
+        ids=tuple(ids),
+        labels=np.array(labels),
+        predictions=predictions,
+        probabilities=STEPS,
+        prior=PRIOR,
+    )
+
+
+def written(path: Path, question: Asked, answer: Given) -> list[list[str]]:
+    GradeTable(3).write(path, question, answer)
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_rows_come_in_the_order_asked_and_the_unknown_get_the_prior(tmp_path: Path) -> None:
+    got = written(tmp_path / "a.csv", asked("c", "a", "x", "b"), known(["a", "b", "c"], [0, 1, 2]))
+    assert got == [["image", "grade"], ["c", "2"], ["a", "0"], ["x", "1"], ["b", "1"]]
+
+
+def test_the_prior_answers_everybody_before_anything_is_known(tmp_path: Path) -> None:
+    got = written(tmp_path / "a.csv", asked("a", "b", scores=True), Given(prior=PRIOR))
+    prior = ["1", "0.75", "0.5", "0.25", "0.25"]
+    assert got[1:] == [["a", *prior], ["b", *prior]]
+
+
+def test_scores_are_the_expected_grade_and_a_probability_for_every_grade(tmp_path: Path) -> None:
+    given_ = known(["a", "b", "c"], [1, 2, 0], [1.0, 2.0, -0.5])
+    got = written(tmp_path / "a.csv", asked("c", "x", "b", "a", scores=True), given_)
+    assert got == [
+        ["image", "grade", "grade_expected", "grade_p0", "grade_p1", "grade_p2"],
+        ["c", "0", "-0.5", "1", "0", "0"],
+        ["x", "1", "0.75", "0.5", "0.25", "0.25"],
+        ["b", "2", "2", "0", "0.5", "0.5"],
+        ["a", "1", "1", "0.5", "0.25", "0.25"],
+    ]
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1)
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(st.lists(NAMES, unique=True, max_size=6))
+def test_any_names_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[str]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "names.csv"
+    got = written(path, asked(*ids), known(ids[::2], [2] * len(ids[::2])))
+    assert [row[0] for row in got[1:]] == ids
+    assert [row[1] for row in got[1:]] == ["2" if k % 2 == 0 else "1" for k in range(len(ids))]
+
+
+def test_a_carriage_return_in_a_name_comes_back(tmp_path: Path) -> None:
+    got = written(tmp_path / "a.csv", asked("a\rb"), known(["a\rb"], [2]))
+    assert got[1:] == [["a\rb", "2"]]
+
+
+def test_what_is_known_of_others_is_left_out(tmp_path: Path) -> None:
+    got = written(tmp_path / "a.csv", asked("b"), known(["a", "b"], [0, 2]))
+    assert got[1:] == [["b", "2"]]
+
+
+def test_an_answer_that_does_not_fit_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    before = written(path, asked("a", "b"), known(["a"], [2]))
+    with pytest.raises(ValueError, match="shorter"):
+        GradeTable(3).write(path, asked("a", "b"), known(["a", "b"], [0]))
+    assert before == written(path, asked("a", "b"), known(["a"], [2]))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_prior_by_hand() -> None:
+    truth = np.array([0, 0, 3, 4])
+    got = GradeTable(5).prior(truth, np.array([1.0, 1.0, 2.0, 0.0]))
+    assert got == {"grade": 2, "expected": 1.5, "probabilities": [0.5, 0, 0, 0.5, 0]}
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9)), min_size=1, max_size=30))
+def test_no_grade_is_a_better_guess_than_the_prior(cases: list[tuple[int, int]]) -> None:
+    truth, times = np.array(cases).T
+    got = GradeTable(5).prior(truth, times.astype(float))
+    cost = [float(times @ (truth - grade) ** 2) for grade in range(5)]
+    assert cost[got["grade"]] == min(cost)
+    assert got["expected"] == pytest.approx(np.repeat(truth, times).mean())
+    shares = [times[truth == grade].sum() / times.sum() for grade in range(5)]
+    assert got["probabilities"] == pytest.approx(shares)

@@ -1,0 +1,148 @@
+"""Scores of files against scikit-learn, and files that do not fit each other."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score, f1_score, fbeta_score
+
+from foveal.errors import DataError, UsageError
+from foveal.ship.scoring import METRICS, Scored, score
+
+ORDER = np.random.default_rng(1).permutation(60)
+
+
+def drawn(below: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, below, shape)
+
+
+def table(path: Path, **columns: object) -> Path:
+    rows = [",".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
+    path.write_text("\n".join([",".join(columns), *rows]) + "\n")
+    return path
+
+
+def of_texts(folder: Path, answer: str, truth: str, metric: str = "quadratic_kappa") -> Scored:
+    (folder / "a.csv").write_text(answer)
+    (folder / "t.csv").write_text(truth)
+    return score(metric, folder / "a.csv", folder / "t.csv")
+
+
+def test_quadratic_kappa_joins_rows_by_id_and_takes_the_columns_named(tmp_path: Path) -> None:
+    y, z = drawn(5, 2, 60)
+    truth = table(tmp_path / "t.csv", other=1 - y % 2, grade=y, image=range(60))
+    mine = {"grade": [*(f"{g}.0" for g in z[ORDER]), 0], "other": [*(z[ORDER] % 2), 0]}
+    answer = table(tmp_path / "a.csv", image=[*ORDER, "new"], **mine)
+    got = score("quadratic_kappa", answer, truth)
+    assert got.value == pytest.approx(cohen_kappa_score(y, z, weights="quadratic"))
+    assert got.interval[0] < got.value < got.interval[1]
+    assert got.cases == 60
+    answer = table(tmp_path / "a.csv", **mine, image=[*ORDER, "new"])
+    got = score("quadratic_kappa", answer, truth, id_column="image", targets=["other"])
+    assert got.value == pytest.approx(cohen_kappa_score(1 - y % 2, z % 2))
+
+
+def test_macro_f1_of_a_column_for_every_label_or_of_words_in_one(tmp_path: Path) -> None:
+    y, z = drawn(2, 2, 60, 3)
+    right, mine = (dict(zip(("a", "b", "c"), t.T, strict=True)) for t in (y, z[ORDER]))
+    truth = table(tmp_path / "t.csv", id=range(60), **right)
+    answer = table(tmp_path / "a.csv", id=ORDER, **mine, remark=["?"] * 60)
+    wanted = pytest.approx(f1_score(y, z, average="macro"))
+    assert score("macro_f1", answer, truth).value == wanted
+    some = score("macro_f1", answer, truth, targets=["b", "c"])
+    assert some.value == pytest.approx(f1_score(y[:, 1:], z[:, 1:], average="macro"))
+    right, mine = ([" ".join(np.array(["a", "bc", "d"])[r == 1]) for r in t] for t in (y, z))
+    truth = table(tmp_path / "t.csv", id=range(60), labels=right)
+    answer = table(tmp_path / "a.csv", id=range(60), labels=mine)
+    assert score("macro_f1", answer, truth).value == wanted
+
+
+def test_map_at_5_of_names_best_first(tmp_path: Path) -> None:
+    answer = "id,who\nx,b a\ny,c\nz,a b c d e f\nw,\n"
+    got = of_texts(tmp_path, answer, "id,who\nw,a\nx,a\ny,c\nz,f\n", "map_at_5")
+    assert got.value == pytest.approx((0 + 1 / 2 + 1 + 0) / 4)
+
+
+def masks(folder: Path, arrays: np.ndarray) -> Path:
+    folder.mkdir()
+    for k, array in enumerate(arrays):
+        cv2.imwrite(str(folder / f"{k}.png"), array.astype(np.uint8))
+    return folder
+
+
+def test_masks_are_pooled_and_anything_above_zero_is_foreground(tmp_path: Path) -> None:
+    y, z = drawn(2, 2, 6, 9, 7)
+    pair = masks(tmp_path / "a", z * 3), masks(tmp_path / "t", y * 255)
+    wanted = {beta: fbeta_score(y.ravel(), z.ravel(), beta=beta) for beta in (0.5, 1.0, 2.0)}
+    for beta, value in wanted.items():
+        assert score("f_beta", *pair, beta=beta).value == pytest.approx(value)
+    assert score("f_beta", *pair).value == pytest.approx(wanted[0.5])
+    assert score("dice", *pair)[::2] == (pytest.approx(wanted[1.0]), 6)
+
+
+def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    ones = np.ones((3, 4, 5))
+    truth, answer = masks(tmp_path / "t", ones), masks(tmp_path / "a", ones[:2])
+    with pytest.raises(DataError, match=r"2\.png"):
+        score("dice", answer, truth)
+    cv2.imwrite(str(answer / "2.png"), np.ones((5, 4), np.uint8))
+    with pytest.raises(DataError, match=r"2\.png: \(5, 4\) in the answer, \(4, 5\) in the truth"):
+        score("dice", answer, truth)
+    for pair in ((answer / "0.png", truth), (answer, truth / "0.png"), (answer, tmp_path)):
+        with pytest.raises(DataError, match="two folders of PNG masks"):
+            score("dice", *pair)
+
+
+GRADES = "id,grade\nx,0\ny,1\nz,2\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "words", "culprits"),
+    [
+        ("id,grade\nx,0\n", GRADES, "no row for 2 of 3 cases", ("y", "z")),
+        ("id,grade\n", GRADES, "no row for 3 of 3 cases", ("x", "y", "z")),
+        (GRADES, "id,grade\n", "no row for 0 of 0 cases", ()),
+        (GRADES + "x,0\n", GRADES, "an id occurs twice in .*a.csv", ()),
+        ("image,grade\nx,0\n", GRADES, 'no column "image" in .*t.csv', ()),
+        ("id,grad\nx,0\n", GRADES, 'no column "grad" in .*t.csv; did you mean "grade"', ()),
+        (GRADES.replace("1", "mild"), GRADES, 'column "grade" holds no grade', ()),
+        (GRADES, GRADES.replace("1", ""), 'column "grade" holds no grade', ()),
+        (GRADES.replace("1", "nan"), GRADES, 'column "grade" hold', ()),
+        (GRADES, GRADES + "x,0\n", "an id occurs twice in .*t.csv", ()),
+        ("id\nx\ny\nz\n", GRADES, "a.csv", ()),
+        ("", GRADES, "a.csv", ()),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(
+    tmp_path: Path, answer: str, truth: str, words: str, culprits: tuple[str, ...]
+) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        of_texts(tmp_path, answer, truth)
+    assert caught.value.culprits == culprits
+
+
+def test_an_unknown_metric_is_named_before_a_file_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match='no metric "dise"; did you mean "dice"'):
+        score("dise", tmp_path / "none", tmp_path / "none")
+    for metric in METRICS:
+        with pytest.raises(DataError, match="none"):
+            score(metric, tmp_path / "none", tmp_path / "none")
+
+
+def test_labels_that_are_none_are_refused(tmp_path: Path) -> None:
+    for answer, truth in (
+        ("id,a,b\nx,1,much\n", "id,a,b\nx,1,0\n"),
+        ("id,labels\nx,\n", "id,labels\nx,\n"),
+        ("id,a,b\nx,1,0\n", "id,c,d\nx,1,0\n"),
+    ):
+        (tmp_path / "a.csv").write_text(answer)
+        (tmp_path / "t.csv").write_text(truth)
+        with pytest.raises(DataError):
+            score("macro_f1", tmp_path / "a.csv", tmp_path / "t.csv")
+
+
+def test_nobody_is_right_about_an_empty_name(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,name\nx,a b\n")
+    (tmp_path / "t.csv").write_text("id,name\nx,\n")
+    assert score("map_at_5", tmp_path / "a.csv", tmp_path / "t.csv").value == 0
