@@ -1,11 +1,13 @@
 """A dictionary of patches: learned from pictures alone, and about texture."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from foveal.models.patches import PatchDictionary
 
-SMALL = PatchDictionary(words=12, patches=2000, rounds=4)
+SMALL = PatchDictionary(words=12, patches=2000, rounds=4, mirrored=False)
 
 
 def textures(count: int, channels: int = 1, side: int = 24, seed: int = 0) -> list[np.ndarray]:
@@ -79,3 +81,12 @@ def test_identical_pictures_do_not_break_the_clustering():
     flat = np.full((16, 16, 1), 9, np.uint8)
     words = SMALL.learn(lambda _: flat, range(3), np.random.default_rng(0))
     assert np.isfinite(words["filters"]).all()
+
+
+def test_a_mirror_image_is_described_as_the_picture_where_it_is_wanted():
+    pictures = [np.random.default_rng(k).integers(0, 255, (17, 20, 3), np.uint8) for k in range(4)]
+    words = SMALL.learn(pictures.__getitem__, range(4), np.random.default_rng(0))
+    both = replace(SMALL, mirrored=True)
+    for other in (pictures[0][::-1], pictures[0][:, ::-1], pictures[0][::-1, ::-1]):
+        np.testing.assert_allclose(both(other, words), both(pictures[0], words), atol=1e-6)
+        assert np.abs(SMALL(other, words) - SMALL(pictures[0], words)).max() > 0.01

@@ -22,6 +22,11 @@ from foveal.arrays import Pixels
 FAINT = 8 / 255
 """Contrast, of full scale, under which a patch counts as noise."""
 
+FLIPS = tuple(
+    (slice(None, None, rows), slice(None, None, columns)) for rows in (1, -1) for columns in (1, -1)
+)
+"""A picture, its mirror images, and both at once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatchDictionary:
@@ -35,6 +40,8 @@ class PatchDictionary:
         patches: To learn from.
         rounds: Of clustering.
         whitening: Added to the variance of every direction, so that noise is not blown up.
+        mirrored: Whether a picture and its mirror images, left to right and top to bottom, are to
+            be one: their descriptions are averaged.
     """
 
     words: int = 256
@@ -44,6 +51,7 @@ class PatchDictionary:
     patches: int = 60_000
     rounds: int = 10
     whitening: float = 0.1
+    mirrored: bool = True
 
     def learn(
         self,
@@ -66,6 +74,14 @@ class PatchDictionary:
         self, picture: Pixels, dictionary: Mapping[str, np.ndarray]
     ) -> Float[np.ndarray, " feature"]:
         """Describe a picture: 6 numbers a word, whose square roots are taken (Hellinger)."""
+        flips = FLIPS if self.mirrored else FLIPS[:1]
+        pooled = [self._pooled(picture[flip], dictionary) for flip in flips]
+        return np.sqrt(np.mean(pooled, axis=0)).astype(np.float32)
+
+    def _pooled(
+        self, picture: Pixels, dictionary: Mapping[str, np.ndarray]
+    ) -> Float[np.ndarray, " feature"]:
+        """Mean, root mean square and maximum of the answers of every word and its negative."""
         answers = _even_contrast(_windows(picture, self.side, self.stride)) @ dictionary["filters"]
         answers -= dictionary["offset"]
         parts = []
@@ -73,7 +89,7 @@ class PatchDictionary:
             strong = np.maximum(sign * answers - self.threshold, 0)
             square = np.einsum("pw,pw->w", strong, strong) / len(strong)
             parts += [strong.mean(axis=0), np.sqrt(square), strong.max(axis=0)]
-        return np.sqrt(np.concatenate(parts)).astype(np.float32)
+        return np.concatenate(parts)
 
     def width(self, dictionary: Mapping[str, np.ndarray]) -> int:
         """How many numbers describe a picture."""

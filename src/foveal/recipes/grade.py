@@ -265,7 +265,7 @@ def small(
         clip: Largest norm of the gradient.
         views: Ways to look at a picture when scoring: centre, flips or ten_crop.
         rotate: Largest turn either way, in degrees.
-        flip: Probability of a mirror image, each way.
+        flip: Probability of a mirror image, each way; 0 also tells the patches that they differ.
         elastic: Largest bend, as a share of the side.
         cutout: Probability of a hidden square.
         mixup: Share of batches whose pictures are blended.
@@ -316,7 +316,7 @@ def small(
     networks = [_network(facts, a, a.name, prepare, training) for a in APPROACHES]
     return _recipe(
         facts,
-        (*_classical(facts, trees=trees, words=words), *networks),
+        (*_classical(facts, trees=trees, words=words, mirrored=flip > 0), *networks),
         members=members,
         grades=grades,
         folds=folds,
@@ -395,7 +395,9 @@ def _mix(mixup: float, cutmix: float) -> FirstOf | None:
     return FirstOf(wanted) if wanted else None
 
 
-def _classical(facts: Facts, *, trees: int = 300, words: int = 256) -> tuple[Classical, Dictionary]:
+def _classical(
+    facts: Facts, *, trees: int = 300, words: int = 256, mirrored: bool = True
+) -> tuple[Classical, Dictionary]:
     """The members that need no network: the floor, and a dictionary of patches."""
     height, width = _shape(PATCHES_SIDE, facts.aspect)
     square = Prepare(height=FLOOR_SIDE, width=FLOOR_SIDE)
@@ -404,7 +406,11 @@ def _classical(facts: Facts, *, trees: int = 300, words: int = 256) -> tuple[Cla
         Classical(
             read=_reader(facts, square), prepare=square, features=PictureFeatures(), trees=trees
         ),
-        Dictionary(read=_reader(facts, small), prepare=small, patches=PatchDictionary(words=words)),
+        Dictionary(
+            read=_reader(facts, small),
+            prepare=small,
+            patches=PatchDictionary(words=words, mirrored=mirrored),
+        ),
     )
 
 
