@@ -78,7 +78,7 @@ FLOOR_SIDE = 256
 """Side of the picture that the floor member looks at, in pixels."""
 
 PATCHES_SIDE = 96
-"""Side of a square with as many pixels as the picture that is described by patches."""
+"""Side of the picture that is described by patches, in pixels; a square, whatever its shape was."""
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -399,9 +399,8 @@ def _classical(
     facts: Facts, *, trees: int = 300, words: int = 256, mirrored: bool = True
 ) -> tuple[Classical, Dictionary]:
     """The members that need no network: the floor, and a dictionary of patches."""
-    height, width = _shape(PATCHES_SIDE, facts.aspect)
     square = Prepare(height=FLOOR_SIDE, width=FLOOR_SIDE)
-    small = Prepare(height=height, width=width)
+    small = Prepare(height=PATCHES_SIDE, width=PATCHES_SIDE)
     return (
         Classical(
             read=_reader(facts, square), prepare=square, features=PictureFeatures(), trees=trees
