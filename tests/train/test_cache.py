@@ -96,6 +96,35 @@ def test_a_stopped_cache_is_not_there_and_is_made_again(tmp_path):
         np.testing.assert_array_equal(whole(row), made(row))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_interrupted_cache_is_gone_on_with(tmp_path, threads):
+    asked = []
+
+    def make(row: int) -> np.ndarray:
+        asked.append(row)
+        return some_fail(row)
+
+    stops = iter([False, False, True])
+    with pytest.raises(Stopped):
+        cache(tmp_path, make, count=5 * BLOCK, threads=threads, should_stop=lambda: next(stops))
+    assert set(asked) == set(range(2 * BLOCK))
+    asked.clear()
+    whole = cache(tmp_path, make, count=5 * BLOCK, threads=threads)
+    assert set(asked) - {0, 1} == set(range(2 * BLOCK, 5 * BLOCK))  # the first shows the shape
+    assert set(whole.failed) == {0, 3}
+    fresh = cache(tmp_path / "fresh", some_fail, count=5 * BLOCK)
+    np.testing.assert_array_equal(whole.values, fresh.values)
+    assert not list(tmp_path.glob("deep/*.p*"))
+
+
+def test_what_was_begun_for_another_shape_is_not_used(tmp_path):
+    stops = iter([False, True])
+    with pytest.raises(Stopped):
+        cache(tmp_path, count=3 * BLOCK, should_stop=lambda: next(stops))
+    whole = cache(tmp_path, lambda row: made(row)[:2], count=3 * BLOCK)
+    np.testing.assert_array_equal(whole(5), made(5)[:2])
+
+
 JOB = """
 import sys, pathlib, time, numpy as np
 from foveal.train.cache import cached

@@ -1,14 +1,15 @@
 """Prepared pictures (or any array a case), made once and mapped from disk afterwards.
 
 Two jobs may ask for the same cache: the first makes it, the second waits. A cache is whole or not
-there; one that was interrupted is made again. Where they would grow over their limit, a picture
-is made whenever it is asked for, with the same result.
+there; one that was interrupted is gone on with, a block of cases at a time. Where caches would grow
+over their limit, a picture is made whenever it is asked for, with the same result.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from foveal.study import disk_error, write_json
 TIMED_CASES = 8
 
 BLOCK = 64
-"""Cases between two looks at the stop signal."""
+"""Cases between two looks at the stop signal, and what a kill loses at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +105,11 @@ def cached(
                 failed = _check(make, range(count), threads, should_stop)
                 return Direct(make, first.shape, first.dtype, failed)
             try:
-                failed = _fill(path, make, count, first, threads, should_stop)
+                _fill(path, make, count, first, threads, should_stop)
             except OSError as error:
+                for suffix in (".part", ".progress"):
+                    path.with_suffix(suffix).unlink(missing_ok=True)
                 raise disk_error(path, error) from error
-            finally:
-                path.with_suffix(".part").unlink(missing_ok=True)
             found = _load(path)
     if found is None:
         raise StudyError(f"{path} was harmed while it was made; cure: the same call again")
@@ -165,16 +166,14 @@ def _fill(
     first: np.ndarray,
     threads: int,
     should_stop: Callable[[], bool],
-) -> dict[int, str]:
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        header = {"descr": first.dtype.str, "fortran_order": False, "shape": (count, *first.shape)}
-        np.lib.format.write_array_header_1_0(file, header)
-        start = file.tell()
-        os.posix_fallocate(file.fileno(), 0, start + first.nbytes * count)  # full disk: say so now
-    values = np.memmap(
-        part, dtype=first.dtype, mode="r+", offset=start, shape=(count, *first.shape)
-    )
+) -> None:
+    """Make every case, going on where an earlier process was stopped or killed."""
+    part, progress = path.with_suffix(".part"), path.with_suffix(".progress")
+    shape = (count, *first.shape)
+    done, failed = _so_far(part, progress, shape, first.dtype)
+    if not done:
+        _lay_out(part, shape, first.dtype)
+    values = np.lib.format.open_memmap(part, mode="r+")
 
     def store(row: int) -> None:
         made = make(row)
@@ -182,12 +181,37 @@ def _fill(
             raise ShapeError(f"{made.shape} {made.dtype} among {first.shape} {first.dtype}")
         values[row] = made
 
-    failed = _check(store, range(count), threads, should_stop)
-    values.flush()
+    for start in range(done, count, BLOCK):
+        rows = range(start, min(start + BLOCK, count))
+        failed |= _check(store, rows, threads, should_stop)
+        values.flush()  # before it is said to be done
+        write_json(progress, {"done": rows.stop, "failed": failed})
     del values
     write_json(path.with_suffix(".json"), {"failed": failed})
     part.replace(path)
-    return failed
+    progress.unlink(missing_ok=True)
+
+
+def _so_far(
+    part: Path, progress: Path, shape: tuple[int, ...], dtype: np.dtype
+) -> tuple[int, dict[int, str]]:
+    """How many cases an earlier process made, and which it could not; none if in doubt."""
+    try:
+        noted = json.loads(progress.read_text())
+        values = np.load(part, mmap_mode="r", allow_pickle=False)
+        if (values.shape, values.dtype) != (shape, dtype):
+            return 0, {}
+        return int(noted["done"]), {int(k): v for k, v in noted["failed"].items()}
+    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError):
+        return 0, {}
+
+
+def _lay_out(part: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """An empty file of full length, so that a full disk is met now and not later."""
+    with part.open("wb") as file:
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        os.posix_fallocate(file.fileno(), 0, file.tell() + dtype.itemsize * math.prod(shape))
 
 
 def _check(
