@@ -333,8 +333,8 @@ def _backbone(cases: int) -> str:
 
 def _epochs(cases: int) -> int:
     """Epochs of `small` by the number of pictures, from the time that a run may take."""
-    table = ((300, 24), (600, 20), (1200, 30), (2500, 25), (5000, 17))
-    return next((epochs for most, epochs in table if cases <= most), 11)
+    table = ((300, 24), (600, 20), (1200, 30), (2500, 20), (5000, 14))
+    return next((epochs for most, epochs in table if cases <= most), 9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
