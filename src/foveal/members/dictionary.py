@@ -1,7 +1,7 @@
 """A member without a network that learns what to look for: a dictionary of patches into ridge.
 
 Where the floor member asks questions that were thought out beforehand, this one learns them from
-the training pictures; the two err differently, and their mean is ahead of either.
+the training pictures; the two err differently.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Dictionary:
 
     def estimate(self, cases: int, resources: Resources) -> float:
         """About how many seconds a training takes."""
-        return 5.0 + cases * 8e-3
+        return 5.0 + cases * 25e-3
 
     def _described(
         self,

@@ -2,8 +2,7 @@
 
 Patches of the training pictures are brought to one contrast, whitened and clustered; a picture is
 then described by the mean, the root mean square and the maximum of what every word of the
-dictionary finds in it. One layer, learned in a second, and on a thousand pictures of textures ahead
-of a network that is trained from scratch for minutes.
+dictionary finds in it. One layer, learned in seconds.
 
 Reference:
     Coates and Ng, Learning Feature Representations with K-means, 2012.

@@ -244,8 +244,8 @@ def small(
 ) -> Recipe:
     """Any graded pictures on a CPU: three approaches with a small network from scratch.
 
-    `epochs` and `backbone` follow from the number of pictures where not given, so that `run` takes
-    at most 30 minutes on 2 busy cores for 2,000 pictures and 10 for 500.
+    `epochs` and `backbone` follow from the number of pictures where not given, so that `run` is to
+    take at most 30 minutes on 2 busy cores for 2,000 pictures and 10 for 500.
 
     Args:
         facts: What `init` measured.
