@@ -7,7 +7,8 @@ that a neighbour on the same core does not count.
 
 Goals: uncached at most 1.8 x the decoding at 512 px, and faster than every rival; from the cache
 10 x as fast as the fastest uncached rival at 1400 x 2100 and 1.5 x at 512; batches made by two
-threads 1.5 x as fast as by a DataLoader of two workers. A minute, with the rivals installed::
+threads 1.5 x as fast as by a DataLoader of two workers, uncached and, as training draws them, from
+the cache. A minute, with the rivals installed::
 
     .venv-rivals/bin/python bench/pixels.py [--data ../shared/data]
 """
@@ -31,7 +32,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from foveal.read.image import decode
-from foveal.train.batches import Batches, quiet_libraries
+from foveal.train.batches import Batches, Pictures, quiet_libraries
 from foveal.train.cache import Direct, cached
 from foveal.transforms.augment import Augment, resize
 
@@ -86,15 +87,18 @@ def ours(path: str) -> Tensor:
     return tensor(AUGMENT(prepared(path), np.random.default_rng((0, 0, 0, 0))))
 
 
-def from_cache(paths: Sequence[str], folder: Path) -> Way:
-    """Ours from a cache that is filled here, outside the measured time."""
-    pictures = cached(
-        folder / f"{len(paths)}.npy",
+def stored_pictures(paths: Sequence[str], folder: Path) -> Pictures:
+    """A cache that is filled here, outside the measured time."""
+    return cached(
+        folder / f"{Path(paths[0]).stem}-{len(paths)}.npy",
         lambda row: prepared(paths[row]),
         len(paths),
         threads=1,
         limit_bytes=1e9,
     )
+
+
+def from_cache(paths: Sequence[str], pictures: Pictures) -> Way:
     rows = {path: row for row, path in enumerate(paths)}
     return lambda path: tensor(AUGMENT(pictures(rows[path]), np.random.default_rng((0, 0, 0, 0))))
 
@@ -203,7 +207,7 @@ def one_thread(
     size: tuple[int, int], paths: Sequence[str], folder: Path, rivals: dict[str, Way]
 ) -> None:
     """What a picture costs, in decodings."""
-    ways = {LIMIT: decoding, OURS: ours, CACHED: from_cache(paths, folder / str(size[0]))}
+    ways = {LIMIT: decoding, OURS: ours, CACHED: from_cache(paths, stored_pictures(paths, folder))}
     runs = {name: partial(exhaust, Rows(paths, way)) for name, way in (ways | rivals).items()}
     seconds = least_seconds(runs, ROUNDS, time.thread_time)
     kilobytes = sum(Path(path).stat().st_size for path in paths) / len(paths) / 1024
@@ -219,16 +223,22 @@ def one_thread(
         verdict(f"cached, times as fast as that rival, at least {goal}", gain, met=gain >= goal)
 
 
-def loaders(paths: Sequence[str], rivals: dict[str, Way]) -> None:
-    """Batches by two threads against the two lasting workers of a DataLoader, nothing cached."""
+def loaders(paths: Sequence[str], folder: Path, rivals: dict[str, Way]) -> None:
+    """Batches by two threads against the two lasting workers of a DataLoader."""
+    stored = stored_pictures(paths, folder)
     direct = Direct(lambda row: prepared(paths[row]), (SIDE, SIDE, 3), np.dtype(np.uint8))
-    batches = Batches(direct, threads=2, augment=AUGMENT)
+    loader("nothing cached", direct, paths, {"our function": ours} | rivals)
+    loader("from the cache", stored, paths, {"our function": from_cache(paths, stored)})
+
+
+def loader(title: str, pictures: Pictures, paths: Sequence[str], ways: dict[str, Way]) -> None:
+    batches = Batches(pictures, threads=2, augment=AUGMENT)
     parts = np.array_split(np.arange(len(paths)), len(paths) // BATCH)
     mine, one, two = "Batches, 2 threads", "decoding alone, 1 thread", "decoding alone, 2 threads"
     theirs = {}
-    for name, way in ({"our function": ours} | rivals).items():
-        loader = DataLoader(Rows(paths, way), BATCH, num_workers=2, persistent_workers=True)
-        theirs[f"2 workers, {name}"] = partial(exhaust, loader)
+    for name, way in ways.items():
+        workers = DataLoader(Rows(paths, way), BATCH, num_workers=2, persistent_workers=True)
+        theirs[f"2 workers, {name}"] = partial(exhaust, workers)
     with ThreadPoolExecutor(2) as pool:
         limits = {
             one: lambda: exhaust(map(decoding, paths)),
@@ -236,7 +246,7 @@ def loaders(paths: Sequence[str], rivals: dict[str, Way]) -> None:
         }
         passes = {mine: lambda: exhaust(batches(parts, key=(0, 0, 0)))} | theirs | limits
         seconds = least_seconds(passes, LOADER_ROUNDS, time.perf_counter)
-    table(f"Loaders, 512 px, batches of {BATCH}: time in ours", seconds, mine)
+    table(f"Loaders, 512 px, batches of {BATCH}, {title}: time in ours", seconds, mine)
     gain = min(seconds[name] for name in theirs) / seconds[mine]
     verdict("times as fast as the fastest DataLoader, at least 1.5", gain, met=gain >= 1.5)
     if seconds[one] < 1.5 * seconds[two]:
@@ -254,7 +264,7 @@ def main() -> None:
         folder = Path(temporary)
         for size, count in COUNTS.items():
             one_thread(size, photographs(data, folder, size, count), folder, rivals)
-        loaders(photographs(data, folder, SMALL, LOADED), rivals)
+        loaders(photographs(data, folder, SMALL, LOADED), folder, rivals)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from foveal.members.ridge import ALPHAS, cross_fitted, inner_folds, ridge, ridge_path
+from foveal.members.ridge import (
+    ALPHAS,
+    CLIP,
+    cross_fitted,
+    inner_folds,
+    ridge,
+    ridge_path,
+    spread,
+    standardised,
+)
 
 
 def table(n: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -48,3 +57,14 @@ def test_the_penalty_is_judged_on_groups_left_out() -> None:
 
 def test_one_group_has_no_inner_folds() -> None:
     assert inner_folds(np.arange(5.0), np.zeros(5, dtype=np.int64), seed=0) is None
+
+
+def test_standardised_features_are_even_and_never_far_out() -> None:
+    x, _, w = table(200, 5)
+    x[:, 3], x[0, 0] = 7.0, 1e6
+    centre, scale = spread(x, w)
+    z = standardised(x, centre, scale)
+    assert z[0, 0] == CLIP
+    assert not z[:, 3].any()
+    assert np.average(z[:, 1], weights=w) == pytest.approx(0, abs=1e-9)
+    assert z[:, 1].std() == pytest.approx(1)

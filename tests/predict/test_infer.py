@@ -33,18 +33,17 @@ def test_scores_are_those_of_the_model_in_order_whatever_the_batches() -> None:
     with torch.no_grad():
         wanted = model.eval()(torch.cat(batches(4, 3)).float()).sigmoid().numpy()
     got = score(model.train(), batches(4, 3), torch.sigmoid, views=centre)
-    np.testing.assert_allclose(got.values, wanted, rtol=1e-5)
-    assert got.values.dtype == np.float32
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+    assert got.dtype == np.float32
     one_by_one = score(model, torch.cat(batches(4, 3)).split(1), torch.sigmoid, views=centre)
-    np.testing.assert_allclose(one_by_one.values, wanted, rtol=1e-5)
-    assert got.seconds_per_case >= 0
+    np.testing.assert_allclose(one_by_one, wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("views", [flips, ten_crop], ids=["flips", "ten_crop"])
 def test_views_are_merged_to_the_mean_of_each_alone(views: tuple[View, ...]) -> None:
     model = network()
-    alone = [score(model, batches(3), torch.sigmoid, views=(v,)).values for v in views]
-    merged = score(model, batches(3), torch.sigmoid, views=views).values
+    alone = [score(model, batches(3), torch.sigmoid, views=(v,)) for v in views]
+    merged = score(model, batches(3), torch.sigmoid, views=views)
     np.testing.assert_allclose(merged, np.mean(alone, axis=0), rtol=1e-5)
     assert np.abs(merged - alone[0]).max() > 1e-4
 
@@ -52,19 +51,19 @@ def test_views_are_merged_to_the_mean_of_each_alone(views: tuple[View, ...]) -> 
 def test_scores_are_brought_back_before_they_are_merged() -> None:
     upright = View(inverse=lambda scores: scores.flatten(1))
     turned = View(forward=flip_vertical, inverse=lambda scores: scores.flip(-2).flatten(1))
-    got = score(nn.Identity(), batches(2), plain, views=(upright, turned)).values
+    got = score(nn.Identity(), batches(2), plain, views=(upright, turned))
     np.testing.assert_array_equal(got, batches(2)[0].flatten(1).numpy())
 
 
 def test_one_number_a_case_becomes_a_column() -> None:
     got = score(network(1), batches(3, 2), lambda logits: logits[:, 0], views=centre)
-    assert got.values.shape == (5, 1)
+    assert got.shape == (5, 1)
 
 
 def test_bfloat16_changes_scores_by_little_and_not_by_nothing() -> None:
     images = [b / 255 for b in batches(6)]
-    exact = score(network(), images, plain, views=centre).values
-    rough = score(network(), images, plain, views=centre, precision="bf16-mixed").values
+    exact = score(network(), images, plain, views=centre)
+    rough = score(network(), images, plain, views=centre, precision="bf16-mixed")
     assert rough.dtype == np.float32
     assert 0 < np.abs(rough - exact).max() < 0.05
 
@@ -79,7 +78,7 @@ def test_the_layout_changes_no_score_and_reaches_the_model() -> None:
     model.register_forward_pre_hook(note)
     usual = score(model, batches(4), plain, views=centre)
     other = score(model, batches(4), plain, views=centre, channels_last=True)
-    np.testing.assert_allclose(other.values, usual.values, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(other, usual, rtol=1e-4, atol=1e-3)
     assert seen == [False, True]
 
 
@@ -98,6 +97,6 @@ def test_it_stops_before_the_next_batch(before: int) -> None:
 @pytest.mark.parametrize("nothing", [[], batches(0)], ids=["no batch", "an empty batch"])
 def test_no_cases_have_no_scores(nothing: list[Tensor]) -> None:
     got = score(network(), nothing, plain, views=flips)
-    assert got.values.ndim == 2
-    assert len(got.values) == 0
-    assert got.values.dtype == np.float32
+    assert got.ndim == 2
+    assert len(got) == 0
+    assert got.dtype == np.float32

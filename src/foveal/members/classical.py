@@ -6,8 +6,7 @@ arrays: a forest is the arrays of its nodes, walked in NumPy.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,11 +14,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from foveal.manifest import Case
-from foveal.members.pictures import made, maker
-from foveal.members.ridge import cross_fitted, inner_folds, ridge
+from foveal.members.pictures import Source, readable, score_each
+from foveal.members.ridge import cross_fitted, inner_folds, ridge, spread, standardised
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
-from foveal.train.cache import Direct, Mapped, seconds_to_make
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -30,38 +28,34 @@ class Classical:
 
     Attributes:
         name: Of the member.
-        read: From a case to its picture.
-        prepare: From that to the prepared picture.
-        features: From that to numbers.
+        features: From a case to numbers.
         trees: Of the forest.
         column: The name of the score.
     """
 
     kind: ClassVar[str] = "classical"
 
-    read: Callable
-    prepare: Callable
-    features: Callable
+    features: Source
     name: str = "floor"
     trees: int = 300
     column: str = "expected"
 
     def fit(self, job: Job) -> State:
         """Learn from the training rows of a job."""
-        table = self._table(job.cases, job.resources)
-        x = np.stack([table(row) for row in job.train.tolist()]).astype(np.float64)
+        table = self.features(job.cases, job.resources)
+        raw = np.stack([table(row) for row in job.train.tolist()])
         y = job.target[job.train] @ np.arange(job.target.shape[1], dtype=np.float64)
         w, group = job.weight[job.train], job.group[job.train]
         seed = int(np.random.SeedSequence(job.key).generate_state(1)[0] % 2**31)
-        centre, scale = np.average(x, axis=0, weights=w), x.std(axis=0)
-        x = (x - centre) / np.where(scale > 1e-9, scale, 1)
+        centre, scale = spread(raw, w)
+        x = standardised(raw, centre, scale)
         alpha, share = self._chosen(x, y, w, group, seed)
         forest = _forest(x, y, w, trees=self.trees, seed=seed)
         slope, intercept = ridge(x, y, w, alpha)
         job.report({"done": 1.0})
         tensors = {
             "centre": centre,
-            "scale": np.where(scale > 1e-9, scale, 1),
+            "scale": scale,
             "slope": slope,
             "intercept": np.array([intercept]),
             "share": np.array([share]),
@@ -77,27 +71,17 @@ class Classical:
         resources: Resources,
     ) -> list[Predictions]:
         """Score rows of the cases with each of several states."""
-        table = self._table(cases, resources)
-        started = time.monotonic()
-        kept = [row for row in rows.tolist() if row not in table.failed]
-        ids = [cases[row].id for row in kept]
-        x = np.stack([table(row) for row in kept]) if kept else np.zeros((0, 1))
-        scores = [evaluate(state, x.astype(np.float64)) for state in states if kept]
-        reading = seconds_to_make(maker(cases, self.read, self.prepare, self.features), kept) / len(
-            states
+        table = self.features(cases, resources)
+        rows = readable(rows, table)
+        raw = [table(row) for row in rows.tolist()]
+        return score_each(
+            states,
+            lambda state: evaluate(state, np.stack(raw))[:, None],
+            [cases[row].id for row in rows.tolist()],
+            columns=(self.column,),
+            reading=self.features.seconds(cases, rows),
+            peak_bytes=lambda: 8.0 * sum(len(numbers) for numbers in raw),
         )
-        seconds = reading + (time.monotonic() - started) / max(len(kept) * len(states), 1)
-        empty = np.zeros((0, 1), dtype=np.float32)
-        return [
-            Predictions.of(
-                ids,
-                scores[k][:, None].astype(np.float32) if kept else empty,
-                columns=(self.column,),
-                seconds=seconds,
-                peak_bytes=float(x.nbytes),
-            )
-            for k in range(len(states))
-        ]
 
     def check(self) -> None:
         """Any features and any number of trees can be built."""
@@ -105,9 +89,6 @@ class Classical:
     def estimate(self, cases: int, resources: Resources) -> float:
         """About how many seconds a training takes; the features are shared by all folds."""
         return 2.0 + cases * self.trees * 4e-5
-
-    def _table(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
-        return made("features", cases, resources, self.read, self.prepare, self.features)
 
     def _chosen(
         self, x: np.ndarray, y: np.ndarray, w: np.ndarray, group: np.ndarray, seed: int
@@ -129,7 +110,7 @@ class Classical:
 def evaluate(state: State, x: Float[np.ndarray, "case feature"]) -> Float[np.ndarray, " case"]:
     """Scores of raw features by a fitted state."""
     t = state.tensors
-    x = (x - t["centre"]) / t["scale"]
+    x = standardised(x, t["centre"], t["scale"])
     share = float(t["share"][0])
     return share * (x @ t["slope"] + t["intercept"][0]) + (1 - share) * walk(t, x)
 

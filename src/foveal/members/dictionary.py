@@ -1,13 +1,14 @@
 """A member without a network that learns what to look for: a dictionary of patches into ridge.
 
-Where the floor member asks questions that were thought out beforehand, this one learns them from
-the training pictures; the two err differently.
+Where the floor member only asks questions that were thought out beforehand, this one learns some
+from the training pictures as well. The floor's features stand beside the dictionary's, as one block
+of equal weight: on some sets one tells more, on some the other, and together they are at least
+as good as the better one.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,51 +17,54 @@ from jaxtyping import Float, Int
 
 from foveal.errors import Stopped
 from foveal.manifest import Case
-from foveal.members.pictures import made, maker
-from foveal.members.ridge import cross_fitted, inner_folds, ridge
+from foveal.members.pictures import Source, readable, score_each
+from foveal.members.ridge import cross_fitted, inner_folds, ridge, spread, standardised
 from foveal.models.patches import PatchDictionary
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
-from foveal.train.cache import Direct, Mapped, seconds_to_make
+from foveal.train.cache import Direct, Mapped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dictionary:
-    """Pictures described by patches that were learned from the training pictures, into ridge.
+    """Pictures described by learned patches and by given features, into ridge.
 
     Attributes:
         name: Of the member.
-        read: From a case to its picture.
-        prepare: From that to the prepared picture.
+        pictures: That patches are learned from and found in.
+        features: Numbers that stand beside those of the patches.
         patches: Learns a dictionary, and describes pictures by it.
         column: The name of the score.
     """
 
     kind: ClassVar[str] = "classical"
 
-    read: Callable
-    prepare: Callable
+    pictures: Source
+    features: Source
     patches: PatchDictionary
     name: str = "patches"
     column: str = "expected"
 
     def fit(self, job: Job) -> State:
         """Learn from the training rows of a job."""
-        pictures = self._pictures(job.cases, job.resources)
-        rows, rng = job.train.tolist(), np.random.default_rng(job.key)
-        words = self.patches.learn(pictures, rows, rng)
+        pictures = self.pictures(job.cases, job.resources)
+        features = self.features(job.cases, job.resources)
+        rng = np.random.default_rng(job.key)
+        words = self.patches.learn(pictures, job.train.tolist(), rng)
         job.report({"done": 0.2})
-        x = self._described(pictures, rows, words, job.resources)
+        given = np.stack([features(row) for row in job.train.tolist()])
+        found = self._found(pictures, job.train, words, job.resources)
         y = job.target[job.train] @ np.arange(job.target.shape[1], dtype=np.float64)
         w = job.weight[job.train]
-        centre, scale = np.average(x, axis=0, weights=w), np.maximum(x.std(axis=0), 1e-6)
-        x = (x - centre) / scale
+        tensors = {**words}
+        tensors["given_centre"], tensors["given_scale"] = spread(given, w)
+        tensors["found_centre"], tensors["found_scale"] = spread(found, w)
+        x = _joined(given, found, tensors)
         fold = inner_folds(y, job.group[job.train], seed=0)
         alpha = 1e3 if fold is None else cross_fitted(x, y, w, fold)[0]
-        slope, intercept = ridge(x, y, w, alpha)
+        tensors["slope"], intercept = ridge(x, y, w, alpha)
         job.report({"done": 1.0})
-        line = {"slope": slope / scale, "intercept": np.array([intercept - slope / scale @ centre])}
-        return State({**words, **line}, {"alpha": alpha})
+        return State({**tensors, "intercept": np.array([intercept])}, {"alpha": alpha})
 
     def score(
         self,
@@ -70,24 +74,23 @@ class Dictionary:
         resources: Resources,
     ) -> list[Predictions]:
         """Score rows of the cases with each of several states."""
-        pictures = self._pictures(cases, resources)
-        kept = [row for row in rows.tolist() if row not in pictures.failed]
-        reading = seconds_to_make(maker(cases, self.read, self.prepare), kept) / len(states)
-        got = []
-        for state in states:
-            started, t = time.monotonic(), state.tensors
-            x = self._described(pictures, kept, t, resources)
-            scores = x @ t["slope"] + t["intercept"]
-            got.append(
-                Predictions.of(
-                    [cases[row].id for row in kept],
-                    scores[:, None].astype(np.float32),
-                    columns=(self.column,),
-                    seconds=reading + (time.monotonic() - started) / max(len(kept), 1),
-                    peak_bytes=float(x.nbytes),
-                )
-            )
-        return got
+        pictures, features = self.pictures(cases, resources), self.features(cases, resources)
+        rows = readable(rows, pictures, features)
+        given = [features(row) for row in rows.tolist()]
+
+        def evaluate(state: State) -> np.ndarray:
+            t = state.tensors
+            x = _joined(np.stack(given), self._found(pictures, rows, t, resources), t)
+            return (x @ t["slope"] + t["intercept"])[:, None]
+
+        return score_each(
+            states,
+            evaluate,
+            [cases[row].id for row in rows.tolist()],
+            columns=(self.column,),
+            reading=self.pictures.seconds(cases, rows) + self.features.seconds(cases, rows),
+            peak_bytes=lambda: 8.0 * sum(len(numbers) for numbers in given),
+        )
 
     def check(self) -> None:
         """Any dictionary can be built."""
@@ -96,20 +99,33 @@ class Dictionary:
         """About how many seconds a training takes."""
         return 5.0 + cases * 25e-3
 
-    def _described(
+    def _found(
         self,
         pictures: Mapped | Direct,
-        rows: Iterable[int],
+        rows: Int[np.ndarray, " row"],
         words: Mapping[str, np.ndarray],
         resources: Resources,
-    ) -> Float[np.ndarray, "row feature"]:
+    ) -> Float[np.ndarray, "row word_feature"]:
+        """Pictures described by the dictionary."""
         found = []
-        for row in rows:
+        for row in rows.tolist():
             if resources.should_stop():
                 raise Stopped("stopped while describing pictures")
             found.append(self.patches(pictures(row), words))
-        width = self.patches.width(words)
-        return np.asarray(found, dtype=np.float64).reshape(len(found), width)
+        return np.stack(found)
 
-    def _pictures(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
-        return made("pictures", cases, resources, self.read, self.prepare)
+
+def _joined(
+    given: Float[np.ndarray, "row feature"],
+    found: Float[np.ndarray, "row word_feature"],
+    t: Mapping[str, np.ndarray],
+) -> Float[np.ndarray, "row both"]:
+    """Both blocks standardised, and scaled so that each brings half of the variance.
+
+    What a dictionary finds is not clipped: a rare, strong answer may be the crack that is looked
+    for.
+    """
+    left = standardised(given, t["given_centre"], t["given_scale"])
+    right = (found - t["found_centre"]) / t["found_scale"]
+    half = (left.shape[1] + right.shape[1]) / 2
+    return np.hstack([left * np.sqrt(half / left.shape[1]), right * np.sqrt(half / right.shape[1])])

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from foveal.errors import MemoryBudgetError
 from foveal.manifest import Case
-from foveal.members.pictures import made, maker
+from foveal.members.pictures import Source, readable, score_each
 from foveal.models.backbone import Backbone, Standardise, is_depthwise
 from foveal.models.heads import Head
 from foveal.predict.infer import View, score
@@ -28,11 +28,10 @@ from foveal.predictions import Predictions
 from foveal.study import digest, write_json
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Batches, even_parts
-from foveal.train.cache import Direct, Mapped, seconds_to_make
+from foveal.train.cache import Direct, Mapped
 from foveal.train.checkpoint import Checkpoint
 from foveal.train.loop import Epoch, Plan, Watch, fit
 from foveal.train.optim import AdamW
-from foveal.transforms.augment import Prepare
 
 SAMPLER_STREAM = 1 << 21
 """Keeps the randomness of an epoch's draws apart from that of its cases."""
@@ -49,8 +48,8 @@ class Network:
 
     Attributes:
         name: Of the member.
-        read: From a case to its picture.
-        prepare: From that to what is cached.
+        pictures: Prepared ones.
+        size: Their height and width, in pixels.
         backbone: Encoder.
         head: Pooling and outputs.
         loss: From logits and target to a number that falls.
@@ -76,8 +75,8 @@ class Network:
     kind: ClassVar[str] = "networks"
 
     name: str
-    read: Callable
-    prepare: Prepare
+    pictures: Source
+    size: tuple[int, int]
     backbone: Backbone
     head: Head
     loss: Callable
@@ -128,24 +127,16 @@ class Network:
         resources: Resources,
     ) -> list[Predictions]:
         """Score rows of the cases with each of several states."""
-        pictures = self._pictures(cases, resources)
-        rows = np.array([r for r in rows.tolist() if r not in pictures.failed], dtype=np.int64)
-        ids = [cases[row].id for row in rows.tolist()]
-        reading = seconds_to_make(maker(cases, self.read, self.prepare), rows.tolist())
-        got = []
-        for state in states:
-            model = self._restored(state, channels=len(self.mean))
-            values, seconds = self._scored(model, pictures, rows, resources)
-            got.append(
-                Predictions.of(
-                    ids,
-                    values if len(rows) else np.zeros((0, len(self.columns)), dtype=np.float32),
-                    columns=self.columns,
-                    seconds=seconds + reading / len(states),
-                    peak_bytes=_peak_bytes(resources.device),
-                )
-            )
-        return got
+        pictures = self.pictures(cases, resources)
+        rows = readable(rows, pictures)
+        return score_each(
+            states,
+            lambda state: self._scored(self._restored(state), pictures, rows, resources),
+            [cases[row].id for row in rows.tolist()],
+            columns=self.columns,
+            reading=self.pictures.seconds(cases, rows),
+            peak_bytes=lambda: _peak_bytes(resources.device),
+        )
 
     def check(self) -> None:
         """Raise where the backbone is unknown."""
@@ -156,8 +147,7 @@ class Network:
         model = self._model(share=self._even_share(), pretrained=False)
         _, channels_last = self._numerics(model, resources.device)
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        height, width = self.prepare.height, self.prepare.width
-        images = torch.zeros(4, len(self.mean), height, width, device=resources.device)
+        images = torch.zeros(4, len(self.mean), *self.size, device=resources.device)
         images = images.contiguous(memory_format=layout)
         model = model.to(resources.device).to(memory_format=layout)
         threads = torch.get_num_threads()
@@ -169,7 +159,7 @@ class Network:
     # --- training ---------------------------------------------------------------------------------
 
     def _fit(self, job: Job, accumulate: int) -> State:
-        pictures = self._pictures(job.cases, job.resources)
+        pictures = self.pictures(job.cases, job.resources)
         target, weight = job.target[job.train], job.weight[job.train]
         share = weight @ target / weight.sum()
         torch.manual_seed(_seed(job.key))
@@ -198,7 +188,7 @@ class Network:
             }
             if (epoch.epochs - epoch.epoch - 1) % every == 0:
                 judged.load_state_dict(average)
-                scores, _ = self._scored(judged, pictures, job.held, job.resources)
+                scores = self._scored(judged, pictures, job.held, job.resources)
                 row["held"] = job.judge(scores)
             job.report(row)
 
@@ -266,7 +256,7 @@ class Network:
         outputs = len(self.head.outputs.start((0.5, 0.5)))
         return (1 / max(outputs, 2),) * max(outputs, 2)
 
-    def _restored(self, state: State, *, channels: int) -> nn.Module:
+    def _restored(self, state: State) -> nn.Module:
         model = self._model(share=tuple(state.notes["share"]), pretrained=False)
         model.load_state_dict({k: torch.tensor(v) for k, v in state.tensors.items()})
         return model
@@ -277,7 +267,7 @@ class Network:
         pictures: Mapped | Direct,
         rows: Int[np.ndarray, " row"],
         resources: Resources,
-    ) -> tuple[Float[np.ndarray, "case column"], float]:
+    ) -> Float[np.ndarray, "case column"]:
         precision, channels_last = self._numerics(model, resources.device)
         parts = [rows[k : k + SCORE_BATCH] for k in range(0, len(rows), SCORE_BATCH)]
         if channels_last:
@@ -292,9 +282,6 @@ class Network:
             channels_last=channels_last,
             should_stop=resources.should_stop,
         )
-
-    def _pictures(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
-        return made("pictures", cases, resources, self.read, self.prepare)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,46 +1,99 @@
-"""The prepared pictures of cases, which every member that asks for the same ones shares."""
+"""What members look at, and how their scores are written down; both are the same for every kind."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from foveal.manifest import Case
+from foveal.predictions import Predictions
 from foveal.study import digest
-from foveal.task import Resources
-from foveal.train.cache import Direct, Mapped, cached
+from foveal.task import Resources, State
+from foveal.train.cache import Direct, Mapped, cached, seconds_to_make
 
 
-def maker(cases: Sequence[Case], read: Callable, *steps: Callable) -> Callable[[int], np.ndarray]:
-    """From a row to what reading its case and some steps make of it."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What reading a case and some steps make of it; members that ask for the same share a cache.
 
-    def make(row: int) -> np.ndarray:
-        value = read(cases[row])
-        for step in steps:
-            value = step(value)
-        return value
+    Attributes:
+        kind: First word of the cache's name; the rest follows from parts and cases.
+        read: From a case to its picture.
+        steps: From that to what is cached, one after the other.
+    """
 
-    return make
+    kind: str
+    read: Callable
+    steps: tuple[Callable, ...]
+
+    def __call__(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
+        """The arrays of all cases, from the study's cache or through it."""
+        return cached(
+            resources.cache / f"{self.kind}-{digest(self, [c.paths for c in cases])}.npy",
+            self._maker(cases),
+            len(cases),
+            threads=resources.threads,
+            limit_bytes=resources.cache_bytes,
+            should_stop=resources.should_stop,
+        )
+
+    def seconds(self, cases: Sequence[Case], rows: Int[np.ndarray, " row"]) -> float:
+        """What one case costs before it is cached, from a few of the rows."""
+        return seconds_to_make(self._maker(cases), rows.tolist())
+
+    def _maker(self, cases: Sequence[Case]) -> Callable[[int], np.ndarray]:
+        def make(row: int) -> np.ndarray:
+            value = self.read(cases[row])
+            for step in self.steps:
+                value = step(value)
+            return value
+
+        return make
 
 
-def made(
-    kind: str, cases: Sequence[Case], resources: Resources, read: Callable, *steps: Callable
-) -> Mapped | Direct:
-    """What reading and some steps make of every case, from the study's cache.
+def readable(
+    rows: Int[np.ndarray, " row"], *sources: Mapped | Direct
+) -> Int[np.ndarray, " readable"]:
+    """The rows that every source could make."""
+    failed = {row for source in sources for row in source.failed}
+    return np.array([row for row in rows.tolist() if row not in failed], dtype=np.int64)
+
+
+def score_each(
+    states: Sequence[State],
+    evaluate: Callable[[State], Float[np.ndarray, "case column"]],
+    ids: Sequence[str],
+    *,
+    columns: tuple[str, ...],
+    reading: float,
+    peak_bytes: Callable[[], float],
+) -> list[Predictions]:
+    """What every state says of the same cases, and what it cost.
 
     Args:
-        kind: First word of the file's name; the rest follows from parts and cases.
-        cases: All that the cache holds.
-        resources: With the cache.
-        read: From a case to its picture.
-        steps: From that to what is cached.
+        states: To be asked, one after the other.
+        evaluate: From a state to its scores; not called where there are no cases.
+        ids: One name a case.
+        columns: Names of the scores.
+        reading: Seconds that one case's pictures take, shared by the states.
+        peak_bytes: Memory in use, asked after every state.
     """
-    return cached(
-        resources.cache / f"{kind}-{digest(read, *steps, [c.paths for c in cases])}.npy",
-        maker(cases, read, *steps),
-        len(cases),
-        threads=resources.threads,
-        limit_bytes=resources.cache_bytes,
-        should_stop=resources.should_stop,
-    )
+    said = []
+    for state in states:
+        started = time.monotonic()
+        values = evaluate(state) if ids else np.zeros((0, len(columns)))
+        seconds = (time.monotonic() - started) / max(len(ids), 1) + reading / len(states)
+        said.append(
+            Predictions.of(
+                ids,
+                values.astype(np.float32),
+                columns=columns,
+                seconds=seconds,
+                peak_bytes=peak_bytes(),
+            )
+        )
+    return said

@@ -12,6 +12,27 @@ ALPHAS = tuple(10.0**k for k in np.arange(1.0, 5.01, 0.5))
 
 INNER_FOLDS = 4
 
+CLIP = 4.0
+"""Standard deviations beyond which a feature says no more: one odd picture, at training or later,
+then cannot carry a whole regression away."""
+
+
+def spread(
+    x: Float[np.ndarray, "case feature"], w: Float[np.ndarray, " case"]
+) -> tuple[Float[np.ndarray, " feature"], Float[np.ndarray, " feature"]]:
+    """Mean and standard deviation of every feature; 1 for one that never changes."""
+    scale = x.std(axis=0, dtype=np.float64)
+    return np.average(x, axis=0, weights=w), np.where(scale > 1e-9, scale, 1.0)
+
+
+def standardised(
+    x: Float[np.ndarray, "case feature"],
+    centre: Float[np.ndarray, " feature"],
+    scale: Float[np.ndarray, " feature"],
+) -> Float[np.ndarray, "case feature"]:
+    """Features in standard deviations from their mean, cut off at `CLIP`."""
+    return np.clip((x - centre) / scale, -CLIP, CLIP)
+
 
 def ridge(
     x: Float[np.ndarray, "case feature"],

@@ -5,9 +5,8 @@ The same function scores a held-out fold and new cases, so that what was measure
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,13 +31,6 @@ class View(Protocol):
         ...
 
 
-class Scored(NamedTuple):
-    """Scores and what they cost."""
-
-    values: Float[np.ndarray, "case column"]
-    seconds_per_case: float
-
-
 def score(
     model: nn.Module,
     batches: Iterable[Tensor],
@@ -49,7 +41,7 @@ def score(
     precision: str = "32-true",
     channels_last: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Scored:
+) -> Float[np.ndarray, "case column"]:
     """Score batches of pictures; the mean over views of the scores brought back.
 
     Raises:
@@ -58,7 +50,7 @@ def score(
     model = model.to(device).eval()
     kind = torch.device(device).type
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    out, started = [], time.monotonic()
+    out = []
     with torch.inference_mode():
         for images in batches:
             if should_stop():
@@ -71,5 +63,4 @@ def score(
                 seen.append(view.inverse(to_scores(logits.float())))
             out.append(torch.stack(seen).mean(0).cpu())
     values = torch.cat(out).numpy() if out else np.zeros((0, 0), dtype=np.float32)
-    seconds = (time.monotonic() - started) / max(len(values), 1)
-    return Scored(values[:, None] if values.ndim == 1 else values, seconds)
+    return values[:, None] if values.ndim == 1 else values

@@ -25,6 +25,7 @@ from foveal.manifest import MEASURED_GROUPS, Case, Facts, Manifest, Truth
 from foveal.members.classical import Classical
 from foveal.members.dictionary import Dictionary
 from foveal.members.network import Network
+from foveal.members.pictures import Source
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.models.backbone import Backbone
 from foveal.models.features import PictureFeatures
@@ -73,6 +74,9 @@ Pooling = Literal["own", "average_max", "gem"]
 Views = Literal["centre", "flips", "ten_crop"]
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 Layout = Literal["auto", "contiguous", "channels_last"]
+
+FLOOR = "floor"
+"""The member that a network must pass."""
 
 FLOOR_SIDE = 256
 """Side of the picture that the floor member looks at, in pixels."""
@@ -365,8 +369,8 @@ def _network(
     """A network of an approach."""
     return Network(
         name=name,
-        read=_reader(facts, prepare),
-        prepare=prepare,
+        pictures=_pictures(facts, prepare),
+        size=(prepare.height, prepare.width),
         backbone=training.backbone,
         head=Head(approach.outputs, POOLINGS[training.pooling], training.dropout),
         loss=approach.loss,
@@ -397,19 +401,20 @@ def _mix(mixup: float, cutmix: float) -> FirstOf | None:
 
 def _classical(
     facts: Facts, *, trees: int = 300, words: int = 256, mirrored: bool = True
-) -> tuple[Classical, Dictionary]:
-    """The members that need no network: the floor, and a dictionary of patches."""
+) -> tuple[Dictionary, Classical]:
+    """The members that need no network: the floor, and before it one that does more than that.
+
+    Both ask the same questions, so where they are tied it is the better informed one that counts.
+    """
     square = Prepare(height=FLOOR_SIDE, width=FLOOR_SIDE)
-    small = Prepare(height=PATCHES_SIDE, width=PATCHES_SIDE)
+    features = Source("features", _reader(facts, square), (square, PictureFeatures()))
     return (
-        Classical(
-            read=_reader(facts, square), prepare=square, features=PictureFeatures(), trees=trees
-        ),
         Dictionary(
-            read=_reader(facts, small),
-            prepare=small,
+            pictures=_pictures(facts, Prepare(height=PATCHES_SIDE, width=PATCHES_SIDE)),
+            features=features,
             patches=PatchDictionary(words=words, mirrored=mirrored),
         ),
+        Classical(name=FLOOR, features=features, trees=trees),
     )
 
 
@@ -430,7 +435,7 @@ def _recipe(
         metric=quadratic_kappa,
         folds=Folds(folds, seed),
         members=_wanted(available, members),
-        floor=available[0].name,
+        floor=FLOOR,
         blends=(CalibratedMean(), LabelAverage(count), NonNegative()),
         decode=CUTS[cuts](count),
         probabilities=GradeProbabilities(count),
@@ -439,6 +444,10 @@ def _recipe(
         seed=seed,
         cache_gb=cache_gb,
     )
+
+
+def _pictures(facts: Facts, prepare: Prepare) -> Source:
+    return Source("pictures", _reader(facts, prepare), (prepare,))
 
 
 def _reader(facts: Facts, prepare: Prepare) -> Photograph:

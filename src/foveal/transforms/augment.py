@@ -25,6 +25,9 @@ from foveal.arrays import Pixels, Resized
 DARK = 12 / 255
 """Brightness, of full scale, that a blurred border does not reach."""
 
+UNMOVED = np.eye(2, 3)
+LEVELS = np.arange(256.0)[:, None]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare:
@@ -141,57 +144,64 @@ class Augment:
     cutout: float = 0.0
 
     def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
-        """A variant of the picture; the picture itself is never written to."""
+        """A variant of the picture; the picture itself is never written to.
+
+        Everything is drawn whether it is used or not, so that no setting moves another.
+        """
         height, width = image.shape[:2]
-        draws = rng.uniform(-1, 1, size=12)
-        bending, colouring, cutting = rng.spawn(3)  # so that no setting moves another
-        matrix = self._matrix(draws, height, width)
+        shape, bend = rng.uniform(-1, 1, size=7), rng.uniform(-1, 1, size=(5, 5, 2))
+        tone, cut = rng.uniform(-1, 1, size=3), rng.uniform(size=3)
+        channels = rng.uniform(-1, 1, size=image.shape[2])
+        matrix = self._matrix(shape, height, width)
         if self.elastic:
-            bend = self.elastic * bending.uniform(-1, 1, size=(5, 5, 2)).astype(np.float32)
-            picture = _remap(image, *_bent_maps(matrix, bend, height, width))
-        elif not np.array_equal(matrix, np.eye(2, 3)):
+            lattice = (self.elastic * bend).astype(np.float32)
+            picture = _remap(image, *_bent_maps(matrix, lattice, height, width))
+        elif not np.array_equal(matrix, UNMOVED):
             picture = _planewise(image, lambda planes: _warp(planes, matrix))
         else:
             picture = image
-        picture = self._coloured(picture, draws[6:9], colouring)
-        if self.cutout and (draws[9] + 1) / 2 < self.cutout:
-            picture = _cut_out(picture, cutting)
-        return picture
+        picture = self._coloured(picture, tone, channels)
+        return _cut_out(picture, cut[1:]) if cut[0] < self.cutout else picture
 
-    def _matrix(self, draws: Float[np.ndarray, " draw"], height: int, width: int) -> np.ndarray:
+    def _matrix(self, draws: Float[np.ndarray, "7"], height: int, width: int) -> np.ndarray:
         """The map from places in the result to places in the picture, as 2 x 3."""
-        mirror_x = -1.0 if (draws[0] + 1) / 2 < self.flip_horizontal else 1.0
-        mirror_y = -1.0 if (draws[1] + 1) / 2 < self.flip_vertical else 1.0
-        angle = math.radians(self.rotate_degrees * draws[2])
-        slant = math.tan(math.radians(self.shear_degrees * draws[3]))
+        left_right, top_bottom, turn, slant, across, down, zoom = draws.tolist()
+        mirror_x = -1.0 if (left_right + 1) / 2 < self.flip_horizontal else 1.0
+        mirror_y = -1.0 if (top_bottom + 1) / 2 < self.flip_vertical else 1.0
+        angle = math.radians(self.rotate_degrees * turn)
+        slope = math.tan(math.radians(self.shear_degrees * slant))
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
-        zoom = math.exp(low + (high - low) * (draws[10] + 1) / 2)
-        cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
-        a, b = cos * mirror_x, (cos * slant - sin) * mirror_y
-        c, d = sin * mirror_x, (sin * slant + cos) * mirror_y
+        larger = math.exp(low + (high - low) * (zoom + 1) / 2)
+        cos, sin = math.cos(angle) / larger, math.sin(angle) / larger
+        a, b = cos * mirror_x, (cos * slope - sin) * mirror_y
+        c, d = sin * mirror_x, (sin * slope + cos) * mirror_y
         x, y = (width - 1) / 2, (height - 1) / 2
-        across = x + self.shift * draws[4] * width - (a * x + b * y)
-        down = y + self.shift * draws[5] * height - (c * x + d * y)
-        return np.array([[a, b, across], [c, d, down]])
+        to_x = x + self.shift * across * width - (a * x + b * y)
+        to_y = y + self.shift * down * height - (c * x + d * y)
+        return np.array([[a, b, to_x], [c, d, to_y]])
 
     def _coloured(
-        self, image: Pixels, draws: Float[np.ndarray, "3"], rng: np.random.Generator
+        self, image: Pixels, tone: Float[np.ndarray, "3"], channels: Float[np.ndarray, " channel"]
     ) -> Pixels:
+        """One line for every value, as a table for 8 bit.
+
+        Few operations on purpose: each hands the interpreter lock to another thread and back.
+        """
         if not (self.brightness or self.contrast or self.colour or self.gamma):
             return image
         full = float(np.iinfo(image.dtype).max)
-        slope = np.full(1, 1 + self.contrast * draws[0])  # one table for all channels ...
+        slope = 1 + self.contrast * float(tone[0])  # one table for all channels ...
+        offset = (0.5 + self.brightness * float(tone[1])) * full
         if self.colour:  # ... or one each
-            slope = slope * (1 + self.colour * rng.uniform(-1, 1, image.shape[2]))
-        offset = self.brightness * draws[1]
+            slope = slope * (1 + self.colour * channels)
         if image.dtype != np.uint8:
-            line = (image / full - 0.5) * slope + 0.5 + offset
-            return (np.clip(line, 0, 1) * full + 0.5).astype(image.dtype)
-        level = np.arange(256) / full
+            line = image * slope + (offset - full / 2 * slope)
+            return (np.clip(line, 0, full) + 0.5).astype(image.dtype)
+        level = LEVELS
         if self.gamma:
-            level = level ** np.exp(self.gamma * draws[2])
-        table = np.clip((level[:, None] - 0.5) * slope + 0.5 + offset, 0, 1) * full
-        return _through_table(image, (table + 0.5).astype(np.uint8))
+            level = full * (LEVELS / full) ** math.exp(self.gamma * float(tone[2]))
+        table = np.clip(level * slope + (offset - full / 2 * slope + 0.5), 0, full)
+        return _through_table(image, table.astype(np.uint8))
 
 
 def _planewise(image: Pixels, apply: Callable[[np.ndarray], np.ndarray]) -> Resized:
@@ -253,11 +263,11 @@ def _through_table(image: Pixels, table: Shaped[np.ndarray, "256 tables"]) -> Pi
     return np.stack(looked, axis=2)
 
 
-def _cut_out(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """One square in the mean colour."""
+def _cut_out(image: Pixels, place: Float[np.ndarray, "2"]) -> Pixels:
+    """One square in the mean colour, its corner a share of the room there is."""
     height, width = image.shape[:2]
     side = max(1, min(height, width) // 4)
-    top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
+    top, left = (place * (height - side + 1, width - side + 1)).astype(int).tolist()
     out = image.copy()
     out[top : top + side, left : left + side] = image.mean(axis=(0, 1)).astype(image.dtype)
     return out
