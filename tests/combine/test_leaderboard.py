@@ -79,6 +79,15 @@ def test_members_below_the_floor_are_marked() -> None:
     assert [row.below_floor for row in board.rows] == [False, False, True]
 
 
+def test_a_member_below_the_floor_is_not_chosen_however_near() -> None:
+    predictions, truth = members(noise=(0.81, 0.8))
+    rows = [entry(("m0",)), entry(("m1",))]
+    free = rank(rows, predictions, truth, metric=quadratic_kappa)
+    assert free.rows[0].score < free.rows[1].score
+    assert free.chosen == 0  # within one standard error, and first in order
+    assert rank(rows, predictions, truth, metric=quadratic_kappa, floor="m1").chosen == 1
+
+
 def test_the_nested_score_of_a_choice_among_noise_is_not_above_its_own() -> None:
     rng = np.random.default_rng(7)
     gaps = []

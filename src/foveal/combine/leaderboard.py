@@ -2,8 +2,9 @@
 
 Blend and decoder are fitted on all folds but one and judged on that one, in turn. Among rows within
 one paired standard error of the best, the simplest is chosen: fewest members, then mean before
-label average before fitted weights, then the recipe's order. Because it was chosen, its own score
-is a little lucky; the nested score repeats the whole choice inside every set of folds.
+label average before fitted weights, then the recipe's order. A member below the floor is not.
+Because it was chosen, a row's own score is a little lucky; the nested score repeats the whole
+choice inside every set of folds.
 """
 
 from __future__ import annotations
@@ -96,29 +97,30 @@ def rank(
         predictions: Out-of-fold predictions by member, aligned with the truth.
         truth: What is true, with the fold of every case.
         metric: The score.
-        floor: The member that others should pass; those that do not are marked.
+        floor: The member that others should pass; those that do not are marked, never chosen.
     """
     partitions = leave_one_fold_out(predictions, truth)
     labels = [cross_fitted(entry, partitions) for entry in entries]
     tallies = [metric.tally(one, truth) for one in labels]
-    chosen = choose(entries, tallies, truth, metric)
-    nested = _labelled(partitions, lambda part: _chosen_within(part, entries, metric))
+    chosen = choose(entries, tallies, truth, metric, floor)
+    nested = _labelled(partitions, lambda part: _chosen_within(part, entries, metric, floor))
     nested_tally = metric.tally(nested, truth)
-    scores = {e.name: _value(metric, t) for e, t in zip(entries, tallies, strict=True)}
+    scores = [_value(metric, tally) for tally in tallies]
     rows = []
-    for entry, label, tally in zip(entries, labels, tallies, strict=True):
+    for entry, label, tally, score, below in zip(
+        entries, labels, tallies, scores, _below(entries, scores, floor), strict=True
+    ):
         seconds = sum(float(predictions[m].seconds.mean()) for m in entry.members)
-        alone = len(entry.members) == 1
         rows.append(
             Row(
                 entry=entry,
                 labels=label,
-                score=scores[entry.name],
+                score=score,
                 interval=bootstrap(metric, tally, truth.group),
                 folds=_split_scores(metric, tally, truth.fold),
                 sites={} if truth.site is None else _split_scores(metric, tally, truth.site),
                 seconds=seconds,
-                below_floor=alone and floor in scores and scores[entry.name] < scores[floor],
+                below_floor=below,
             )
         )
     return Leaderboard(
@@ -171,13 +173,23 @@ def _labelled(partitions: Sequence[Partition], pick: Callable[[Partition], Entry
     return labels[np.argsort(np.concatenate([p.judged for p in partitions]))]
 
 
-def _chosen_within(part: Partition, entries: Sequence[Entry], metric: Metric) -> Entry:
+def _below(entries: Sequence[Entry], scores: Sequence[float], floor: str | None) -> list[bool]:
+    """Which entries are a single member that scores lower than the floor does."""
+    least = max(
+        (s for e, s in zip(entries, scores, strict=True) if e.members == (floor,)), default=-np.inf
+    )
+    return [len(e.members) == 1 and s < least for e, s in zip(entries, scores, strict=True)]
+
+
+def _chosen_within(
+    part: Partition, entries: Sequence[Entry], metric: Metric, floor: str | None
+) -> Entry:
     """The entry that the seen folds alone would choose; the first one for a single fold."""
     if len(np.unique(part.truth.fold)) < 2:
         return entries[0]
     inner = leave_one_fold_out(part.seen, part.truth)
     tallies = [metric.tally(cross_fitted(e, inner), part.truth) for e in entries]
-    return entries[choose(entries, tallies, part.truth, metric)]
+    return entries[choose(entries, tallies, part.truth, metric, floor)]
 
 
 def choose(
@@ -185,14 +197,16 @@ def choose(
     tallies: Sequence[Float[np.ndarray, "case stat"]],
     truth: Truth,
     metric: Metric,
+    floor: str | None = None,
 ) -> int:
-    """The simplest entry within one paired standard error of the best."""
+    """The simplest within one paired standard error of the best; no member below the floor."""
     scores = [_value(metric, t) for t in tallies]
     ranked = [s if np.isfinite(s) else -np.inf for s in scores]
     best = int(np.argmax(ranked))
+    below = _below(entries, ranked, floor)
     near = [best]
     for k, score in enumerate(ranked):
-        if k != best and np.isfinite(score):
+        if k != best and np.isfinite(score) and not below[k]:
             error = paired_error(metric, tallies[best], tallies[k], truth.group)
             if ranked[best] - score <= error:
                 near.append(k)
