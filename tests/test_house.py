@@ -20,6 +20,7 @@ FLOORS = {
     "transforms": 3,
     "read": 3,
     "split": 4,
+    "survey": 4,
     "simulate": 4,
     "decide": 4,
     "audit": 5,

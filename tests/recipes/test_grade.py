@@ -9,6 +9,7 @@ import pytest
 from foveal import stages
 from foveal.manifest import Manifest, Source, load
 from foveal.recipes import grade
+from foveal.survey import survey
 from foveal.task import Context
 
 INLINE = Context(slots=())
@@ -29,19 +30,7 @@ def test_a_recipe_takes_the_whole_trip(eyes: dict, tmp_path: Path, name: str) ->
 def measured(eyes: dict) -> tuple[Manifest, grade.Facts]:
     source = Source(table=eyes["table"], images=eyes["images"], target=("grade",), site="clinic")
     manifest = load(source)
-    return grade.measure(manifest, [grade.survey(case) for case in manifest.cases()])
-
-
-def test_facts_are_those_of_the_pictures(eyes: dict) -> None:
-    manifest, facts = measured(eyes)
-    assert facts.cases == 36
-    assert facts.target["grades"] == int(manifest.target.astype(int).max()) + 1
-    assert sum(facts.sizes.values()) == 36
-    assert set(facts.sizes) == {"48x58", "60x72"}
-    assert (facts.channels, facts.bits, facts.sites) == (3, 8, ("A", "B"))
-    assert 0.95 < facts.aspect < 1.15
-    means = [grade.inspect(case)[1].mean(axis=(0, 1)) / 255 for case in manifest.cases()]
-    assert facts.mean == pytest.approx(np.mean(means, axis=0), abs=0.02)
+    return grade.facts(manifest, [survey(case) for case in manifest.cases()])
 
 
 def test_a_size_that_tells_the_grade_is_suspicious(eyes: dict) -> None:
@@ -78,7 +67,7 @@ def test_real_photographs_are_surveyed(real_data: Path) -> None:
         pytest.skip(f"no {folder}; say where the real images are with --data DIR")
     columns = {"table": str(folder / "labels.csv"), "images": str(folder / "images" / "{image}")}
     manifest = load(Source(**columns, target=("grade",))).take(range(12))
-    _, facts = grade.measure(manifest, [grade.survey(case) for case in manifest.cases()])
+    _, facts = grade.facts(manifest, [survey(case) for case in manifest.cases()])
     assert facts.sizes == {"478x720": 12}
     assert facts.aspect < 1.4
 

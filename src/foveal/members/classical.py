@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from foveal.manifest import Case
-from foveal.members.pictures import Source, readable, score_each
+from foveal.members.pictures import Stored, readable, score_each
 from foveal.members.ridge import cross_fitted, inner_folds, ridge, spread, standardised
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
@@ -35,7 +35,7 @@ class Classical:
 
     kind: ClassVar[str] = "classical"
 
-    features: Source
+    features: Stored
     name: str = "floor"
     trees: int = 300
     column: str = "expected"

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from foveal.errors import Stopped
 from foveal.manifest import Case
-from foveal.members.pictures import Source, readable, score_each
+from foveal.members.pictures import Stored, readable, score_each
 from foveal.members.ridge import cross_fitted, inner_folds, ridge, spread, standardised
 from foveal.models.patches import PatchDictionary
 from foveal.predictions import Predictions
@@ -39,8 +39,8 @@ class Dictionary:
 
     kind: ClassVar[str] = "classical"
 
-    pictures: Source
-    features: Source
+    pictures: Stored
+    features: Stored
     patches: PatchDictionary
     name: str = "patches"
     column: str = "expected"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from foveal.errors import MemoryBudgetError
 from foveal.manifest import Case
-from foveal.members.pictures import Source, readable, score_each
+from foveal.members.pictures import Stored, readable, score_each
 from foveal.models.backbone import Backbone, Standardise, is_depthwise
 from foveal.models.heads import Head
 from foveal.predict.infer import View, score
@@ -75,7 +75,7 @@ class Network:
     kind: ClassVar[str] = "networks"
 
     name: str
-    pictures: Source
+    pictures: Stored
     size: tuple[int, int]
     backbone: Backbone
     head: Head

@@ -17,7 +17,7 @@ from foveal.train.cache import Direct, Mapped, cached, seconds_to_make
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Stored:
     """What reading a case and some steps make of it; members that ask for the same share a cache.
 
     Attributes:

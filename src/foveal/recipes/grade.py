@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -21,25 +21,26 @@ from foveal.decide.calibrate import GradeProbabilities
 from foveal.decide.thresholds import BaggedExactCuts, ClosedFormCuts, ExactCuts, FixedCuts
 from foveal.errors import UsageError
 from foveal.losses import ordinal
-from foveal.manifest import MEASURED_GROUPS, Case, Facts, Manifest, Truth
+from foveal.manifest import MEASURED_GROUPS, Facts, Manifest, Truth
 from foveal.members.classical import Classical
 from foveal.members.dictionary import Dictionary
 from foveal.members.network import Network
-from foveal.members.pictures import Source
+from foveal.members.pictures import Stored
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.models.backbone import Backbone
 from foveal.models.features import PictureFeatures
 from foveal.models.heads import AverageMax, Classes, GeM, Head, Scalar, Steps
 from foveal.models.patches import PatchDictionary
-from foveal.read.image import Inspection, Photograph, inspect
+from foveal.read.image import Photograph
 from foveal.ship.answer import GradeTable
 from foveal.ship.panels import GRADE_PANELS
 from foveal.simulate.retina import simulate_retina
 from foveal.split import Folds, groups
+from foveal.survey import Surveyed, measure, survey
 from foveal.task import Approach, Family, Member, Ordinal, Recipe
 from foveal.train.optim import AdamW, Sgd
 from foveal.train.sampling import Balanced
-from foveal.transforms.augment import Augment, Prepare, content_box
+from foveal.transforms.augment import Augment, Prepare
 from foveal.transforms.mix import Cutmix, FirstOf, Mixup
 from foveal.transforms.views import centre, flips, ten_crop
 
@@ -407,7 +408,7 @@ def _classical(
     Both ask the same questions, so where they are tied it is the better informed one that counts.
     """
     square = Prepare(height=FLOOR_SIDE, width=FLOOR_SIDE)
-    features = Source("features", _reader(facts, square), (square, PictureFeatures()))
+    features = Stored("features", _reader(facts, square), (square, PictureFeatures()))
     return (
         Dictionary(
             pictures=_pictures(facts, Prepare(height=PATCHES_SIDE, width=PATCHES_SIDE)),
@@ -446,8 +447,8 @@ def _recipe(
     )
 
 
-def _pictures(facts: Facts, prepare: Prepare) -> Source:
-    return Source("pictures", _reader(facts, prepare), (prepare,))
+def _pictures(facts: Facts, prepare: Prepare) -> Stored:
+    return Stored("pictures", _reader(facts, prepare), (prepare,))
 
 
 def _reader(facts: Facts, prepare: Prepare) -> Photograph:
@@ -479,57 +480,9 @@ def _shape(size: int | str, aspect: float) -> tuple[int, int]:
 # --- what `init` measures -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Surveyed:
-    """One picture's measurements, and the aspect of its content."""
-
-    picture: Inspection
-    aspect: float
-
-
-def survey(case: Case) -> Surveyed:
-    """Decode a photograph in full and measure it."""
-    picture, image = inspect(case)
-    top, bottom, left, right = content_box(image)
-    return Surveyed(picture, (right - left) / (bottom - top))
-
-
-def measure(manifest: Manifest, found: Sequence[Surveyed]) -> tuple[Manifest, Facts]:
+def facts(manifest: Manifest, found: Sequence[Surveyed]) -> tuple[Manifest, Facts]:
     """The manifest with what was measured of every case, and the facts of them all."""
-    pictures = [f.picture for f in found]
-    channels = max(min(p.channels, 3) if p.channels < 4 else p.channels for p in pictures)
-    sizes = [f"{p.height}x{p.width}" for p in pictures]
-    wide = [_widened(p.mean, channels) for p in pictures]
-    square = [_widened(p.square, channels) for p in pictures]
-    mean = np.mean(wide, axis=0)
-    names, counts = np.unique(sizes, return_counts=True)
-    facts = Facts(
-        cases=len(manifest),
-        target=Ordinal.measure(manifest),
-        height=int(np.median([p.height for p in pictures])),
-        width=int(np.median([p.width for p in pictures])),
-        aspect=round(float(np.median([f.aspect for f in found])), 3),
-        channels=channels,
-        bits=max(p.bits for p in pictures),
-        mean=tuple(round(float(m), 4) for m in mean),
-        std=tuple(
-            round(float(s), 4) for s in np.sqrt(np.maximum(np.mean(square, axis=0) - mean**2, 1e-6))
-        ),
-        sizes={str(n): int(c) for n, c in zip(names, counts, strict=True)},
-        sites=tuple(sorted(set(manifest.roles["site"].tolist()) - {""}))
-        if "site" in manifest.roles
-        else (),
-    )
-    measured = {
-        "image_size": np.asarray(sizes),
-        "sha256": np.asarray([p.sha256 for p in pictures]),
-    }
-    return replace(manifest, measured=measured), facts
-
-
-def _widened(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """A grey picture's value for every channel."""
-    return values * channels if len(values) == 1 else values
+    return measure(manifest, found, target=Ordinal.measure(manifest))
 
 
 def suspicions(manifest: Manifest) -> list[str]:
@@ -563,7 +516,7 @@ def suspicions(manifest: Manifest) -> list[str]:
 
 FAMILY = Family(
     survey=survey,
-    facts=measure,
+    facts=facts,
     audit=suspicions,
     simulate=simulate_retina,
     demo=("small", {"epochs": 8, "size": 96, "trees": 100}),

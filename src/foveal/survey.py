@@ -1,0 +1,79 @@
+"""What `init` measures of photographs: size, channels, depth, brightness, aspect of the content.
+
+One picture is decoded once; what is seen of all of them becomes the facts that a recipe builds on::
+
+    manifest, facts = measure(manifest, [survey(case) for case in manifest.cases()], target={})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from foveal.manifest import Case, Facts, Manifest
+from foveal.read.image import Inspection, inspect
+from foveal.transforms.augment import content_box
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """One picture's measurements, and the aspect of its content."""
+
+    picture: Inspection
+    aspect: float
+
+
+def survey(case: Case) -> Surveyed:
+    """Decode a photograph in full and measure it."""
+    picture, image = inspect(case)
+    top, bottom, left, right = content_box(image)
+    return Surveyed(picture, (right - left) / (bottom - top))
+
+
+def measure(
+    manifest: Manifest, found: Sequence[Surveyed], *, target: Mapping[str, Any]
+) -> tuple[Manifest, Facts]:
+    """The manifest with what was measured of every case, and the facts of them all.
+
+    Args:
+        manifest: The cases.
+        found: What was seen of each.
+        target: Facts of what is to be predicted.
+    """
+    pictures = [f.picture for f in found]
+    channels = max(min(p.channels, 3) if p.channels < 4 else p.channels for p in pictures)
+    sizes = [f"{p.height}x{p.width}" for p in pictures]
+    wide = [_widened(p.mean, channels) for p in pictures]
+    square = [_widened(p.square, channels) for p in pictures]
+    mean = np.mean(wide, axis=0)
+    names, counts = np.unique(sizes, return_counts=True)
+    facts = Facts(
+        cases=len(manifest),
+        target=dict(target),
+        height=int(np.median([p.height for p in pictures])),
+        width=int(np.median([p.width for p in pictures])),
+        aspect=round(float(np.median([f.aspect for f in found])), 3),
+        channels=channels,
+        bits=max(p.bits for p in pictures),
+        mean=tuple(round(float(m), 4) for m in mean),
+        std=tuple(
+            round(float(s), 4) for s in np.sqrt(np.maximum(np.mean(square, axis=0) - mean**2, 1e-6))
+        ),
+        sizes={str(n): int(c) for n, c in zip(names, counts, strict=True)},
+        sites=tuple(sorted(set(manifest.roles["site"].tolist()) - {""}))
+        if "site" in manifest.roles
+        else (),
+    )
+    measured = {
+        "image_size": np.asarray(sizes),
+        "sha256": np.asarray([p.sha256 for p in pictures]),
+    }
+    return replace(manifest, measured=measured), facts
+
+
+def _widened(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """A grey picture's value for every channel."""
+    return values * channels if len(values) == 1 else values
