@@ -248,7 +248,7 @@ def test_every_option_has_its_effect_tested() -> None:
             {"folds": 2},
             [
                 "again: split (changed: folds)",
-                "again: 4 trainings of floor, patches (changed: folds)",
+                "again: 4 trainings of patches, floor (changed: folds)",
                 "again: combine (changed: members)",
             ],
         ),

@@ -15,12 +15,7 @@ from foveal.manifest import Facts, Manifest, Source, load
 from foveal.stages.address import build, options_of, resolve
 from foveal.stages.open import open_study
 from foveal.stages.train import slots_of
-from foveal.study import (
-    Settings,
-    Study,
-    create,
-    format_settings,
-)
+from foveal.study import Settings, Study, create, format_settings
 from foveal.task import Context, Family, Resources
 
 
@@ -66,20 +61,9 @@ def init(
     for name in options:
         if name not in options_of(function):
             raise UsageError(f'unknown option "{name}"{nearest(name, options_of(function))}')
-    if study.folder.exists() and not study.folder.is_dir():
-        raise UsageError(f"{study.folder} is a file")
-    if study.settings_file.is_file():
-        differences = _differences(study, address, options, source)
-        if not differences:
-            context.say(f"nothing to do: {study.folder} is this very study")
-            return study
-        if not replace_old:
-            raise UsageError(
-                f"{study.folder} holds another study ({'; '.join(differences)}); cure: another "
-                "folder, or --replace"
-            )
-    elif study.folder.exists() and any(study.folder.iterdir()):
-        raise UsageError(f"{study.folder} is not empty and holds no study; cure: another folder")
+    if _is_there(study, address, options, source, replace_old=replace_old):
+        context.say(f"nothing to do: {study.folder} is this very study")
+        return study
     manifest, facts = _survey(load(source), family, context)
     made = build(function, facts, options)
     encoded = made.target.encode(manifest)
@@ -96,6 +80,26 @@ def init(
 def _absolute_address(address: str) -> str:
     place, _, name = address.rpartition(":")
     return f"{Path(place).absolute()}:{name}" if place.endswith(".py") else address
+
+
+def _is_there(
+    study: Study, address: str, options: Mapping[str, Any], source: Source, *, replace_old: bool
+) -> bool:
+    """Whether the folder holds this very study; whatever else it holds is left alone."""
+    folder = study.folder
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file")
+    if not study.settings_file.is_file():
+        if folder.exists() and any(folder.iterdir()):
+            raise UsageError(f"{folder} is not empty and holds no study; cure: another folder")
+        return False
+    differences = _differences(study, address, options, source)
+    if differences and not replace_old:
+        raise UsageError(
+            f"{folder} holds another study ({'; '.join(differences)}); cure: another "
+            "folder, or --replace"
+        )
+    return not differences
 
 
 def _differences(

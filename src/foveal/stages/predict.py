@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,8 @@ from foveal.stages.address import resolve
 from foveal.stages.combine import is_combined
 from foveal.stages.open import open_study
 from foveal.stages.train import load_state, marks, resources_of, slots_of
-from foveal.study import (
-    Study,
-    publish,
-    read_json,
-    revive,
-)
-from foveal.task import Asked, Context, Given
+from foveal.study import Study, publish, read_json, revive
+from foveal.task import Answer, Asked, Context, Given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,39 +77,76 @@ def predict(
         target_columns=study.settings().source.target,
         scores=scores,
     )
-    form = revive(answers["answer"])
-    path = Path(out).absolute()
-    given = Given(prior=answers["prior"])
-    form.write(path, asked, given)
-    steps = answers["rows"][row]
-    members = tuple(steps[-1]["members"])
-    finished: dict[str, Predictions] = {}
-    reached: tuple[str, ...] = ()
+    growing = _Growing(
+        path=Path(out).absolute(),
+        form=revive(answers["answer"]),
+        asked=asked,
+        prior=answers["prior"],
+        steps=answers["rows"][row],
+        is_anytime=deadline is not None,
+        progress=context.progress,
+    )
+    growing.write(Given(prior=growing.prior))
     with tempfile.TemporaryDirectory() as scratch:
-
-        def hear(number: int, event: Mapping[str, Any]) -> None:
-            nonlocal reached
-            if "scored" not in event:
-                return
-            finished[members[number]] = Predictions.open(Path(event["scored"]))
-            context.progress("scoring", len(finished) / len(members), members[number])
-            ready = [s for s in steps if set(s["members"]) <= set(finished)]
-            if ready and (deadline is not None or len(finished) == len(members)):
-                form.write(path, asked, _given(ready[-1], finished, answers["prior"]))
-                reached = tuple(ready[-1]["members"])
-
         try:
-            _score_all(study, source, members, answers, Path(scratch), deadline, context, hear)
+            _score_all(study, source, growing, answers, Path(scratch), deadline, context)
         except Stopped:
             if deadline is None or not deadline.passed():
                 raise
+    finished = growing.finished
     missing = [n for n in manifest.ids if finished and n not in _ids(finished)]
     return Answered(
         row=row,
-        members=reached,
-        all_members=members,
+        members=growing.reached,
+        all_members=growing.members,
         unreadable=_reasons(study.settings().recipe, manifest, missing),
     )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Growing:
+    """An answer that is written again as members finish.
+
+    Attributes:
+        path: Of the answer.
+        form: Writes it.
+        asked: What is to be answered.
+        prior: The answer where nothing is known.
+        steps: The row that answers, before it what fewer of its members can say.
+        is_anytime: Whether a step may be written before the last.
+        progress: Who is told.
+        finished: Scores of the members that are done.
+        reached: The members whose answer is written.
+    """
+
+    path: Path
+    form: Answer
+    asked: Asked
+    prior: Mapping[str, Any]
+    steps: Sequence[Mapping[str, Any]]
+    is_anytime: bool
+    progress: Callable[[str, float, str], None]
+    finished: dict[str, Predictions] = field(default_factory=dict)
+    reached: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """All that the row needs."""
+        return tuple(self.steps[-1]["members"])
+
+    def write(self, given: Given) -> None:
+        self.form.write(self.path, self.asked, given)
+
+    def hear(self, number: int, event: Mapping[str, Any]) -> None:
+        """Take the scores of a member, and write the best answer that can be given with them."""
+        if "scored" not in event:
+            return
+        self.finished[self.members[number]] = Predictions.open(Path(event["scored"]))
+        self.progress("scoring", len(self.finished) / len(self.members), self.members[number])
+        ready = [s for s in self.steps if set(s["members"]) <= set(self.finished)]
+        if ready and (self.is_anytime or len(self.finished) == len(self.members)):
+            self.write(_given(ready[-1], self.finished, self.prior))
+            self.reached = tuple(ready[-1]["members"])
 
 
 def _answers(study: Study) -> dict[str, Any]:
@@ -135,12 +167,11 @@ def _source(study: Study, table: str | Path, images: str) -> Source:
 def _score_all(
     study: Study,
     source: Source,
-    members: Sequence[str],
+    growing: _Growing,
     answers: Mapping[str, Any],
     scratch: Path,
     deadline: Deadline | None,
     context: Context,
-    hear: Callable[[int, Mapping[str, Any]], None],
 ) -> None:
     slots = slots_of(context)
     calls = [
@@ -152,7 +183,7 @@ def _score_all(
             "scratch": str(scratch),
             "threads": max(1, launch.cores() // max(len(slots), 1)),
         }
-        for name in members
+        for name in growing.members
     ]
     launch.side_by_side(
         score_job,
@@ -160,7 +191,7 @@ def _score_all(
         slots=slots,
         log=scratch / "log.txt",
         should_stop=lambda: context.should_stop() or (deadline is not None and deadline.passed()),
-        on_event=hear,
+        on_event=growing.hear,
         grace_seconds=0.0 if deadline is not None else launch.GRACE_SECONDS,
     )
 
