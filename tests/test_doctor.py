@@ -23,7 +23,9 @@ def about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str
         if code is not None:
             (tmp_path / f"{module}.py").write_text(code)
         with monkeypatch.context() as patch:
-            patch.setattr(doctor, "NEEDED", {module: f"{module}-on-the-shelf"})
+            patch.setattr(
+                doctor, "NEEDED", {f"{module}-on-the-shelf": ("nowhere_to_be_found_either", module)}
+            )
             (found,) = [f for f in examine() if f.name == f"{module}-on-the-shelf"]
         sys.modules.pop(module, None)
         return found
@@ -33,9 +35,9 @@ def about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str
 
 def test_everything_is_looked_at_once_and_is_fine_here() -> None:
     found = {f.name: f for f in examine()}
-    assert list(found) == ["python", *doctor.NEEDED.values(), "device", "memory", "disk"]
+    assert list(found) == ["python", *doctor.NEEDED, "device", "memory", "disk"]
     assert len(examine()) == len(found)
-    for name in doctor.NEEDED.values():
+    for name in doctor.NEEDED:
         assert found[name] == Finding(name, is_fine=True, words=importlib.metadata.version(name))
     assert found["python"].is_fine
     assert found["python"].words == ".".join(map(str, sys.version_info[:3]))
@@ -46,7 +48,7 @@ def test_everything_is_looked_at_once_and_is_fine_here() -> None:
 
 def test_every_needed_library_is_one_that_the_project_asks_for() -> None:
     asked = importlib.metadata.requires("foveal") or []
-    assert set(doctor.NEEDED.values()) <= {re.split(r"[<>=]", line)[0] for line in asked}
+    assert set(doctor.NEEDED) <= {re.split(r"[<>=]", line)[0] for line in asked}
 
 
 def test_what_may_be_bad_comes_with_its_cure() -> None:
@@ -55,6 +57,10 @@ def test_what_may_be_bad_comes_with_its_cure() -> None:
         assert len(found.words.splitlines()) == 1
         if found.name in ("python", "memory", "disk"):
             assert found.cure
+
+
+def test_a_library_may_be_there_under_another_name(about: Callable) -> None:
+    assert about("the_other_name", "").is_fine
 
 
 def test_a_missing_library_is_to_be_installed_under_its_own_name(about: Callable) -> None:

@@ -6,6 +6,7 @@ import importlib
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,18 +15,19 @@ from typing import Any
 from foveal.launch import cores
 
 NEEDED = {
-    "torch": "torch",
-    "torchvision": "torchvision",
-    "timm": "timm",
-    "lightning_fabric": "lightning-fabric",
-    "safetensors": "safetensors",
-    "cv2": "opencv-python-headless",
-    "tifffile": "tifffile",
-    "imagecodecs": "imagecodecs",
-    "skimage": "scikit-image",
-    "sklearn": "scikit-learn",
-    "polars": "polars",
+    "torch": ("torch",),
+    "torchvision": ("torchvision",),
+    "timm": ("timm",),
+    "lightning-fabric": ("lightning_fabric", "lightning.fabric"),
+    "safetensors": ("safetensors",),
+    "opencv-python-headless": ("cv2",),
+    "tifffile": ("tifffile",),
+    "imagecodecs": ("imagecodecs",),
+    "scikit-image": ("skimage",),
+    "scikit-learn": ("sklearn",),
+    "polars": ("polars",),
 }
+"""Packages by the name that pip knows, and the modules of which one has to be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +47,20 @@ def examine() -> list[Finding]:
             "python", sys.version_info >= (3, 11), sys.version.split()[0], "Python 3.11 or newer"
         )
     ]
-    found += [_library(module, name) for module, name in NEEDED.items()]
+    found += [_library(name, modules) for name, modules in NEEDED.items()]
     found += [_device(), _memory(), _disk()]
     return found
 
 
-def _library(module: str, name: str) -> Finding:
+def _library(name: str, modules: Sequence[str]) -> Finding:
     try:
-        importlib.import_module(module)
+        _import_one_of(modules)
         return Finding(name, is_fine=True, words=version(name))
     except PackageNotFoundError:
         return Finding(name, is_fine=True, words="there, its version unknown")
     except Exception as error:  # noqa: BLE001  a library may break in any way on import
         words = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if "nms" in words or module in ("torchvision", "timm"):
+        if "nms" in words or name in ("torchvision", "timm"):
             cure = (
                 "torch and torchvision come from different builds; install both from one place: "
                 "pip install --force-reinstall torch torchvision"
@@ -66,6 +68,17 @@ def _library(module: str, name: str) -> Finding:
         else:
             cure = f"pip install {name}"
         return Finding(name, is_fine=False, words=words, cure=cure)
+
+
+def _import_one_of(modules: Sequence[str]) -> None:
+    """Import the last one, unless another is there."""
+    for module in modules[:-1]:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError:
+            continue
+        return
+    importlib.import_module(modules[-1])
 
 
 def _device() -> Finding:
