@@ -80,7 +80,7 @@ class Classical:
             [cases[row].id for row in rows.tolist()],
             columns=(self.column,),
             reading=self.features.seconds(cases, rows),
-            peak_bytes=lambda: 8.0 * sum(len(numbers) for numbers in raw),
+            device=resources.device,
         )
 
     def check(self) -> None:

@@ -89,7 +89,7 @@ class Dictionary:
             [cases[row].id for row in rows.tolist()],
             columns=(self.column,),
             reading=self.pictures.seconds(cases, rows) + self.features.seconds(cases, rows),
-            peak_bytes=lambda: 8.0 * sum(len(numbers) for numbers in given),
+            device=resources.device,
         )
 
     def check(self) -> None:

@@ -135,7 +135,7 @@ class Network:
             [cases[row].id for row in rows.tolist()],
             columns=self.columns,
             reading=self.pictures.seconds(cases, rows),
-            peak_bytes=lambda: _peak_bytes(resources.device),
+            device=resources.device,
         )
 
     def check(self) -> None:
@@ -329,12 +329,3 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _free(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
-
-
-def _peak_bytes(device: str) -> float:
-    """The most memory this process has held, on the device where there is one."""
-    if device.startswith("cuda"):
-        return float(torch.cuda.max_memory_allocated(device))
-    import resource
-
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def score_each(
     *,
     columns: tuple[str, ...],
     reading: float,
-    peak_bytes: Callable[[], float],
+    device: str,
 ) -> list[Predictions]:
     """What every state says of the same cases, and what it cost.
 
@@ -80,7 +81,7 @@ def score_each(
         ids: One name a case.
         columns: Names of the scores.
         reading: Seconds that one case's pictures take, shared by the states.
-        peak_bytes: Memory in use, asked after every state.
+        device: That computes.
     """
     said = []
     for state in states:
@@ -93,7 +94,16 @@ def score_each(
                 values.astype(np.float32),
                 columns=columns,
                 seconds=seconds,
-                peak_bytes=peak_bytes(),
+                peak_bytes=_peak_bytes(device),
             )
         )
     return said
+
+
+def _peak_bytes(device: str) -> float:
+    """The most memory this process has held, on the device where there is one."""
+    if device.startswith("cuda"):
+        import torch
+
+        return float(torch.cuda.max_memory_allocated(device))
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
