@@ -88,6 +88,11 @@ def test_settings_that_move_nothing_leave_colours_alone_and_the_other_way_round(
     assert len(np.unique(coloured.reshape(-1, 3), axis=0)) == 1
 
 
+def shape_draws(seed: int) -> np.ndarray:
+    """What the map is made from, after the three draws of cutout."""
+    return 2 * rng(seed).random(10)[3:] - 1
+
+
 def test_flips_are_exact_and_undo_themselves():
     image = picture(3, np.uint16, 33, 47)
     mirror = Augment(flip_horizontal=1.0)
@@ -99,8 +104,8 @@ def test_flips_are_exact_and_undo_themselves():
 
 def test_half_a_turn_is_both_flips():
     image = picture(rows=41)
-    draws = rng(7).uniform(-1, 1, size=7)[2]  # the share of the largest turn that seed 7 takes
-    turned = replace(STILL, rotate_degrees=180 / abs(draws))(image, rng(7)).astype(int)
+    turn = shape_draws(7)[2]  # the share of the largest turn that seed 7 takes
+    turned = replace(STILL, rotate_degrees=180 / abs(turn))(image, rng(7)).astype(int)
     assert np.abs(turned - image[::-1, ::-1]).max() <= 1
 
 
@@ -115,7 +120,7 @@ def test_many_channels_move_as_each_alone(channels, dtype):
 def test_the_fused_map_is_shear_then_turn_then_zoom_about_the_centre():
     image, seed = picture(rows=64, columns=64), 5
     vary = replace(STILL, rotate_degrees=25.0, shear_degrees=40.0, scale=(0.8, 1.3), shift=0.1)
-    d = rng(seed).uniform(-1, 1, size=7)
+    d = shape_draws(seed)
     angle, slant = np.deg2rad([25 * d[2], 40 * d[3]])
     zoom = 0.8 * (1.3 / 0.8) ** ((d[6] + 1) / 2)
     y, x = np.mgrid[:64, :64] - 31.5
@@ -133,9 +138,7 @@ def test_the_fused_map_is_shear_then_turn_then_zoom_about_the_centre():
 def test_colour_is_the_line_that_its_settings_describe():
     for dtype in (np.uint8, np.uint16):
         image, full = picture(2, dtype), np.iinfo(dtype).max
-        drawn = rng(4)
-        drawn.uniform(size=7 + 5 * 5 * 2)  # the map's draws come first
-        tone = drawn.uniform(-1, 1, size=3)
+        tone = 2 * rng(4).random(13)[10:] - 1  # after those of cutout and of the map
         got = replace(STILL, brightness=0.2, contrast=0.4)(image, rng(4))
         line = (image / full - 0.5) * (1 + 0.4 * tone[0]) + 0.5 + 0.2 * tone[1]
         assert np.abs(got - np.clip(line, 0, 1) * full).max() <= 1

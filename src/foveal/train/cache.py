@@ -124,7 +124,7 @@ def _taken(path: Path) -> int:
 def _load(path: Path) -> Mapped | None:
     """A whole cache, or None where there is none or it was harmed."""
     try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        values = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         sidecar = json.loads(path.with_suffix(".json").read_text())
         return Mapped(values, {int(k): v for k, v in sidecar["failed"].items()})
     except (OSError, ValueError, KeyError, EOFError, AttributeError):

@@ -149,18 +149,18 @@ class Augment:
         Everything is drawn whether it is used or not, so that no setting moves another.
         """
         height, width = image.shape[:2]
-        shape, bend = rng.uniform(-1, 1, size=7), rng.uniform(-1, 1, size=(5, 5, 2))
-        tone, cut = rng.uniform(-1, 1, size=3), rng.uniform(size=3)
-        channels = rng.uniform(-1, 1, size=image.shape[2])
+        draws = rng.random(63 + image.shape[2])
+        cut, around_zero = draws[:3], 2 * draws[3:] - 1
+        shape, tone, bend = around_zero[:7], around_zero[7:10], around_zero[10:60]
         matrix = self._matrix(shape, height, width)
         if self.elastic:
-            lattice = (self.elastic * bend).astype(np.float32)
+            lattice = (self.elastic * bend.reshape(5, 5, 2)).astype(np.float32)
             picture = _remap(image, *_bent_maps(matrix, lattice, height, width))
-        elif not np.array_equal(matrix, UNMOVED):
+        elif (matrix != UNMOVED).any():
             picture = _planewise(image, lambda planes: _warp(planes, matrix))
         else:
             picture = image
-        picture = self._coloured(picture, tone, channels)
+        picture = self._coloured(picture, tone, around_zero[60:])
         return _cut_out(picture, cut[1:]) if cut[0] < self.cutout else picture
 
     def _matrix(self, draws: Float[np.ndarray, "7"], height: int, width: int) -> np.ndarray:
