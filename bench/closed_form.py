@@ -28,7 +28,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from foveal.decide import BaggedExactCuts, ClosedFormCuts, ExactCuts, FixedCuts
-from foveal.decide.thresholds import Cuts, expected
+from foveal.decide.calibrate import expected
+from foveal.decide.thresholds import Cuts
 from foveal.manifest import Truth
 from foveal.metrics import quadratic_kappa
 from foveal.models import PictureFeatures

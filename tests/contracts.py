@@ -169,6 +169,21 @@ def check_decoder(decoder: Any) -> None:
     assert decoder.fit(given.take(given.ids[:1]), of.take(one))(given).shape == labels.shape
 
 
+def check_probabilities(probabilities: Any) -> None:
+    """One share a grade, summing to 1, higher grades for higher scores, the same from JSON."""
+    of = truth()
+    given = scores(of)
+    fitted = unchanged(probabilities.fit, given, of)
+    shares = unchanged(fitted, given)
+    assert shares.shape == (len(of.target), GRADES)
+    assert shares.min() >= 0
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    order = np.argsort(given.matrix().values[:, 0], kind="stable")
+    assert (np.diff((shares @ np.arange(GRADES))[order]) >= -1e-9).all()
+    again = revive(json.loads(json.dumps(describe(fitted))))
+    np.testing.assert_array_equal(again(given), shares)
+
+
 def check_blend(blend: Any) -> None:
     """Cases stay in their order, costs add up, and one part alone keeps its ranking."""
     of = truth()

@@ -72,13 +72,18 @@ def test_metrics(metric: object) -> None:
     contracts.check_metric(metric, labels, of, right)
 
 
-@pytest.mark.parametrize(
-    "decoder",
-    parts("decide", "predictions", "truth", method="fit"),
-    ids=label,
-)
+FITTED = parts("decide", "predictions", "truth", method="fit")
+SHARES = [part for part in FITTED if label(part) == "GradeProbabilities"]
+
+
+@pytest.mark.parametrize("decoder", [p for p in FITTED if p not in SHARES], ids=label)
 def test_decoders(decoder: object) -> None:
     contracts.check_decoder(decoder)
+
+
+@pytest.mark.parametrize("probabilities", SHARES, ids=label)
+def test_probabilities(probabilities: object) -> None:
+    contracts.check_probabilities(probabilities)
 
 
 @pytest.mark.parametrize("blend", parts("combine", "parts", "truth", method="fit"), ids=label)

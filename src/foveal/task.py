@@ -18,7 +18,7 @@ from jaxtyping import Float, Int, Shaped
 from foveal.combine.blend import Blend
 from foveal.combine.leaderboard import Decoder
 from foveal.errors import TargetError
-from foveal.manifest import Case, Facts, Manifest
+from foveal.manifest import Case, Facts, Manifest, Truth
 from foveal.metrics.interval import Metric
 from foveal.predictions import Predictions
 from foveal.split import Split
@@ -240,6 +240,12 @@ class Answer(Protocol):
 
     def write(self, path: Path, asked: Asked, given: Given) -> None:
         """Write it whole or not at all."""
+        ...
+
+    def out_of_fold(
+        self, labels: np.ndarray, predictions: Predictions, truth: Truth
+    ) -> dict[str, list]:
+        """Columns of `oof.csv`: what people and panels want to know of every case."""
         ...
 
     def prior(self, truth: np.ndarray, weight: np.ndarray) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from sklearn.linear_model import LinearRegression
 
 from conftest import truth_of
 from foveal.decide.calibrate import Affine, Bend, GradeProbabilities, groups_seen
+from foveal.predictions import Predictions
 
 
 def test_the_line_is_weighted_least_squares() -> None:
@@ -25,11 +26,17 @@ def test_a_falling_or_flat_score_becomes_the_mean() -> None:
         assert line(x) == pytest.approx(np.full(4, 1.5))
 
 
+def scored(x: np.ndarray) -> Predictions:
+    ids = [str(k) for k in range(len(x))]
+    return Predictions.of(ids, x[:, None].astype(np.float32), columns=("expected",))
+
+
 def test_probabilities_are_isotonic_regression_and_sum_to_one() -> None:
     rng = np.random.default_rng(1)
     y = rng.integers(0, 4, 300)
     x = y + rng.normal(0, 1, 300)
-    given = GradeProbabilities(4).fit(x, truth_of(y))(x)
+    x = x.astype(np.float32).astype(np.float64)
+    given = GradeProbabilities(4).fit(scored(x), truth_of(y))(scored(x))
     assert given.sum(axis=1) == pytest.approx(np.ones(300))
     assert (given >= 0).all()
     oracle = IsotonicRegression().fit(x, y >= 2).predict(x)
@@ -38,7 +45,9 @@ def test_probabilities_are_isotonic_regression_and_sum_to_one() -> None:
 
 def test_probabilities_beyond_the_fitted_scores_stay_probabilities() -> None:
     y = np.array([0, 1, 1, 2])
-    given = GradeProbabilities(3).fit(np.arange(4.0), truth_of(y))(np.array([-9.0, 1.5, 99.0]))
+    given = GradeProbabilities(3).fit(scored(np.arange(4.0)), truth_of(y))(
+        scored(np.array([-9.0, 1.5, 99.0]))
+    )
     assert given.sum(axis=1) == pytest.approx(np.ones(3))
     assert given[0].argmax() == 0
     assert given[2].argmax() == 2

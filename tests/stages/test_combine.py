@@ -21,7 +21,7 @@ FACTS = Facts(
     mean=(0.5, 0.5, 0.5),
     std=(0.2, 0.2, 0.2),
 )
-CLASSICAL, NETWORKS = ("floor", "patches"), ("regression", "cumulative", "expectation")
+CLASSICAL, NETWORKS = ("patches", "floor"), ("regression", "cumulative", "expectation")
 BLENDS = {"mean": CalibratedMean(), "label average": LabelAverage(5), "weighted": NonNegative()}
 
 

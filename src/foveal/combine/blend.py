@@ -14,8 +14,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from foveal.decide.calibrate import Affine, Line
-from foveal.decide.thresholds import ClosedFormCuts, Cuts, expected
+from foveal.decide.calibrate import Affine, Line, expected
+from foveal.decide.thresholds import ClosedFormCuts, Cuts
 from foveal.errors import ShapeError
 from foveal.manifest import Truth
 from foveal.predictions import Predictions

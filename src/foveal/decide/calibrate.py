@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from foveal.manifest import Truth
+from foveal.predictions import Predictions
 
 PRIOR_GROUPS = 5.0
 """Independent groups that say beforehand: the score is the grade, and kappa is .8."""
@@ -24,6 +25,11 @@ BEND_LENGTH = 0.8
 
 FAR = 100.0
 """Grades beyond the outermost knots to which a curve is drawn out."""
+
+
+def expected(predictions: Predictions) -> Float[np.ndarray, " case"]:
+    """The expected grade of every case, the only column of a grading member."""
+    return predictions.matrix().values[:, 0].astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +171,9 @@ class GradeSteps:
     scores: tuple[float, ...]
     above: tuple[tuple[float, ...], ...]
 
-    def __call__(self, scores: Float[np.ndarray, " case"]) -> Float[np.ndarray, "case grade"]:
+    def __call__(self, predictions: Predictions) -> Float[np.ndarray, "case grade"]:
         """The probability of every grade, summing to 1, linear between the steps."""
-        x = np.asarray(scores, np.float64)
+        x = expected(predictions)
         above = [np.interp(x, self.scores, row) for row in self.above]
         table = np.stack([np.ones_like(x), *above, np.zeros_like(x)], axis=1)
         return np.maximum(table[:, :-1] - table[:, 1:], 0.0)
@@ -183,11 +189,11 @@ class GradeProbabilities:
 
     grades: int
 
-    def fit(self, scores: Float[np.ndarray, " case"], truth: Truth) -> GradeSteps:
-        """Fit on out-of-fold scores."""
+    def fit(self, predictions: Predictions, truth: Truth) -> GradeSteps:
+        """Fit on out-of-fold predictions."""
         from scipy.optimize import isotonic_regression
 
-        values, place = np.unique(np.asarray(scores, np.float64), return_inverse=True)
+        values, place = np.unique(expected(predictions), return_inverse=True)
         weight = np.bincount(place, weights=truth.weight)
         kept = weight > 0
         above = []

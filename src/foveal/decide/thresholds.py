@@ -22,17 +22,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from foveal.decide.calibrate import PRIOR_GROUPS, Bend, groups_seen
+from foveal.decide.calibrate import PRIOR_GROUPS, Bend, expected, groups_seen
 from foveal.errors import TargetError
 from foveal.manifest import Case, Truth
 from foveal.predictions import Predictions
 
 PRIOR_KAPPA = 0.8
-
-
-def expected(predictions: Predictions) -> Float[np.ndarray, " case"]:
-    """The expected grade of every case, the only column of a grading member."""
-    return predictions.matrix().values[:, 0].astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)

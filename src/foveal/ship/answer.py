@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from foveal.decide.thresholds import expected
+from foveal.decide.calibrate import expected
+from foveal.manifest import Truth
+from foveal.predictions import Predictions
 from foveal.study import csv_text, write_text
 from foveal.task import Asked, Given
 
@@ -49,6 +51,13 @@ class GradeTable:
                 rows[name] += [f"{score:.6g}", *(f"{p:.6g}" for p in shares)]
         write_text(path, csv_text([header, *(rows[name] for name in asked.ids)]))
 
+    def out_of_fold(
+        self, labels: Int[np.ndarray, " case"], predictions: Predictions, truth: Truth
+    ) -> dict[str, list]:
+        """The true grade, the one that was given, and the score it was given for."""
+        scores = [f"{score:.6g}" for score in expected(predictions)]
+        return {"truth": truth.target.tolist(), "label": labels.tolist(), "score": scores}
+
     def _prior_rows(self, asked: Asked, given: Given) -> dict[str, list]:
         known = set(given.ids)
         prior = given.prior
@@ -61,5 +70,6 @@ class GradeTable:
     def _scores(self, given: Given) -> list[tuple[str, float, np.ndarray]]:
         if given.predictions is None:
             return []
-        scores = expected(given.predictions)
-        return list(zip(given.ids, scores.tolist(), given.probabilities(scores), strict=True))
+        scores = expected(given.predictions).tolist()
+        shares = given.probabilities(given.predictions)
+        return list(zip(given.ids, scores, shares, strict=True))

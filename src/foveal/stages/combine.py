@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from foveal.combine.leaderboard import Entry, Leaderboard, rank
 from foveal.errors import StudyError
 from foveal.manifest import Truth
@@ -121,13 +119,12 @@ def _fit_steps(
         part = replace(entry, members=entry.members[:k])
         blend, decode = part.fit(predictions, truth)
         joined = blend([predictions[m] for m in part.members])
-        scores = joined.matrix().values[:, 0].astype(np.float64)
         steps.append(
             {
                 "members": list(part.members),
                 "blend": describe(blend),
                 "decode": describe(decode),
-                "probabilities": describe(recipe.probabilities.fit(scores, truth)),
+                "probabilities": describe(recipe.probabilities.fit(joined, truth)),
             }
         )
     return steps
@@ -177,18 +174,13 @@ def _board_csv(board: Leaderboard) -> str:
 def _oof_csv(
     opened: Opened, truth: Truth, board: Leaderboard, predictions: dict[str, Predictions]
 ) -> str:
-    """Every case with its truth and the cross-fitted label and score of the chosen row."""
+    """Every case with its fold and what the answer's form tells of it, by the chosen row."""
     row = board.rows[board.chosen]
     blend, _ = row.entry.fit(predictions, truth)
-    scores = blend([predictions[m] for m in row.entry.members]).matrix().values[:, 0]
-    columns = (
-        opened.manifest.ids,
-        truth.fold.tolist(),
-        opened.target.tolist(),
-        row.labels.tolist(),
-        [f"{s:.6g}" for s in scores],
-    )
-    return csv_text([("id", "fold", "truth", "label", "score"), *zip(*columns, strict=True)])
+    joined = blend([predictions[m] for m in row.entry.members])
+    told = opened.recipe.answer.out_of_fold(row.labels, joined, truth)
+    columns = {"id": opened.manifest.ids, "fold": truth.fold.tolist(), **told}
+    return csv_text([tuple(columns), *zip(*columns.values(), strict=True)])
 
 
 def is_combined(study: Study) -> bool:
