@@ -123,7 +123,8 @@ def decode(path: str, at_least: tuple[int, int] | None = None) -> Pixels:
 
 def _bytes(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb", buffering=0) as file:  # half the system calls of `read_bytes`
+            return file.read()
     except (OSError, ValueError) as error:
         raise UnreadableImage(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
