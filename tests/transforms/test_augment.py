@@ -144,6 +144,15 @@ def test_colour_is_the_line_that_its_settings_describe():
         assert np.abs(got - np.clip(line, 0, 1) * full).max() <= 1
 
 
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_each_channel_may_have_a_line_of_its_own(channels: int) -> None:
+    image = picture(channels)
+    slope = 1 + 0.4 * (2 * rng(4).random(63 + channels)[63:] - 1)
+    got = replace(STILL, colour=0.4)(image, rng(4))
+    line = np.clip((image / 255 - 0.5) * slope + 0.5, 0, 1) * 255
+    assert np.abs(got - line).max() <= 0.51
+
+
 def test_cutout_greys_one_square_of_a_quarter_of_the_side():
     image = picture(rows=40, columns=60)
     changed = (replace(STILL, cutout=1.0)(image, rng(3)) != image).any(axis=2)

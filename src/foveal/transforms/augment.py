@@ -3,7 +3,7 @@
 `Prepare` crops dark borders and resizes; its result is what a study caches. `Augment` draws its
 parameters from the generator it is given, composes flip, turn, zoom, shear, shift and elastic
 bending into *one* map, and reads the picture once through it (every further interpolation blurs).
-Colour is one table for 8 bit and one line for 16::
+Colour is one line a channel, or one table where gamma bends it::
 
     picture = Prepare(height=256, width=256)(image)
     varied = Augment(rotate_degrees=180)(picture, np.random.default_rng((seed, fold, epoch, place)))
@@ -183,25 +183,23 @@ class Augment:
     def _coloured(
         self, image: Pixels, tone: Float[np.ndarray, "3"], channels: Float[np.ndarray, " channel"]
     ) -> Pixels:
-        """One line for every value, as a table for 8 bit.
+        """One line a channel, or a table where it is bent.
 
         Few operations on purpose: each hands the interpreter lock to another thread and back.
         """
         if not (self.brightness or self.contrast or self.colour or self.gamma):
             return image
         full = float(np.iinfo(image.dtype).max)
-        slope = 1 + self.contrast * float(tone[0])  # one table for all channels ...
-        offset = (0.5 + self.brightness * float(tone[1])) * full
-        if self.colour:  # ... or one each
-            slope = slope * (1 + self.colour * channels)
-        if image.dtype != np.uint8:
-            line = image * slope + (offset - full / 2 * slope)
-            return (np.clip(line, 0, full) + 0.5).astype(image.dtype)
-        level = LEVELS
-        if self.gamma:
+        slope = (1 + self.contrast * float(tone[0])) * (1 + self.colour * channels)
+        offset = (0.5 + self.brightness * float(tone[1])) * full - full / 2 * slope
+        if self.gamma and image.dtype == np.uint8:
             level = full * (LEVELS / full) ** math.exp(self.gamma * float(tone[2]))
-        table = np.clip(level * slope + (offset - full / 2 * slope + 0.5), 0, full)
-        return _through_table(image, table.astype(np.uint8))
+            table = np.clip(level * slope + offset + 0.5, 0, full).astype(np.uint8)
+            return _through_table(image, table)
+        lines = np.zeros((len(slope), len(slope) + 1))
+        np.fill_diagonal(lines, slope)
+        lines[:, -1] = offset
+        return cv2.transform(image, lines).reshape(image.shape)
 
 
 def _planewise(image: Pixels, apply: Callable[[np.ndarray], np.ndarray]) -> Resized:
@@ -253,13 +251,12 @@ def _remap(image: Pixels, map_x: np.ndarray, map_y: np.ndarray) -> Pixels:
     return _planewise(image, lambda planes: _as_four(planes, look_up))
 
 
-def _through_table(image: Pixels, table: Shaped[np.ndarray, "256 tables"]) -> Pixels:
-    """Look every pixel up, in one table or in one a channel."""
-    if table.shape[1] == 1 or image.shape[2] in (1, 3, 4):
-        out = cv2.LUT(np.ascontiguousarray(image), np.ascontiguousarray(table[None, :, :]))
-        return out.reshape(image.shape)
+def _through_table(image: Pixels, table: Shaped[np.ndarray, "256 channel"]) -> Pixels:
+    """Look every value up in the table of its channel."""
+    if image.shape[2] in (1, 3, 4):
+        return cv2.LUT(image, np.ascontiguousarray(table[None])).reshape(image.shape)
     planes = np.moveaxis(image, 2, 0)
-    looked = [cv2.LUT(np.ascontiguousarray(p), table[:, c]) for c, p in enumerate(planes)]
+    looked = [cv2.LUT(np.ascontiguousarray(p), table[:, c].copy()) for c, p in enumerate(planes)]
     return np.stack(looked, axis=2)
 
 
