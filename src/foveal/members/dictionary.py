@@ -2,8 +2,8 @@
 
 Where the floor member only asks questions that were thought out beforehand, this one learns some
 from the training pictures as well. The floor's features stand beside the dictionary's, as one block
-of equal weight: on some sets one tells more, on some the other, and together they are at least
-as good as the better one.
+of equal weight: on some sets one tells more, on some the other, and one ridge over both comes near
+the better one or passes it.
 """
 
 from __future__ import annotations
