@@ -1,0 +1,140 @@
+"""The best threshold of a mask: exact, from two histograms and the few bins that matter.
+
+F-beta of everything above a threshold needs three numbers: the positives above it, the area above
+it, and all positives. Histograms of both give them at every edge between bins, and they add, so
+volumes, parts and folds may be counted apart. Between two edges F-beta cannot pass what it would be
+if the positives of the bin came first; only bins where that beats the best edge are opened::
+
+    best = best_threshold([(scores, positive, area)], beta=0.5)
+    best.threshold, best.value
+
+A cell counts with its area and with how much of it is positive, so that a coarse lattice is judged
+on the pixels behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from foveal.errors import TargetError
+
+BINS = 1 << 16
+
+CHUNK = 1 << 20
+"""Cells that are looked at together, so that memory does not grow with their number."""
+
+Cells = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Scores from 0 to 1, positive area and area of some cells, each " cell"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """A cell is foreground where its score is at least the threshold."""
+
+    threshold: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Histograms:
+    """Positive area and area by score; those of several volumes add up."""
+
+    positive: Float[np.ndarray, " bin"]
+    area: Float[np.ndarray, " bin"]
+
+    @classmethod
+    def of(cls, volumes: Iterable[Cells]) -> Histograms:
+        """Count the cells of volumes, one after the other."""
+        counts = np.zeros((2, BINS))
+        for scores, positive, area in _chunks(volumes):
+            place = bin_of(scores)
+            counts[0] += np.bincount(place, weights=positive, minlength=BINS)
+            counts[1] += np.bincount(place, weights=area, minlength=BINS)
+        return cls(*counts)
+
+    def __add__(self, other: Histograms) -> Histograms:
+        return Histograms(self.positive + other.positive, self.area + other.area)
+
+    def above(self) -> tuple[Float[np.ndarray, " edge"], Float[np.ndarray, " edge"]]:
+        """Positive area and area at or above the lower edge of every bin, and 0 above the last."""
+        falling = (np.cumsum(h[::-1])[::-1] for h in (self.positive, self.area))
+        positive, area = (np.append(h, 0.0) for h in falling)
+        return positive, area
+
+
+def bin_of(scores: Float[np.ndarray, " cell"]) -> np.ndarray:
+    """The bin of every score; a higher score never has a lower bin."""
+    return np.clip(scores * np.float32(BINS), 0, BINS - 1).astype(np.int32)
+
+
+def f_beta(
+    hit: Float[np.ndarray, "*edge"], given: Float[np.ndarray, "*edge"], true: float, beta: float
+) -> Float[np.ndarray, "*edge"]:
+    """F-beta from the positive area that was found, the area that was given, and all there is."""
+    below = beta**2 * true + given
+    return np.where(below > 0, (1 + beta**2) * hit / np.maximum(below, 1e-300), 0.0)
+
+
+def best_threshold(volumes: Sequence[Cells], *, beta: float = 0.5) -> Best:
+    """The threshold with the highest F-beta over all cells of all volumes together.
+
+    Args:
+        volumes: Cells of each; looked at twice.
+        beta: Below 1 favours precision.
+
+    Raises:
+        TargetError: No cell is positive, so every threshold is as good.
+
+    Reference:
+        Van Rijsbergen, Information Retrieval, 1979 (F-beta).
+    """
+    counted = Histograms.of(volumes)
+    true = float(counted.positive.sum())
+    if not true > 0:
+        raise TargetError("no positive pixel in any volume, so no threshold can be fitted")
+    hit, given = counted.above()
+    edges = f_beta(hit, given, true, beta)
+    top = int(edges.argmax())
+    best = Best(threshold=top / BINS, value=float(edges[top]))
+    most = f_beta(hit[1:] + counted.positive, given[1:] + counted.positive, true, beta)
+    is_open = most > best.value
+    inside = [_inside(volume, is_open) for volume in _chunks(volumes)]
+    scores, positive, area = (np.concatenate(part) for part in zip(*inside, strict=True))
+    if not len(scores):
+        return best
+    order = np.argsort(-scores, kind="stable")
+    scores, place = scores[order], bin_of(scores[order])
+    starts = np.flatnonzero(np.diff(place, prepend=-1))
+    sums = [_since(values[order], starts) for values in (positive, area)]
+    values = f_beta(hit[place + 1] + sums[0], given[place + 1] + sums[1], true, beta)
+    values[:-1][scores[:-1] == scores[1:]] = -1.0  # equal scores are given together
+    k = int(values.argmax())
+    return (
+        Best(threshold=float(scores[k]), value=float(values[k])) if values[k] > best.value else best
+    )
+
+
+def _since(
+    values: Shaped[np.ndarray, " cell"], starts: Int[np.ndarray, " run"]
+) -> Float[np.ndarray, " cell"]:
+    """Running sums that begin again at every start."""
+    total = np.cumsum(values, dtype=np.float64)
+    before = np.append(0.0, total)[starts]
+    return total - np.repeat(before, np.diff(np.append(starts, len(values))))
+
+
+def _inside(cells: Cells, is_open: Bool[np.ndarray, " bin"]) -> Cells:
+    scores, positive, area = cells
+    kept = is_open[bin_of(scores)]
+    return scores[kept], positive[kept], area[kept]
+
+
+def _chunks(volumes: Iterable[Cells]) -> Iterator[Cells]:
+    for scores, positive, area in volumes:
+        for start in range(0, len(scores), CHUNK):
+            part = slice(start, start + CHUNK)
+            yield scores[part], positive[part], area[part]

@@ -1,0 +1,143 @@
+"""Slices to one file: every way to give them, every place to be interrupted, every fault."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from foveal.errors import Stopped
+from foveal.read import volume as volumes
+from foveal.read.image import UnreadableImage
+from foveal.read.volume import Box, find_slices, load, mirrored, store
+
+SHAPE = (12, 23, 31)
+
+
+def voxels(dtype: type = np.uint8, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
+    """Slices that are all different."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, np.iinfo(dtype).max, shape).astype(dtype)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return written(tmp_path / "slices", voxels())
+
+
+def written(folder: Path, planes: np.ndarray, suffix: str = ".png") -> Path:
+    folder.mkdir()
+    for k, plane in enumerate(planes):
+        cv2.imwrite(str(folder / f"z{k}{suffix}"), plane)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("kind", ["folder", "pattern", "tif", "pages"])
+def test_slices_come_in_any_form_and_in_natural_order(
+    tmp_path: Path, kind: str, dtype: type
+) -> None:
+    planes = voxels(dtype)
+    place = tmp_path / "pages.tif"
+    if kind == "pages":
+        tifffile.imwrite(place, planes, photometric="minisblack")
+    else:
+        place = written(tmp_path / "v", planes, ".tif" if kind == "tif" else ".png")
+    stack = find_slices(f"{place}/z*.png" if kind == "pattern" else str(place))
+    assert len(stack) == 12
+    got = store(stack, tmp_path / "store" / "v.npy")
+    assert (got.plane, got.depth, got.values.dtype) == ((23, 31), 12, dtype)
+    np.testing.assert_array_equal(np.moveaxis(got.values, 2, 0), planes)
+
+
+def test_a_single_picture_is_a_volume_of_one_slice(folder: Path, tmp_path: Path) -> None:
+    got = store(find_slices(str(folder / "z3.png")), tmp_path / "v.npy")
+    np.testing.assert_array_equal(got.values[:, :, 0], voxels()[3])
+
+
+def test_only_the_wanted_slices_are_read_and_the_edge_is_repeated(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "z0.png").write_text("never looked at")
+    stack = find_slices(str(folder))
+    got = store(stack, tmp_path / "v.npy", slices=(9, 14))
+    wanted = voxels()[[9, 10, 11, 11, 11]]
+    np.testing.assert_array_equal(np.moveaxis(got.values, 2, 0), wanted)
+
+
+@pytest.mark.parametrize("top", [-5, 0, 3, 20])
+@pytest.mark.parametrize("left", [-30, 0, 11, 25])
+def test_a_box_is_a_part_of_the_mirrored_volume(
+    folder: Path, tmp_path: Path, top: int, left: int
+) -> None:
+    got = store(find_slices(str(folder)), tmp_path / "v.npy")
+    wide = np.pad(voxels(), ((0, 0), (40, 40), (40, 40)), mode="reflect")
+    box = Box(top=top, left=left, height=16, width=12)
+    wanted = wide[:, 40 + top : 56 + top, 40 + left : 52 + left]
+    np.testing.assert_array_equal(got(box), wanted)
+    assert got(box).flags.c_contiguous
+
+
+def test_mirrored_places_are_those_of_numpy() -> None:
+    for size in (1, 2, 5):
+        wanted = np.pad(np.arange(size), 9, mode="reflect" if size > 1 else "edge")
+        np.testing.assert_array_equal(mirrored(-9, size + 18, size), wanted)
+
+
+@pytest.mark.parametrize("after", [0, 1, 7, 11, 12, 14])
+def test_an_interrupted_store_is_gone_on_with(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    monkeypatch.setattr(volumes, "BAND_BYTES", 4000)
+    path, asked = tmp_path / "v.npy", iter(range(100))
+    with pytest.raises(Stopped):
+        store(find_slices(str(folder)), path, should_stop=lambda: next(asked) >= after)
+    assert load(path) is None
+    stack, seen = find_slices(str(folder)), []
+    again = volumes.Stack(stack.names, stack.files, lambda k: seen.append(k) or stack.read(k))
+    np.testing.assert_array_equal(np.moveaxis(store(again, path).values, 2, 0), voxels())
+    assert len(set(seen)) <= max(12 - after, 1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["slices", "v.json", "v.npy"]
+
+
+def test_a_half_written_store_of_other_slices_is_not_gone_on_with(
+    folder: Path, tmp_path: Path
+) -> None:
+    path, asked = tmp_path / "v.npy", iter(range(100))
+    with pytest.raises(Stopped):
+        store(find_slices(str(folder)), path, should_stop=lambda: next(asked) >= 4)
+    got = store(find_slices(str(folder)), path, slices=(2, 9))
+    np.testing.assert_array_equal(np.moveaxis(got.values, 2, 0), voxels()[2:9])
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (lambda p: p.write_bytes(p.read_bytes()[:90]), "z7.png"),
+    "another shape": (lambda p: cv2.imwrite(str(p), voxels()[0][:9]), "z7.png: 9 x 31 pixels"),
+    "another depth": (lambda p: cv2.imwrite(str(p), voxels(np.uint16)[0]), "z7.png: uint16"),
+    "colour": (lambda p: cv2.imwrite(str(p), np.dstack([*voxels()[:3]])), "3 channels"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_slice_is_named(folder: Path, tmp_path: Path, fault: str) -> None:
+    harm, words = FAULTS[fault]
+    harm(folder / "z7.png")
+    with pytest.raises(UnreadableImage, match=words):
+        store(find_slices(str(folder)), tmp_path / "v.npy")
+    assert load(tmp_path / "v.npy") is None
+
+
+@pytest.mark.parametrize("place", ["nowhere", "nowhere/*.png", "empty"])
+def test_nothing_there_is_an_error_that_says_so(tmp_path: Path, place: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UnreadableImage, match=r"no such file|holds no slices"):
+        find_slices(str(tmp_path / place))
+
+
+def test_links_to_the_same_files_are_the_same_volume(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    for file in folder.iterdir():
+        (tmp_path / "other" / file.name).symlink_to(file)
+    assert find_slices(str(tmp_path / "other")).files == find_slices(str(folder)).files
