@@ -3,6 +3,8 @@
 from foveal.decide.calibrate import Affine as Affine
 from foveal.decide.calibrate import Bend as Bend
 from foveal.decide.calibrate import GradeProbabilities as GradeProbabilities
+from foveal.decide.newcut import best_new_cut as best_new_cut
+from foveal.decide.sweep import best_threshold as best_threshold
 from foveal.decide.thresholds import BaggedExactCuts as BaggedExactCuts
 from foveal.decide.thresholds import ClosedFormCuts as ClosedFormCuts
 from foveal.decide.thresholds import ExactCuts as ExactCuts
@@ -16,4 +18,6 @@ __all__ = [
     "ExactCuts",
     "FixedCuts",
     "GradeProbabilities",
+    "best_new_cut",
+    "best_threshold",
 ]

@@ -1,7 +1,7 @@
 """Volumes: a stack of slices, stored once so that a tile of any depth is one short read.
 
 Slices come as a folder or a pattern of PNG or TIFF files in natural order, as the pages of one
-TIFF, as an OME-Zarr, or as a single picture. They are streamed into one memory-mapped `.npy` in
+TIFF, or as a single picture. They are streamed into one memory-mapped `.npy` in
 y-x-z order, so that the slices of a place lie side by side. Never more than a slice and a band of
 rows are in memory; what was interrupted is gone on with::
 
@@ -115,15 +115,13 @@ def find_slices(place: str) -> Stack:
     """The slices of a volume.
 
     Args:
-        place: A folder, a pattern with `*`, a picture, a multi-page TIFF or an OME-Zarr.
+        place: A folder, a pattern with `*`, a picture or a multi-page TIFF.
 
     Raises:
         UnreadableImage: Nothing is there, or it holds no slices.
     """
     path = Path(place)
     if path.is_dir():
-        if (path / "zarr.json").is_file() or (path / ".zattrs").is_file():
-            return _zarr(path)
         found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
         return _files(found, f"{place}: the folder holds no slices ({', '.join(SUFFIXES)})")
     if path.is_file():
@@ -186,36 +184,6 @@ def _pages(path: Path) -> Stack:
         return _grey(np.atleast_3d(page), f"{path} page {k}")
 
     names = tuple(f"{path} page {k}" for k in range(count))
-    return Stack(names=names, files=(str(path.resolve()),), read=read)
-
-
-def _zarr(path: Path) -> Stack:
-    """The finest level of an OME-Zarr whose other axes have one place."""
-    try:
-        import zarr
-    except ImportError:
-        raise UnreadableImage(
-            f"{path}: an OME-Zarr needs the package zarr; cure: pip install zarr"
-        ) from None
-    group = zarr.open_group(path, mode="r")
-    told: dict[str, Any] = dict(group.attrs)
-    scales = (told.get("ome") or told).get("multiscales")
-    if not scales:
-        raise UnreadableImage(f"{path}: no OME-Zarr, for it names no multiscales")
-    array = group[scales[0]["datasets"][0]["path"]]
-    axes = [a if isinstance(a, str) else a["name"] for a in scales[0].get("axes", "tczyx")]
-    axes = axes[-array.ndim :]
-    wide = [a for a, n in zip(axes, array.shape, strict=True) if n > 1 and a not in "zyx"]
-    if wide or axes[-2:] != ["y", "x"]:
-        raise UnreadableImage(f"{path}: axes {axes} of {array.shape} are no single volume")
-    count = array.shape[axes.index("z")] if "z" in axes else 1
-
-    def read(k: int) -> Slice:
-        return np.asarray(
-            array[tuple(k if a == "z" else slice(None) if a in "yx" else 0 for a in axes)]
-        )
-
-    names = tuple(f"{path} slice {k}" for k in range(count))
     return Stack(names=names, files=(str(path.resolve()),), read=read)
 
 
