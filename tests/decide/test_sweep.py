@@ -51,6 +51,15 @@ def test_it_is_the_best_of_all_thresholds(
         assert reached(volumes, best, beta) == pytest.approx(best.value, abs=1e-12)
 
 
+def test_whole_pixels_may_say_yes_and_no() -> None:
+    scores, positive, area = cells(3, 500, levels=40)
+    told = scores, positive > 0, area > 0
+    assert best_threshold([told]) == best_threshold([(scores, positive, area)])
+    outside = scores, positive > 0, np.arange(500) % 3 > 0
+    counted = scores, (positive > 0) & outside[2], outside[2].astype(int)
+    assert best_threshold([(scores, counted[1], outside[2])]) == best_threshold([counted])
+
+
 def test_histograms_of_parts_add_up() -> None:
     one, two = cells(0), cells(1, 333)
     both = Histograms.of([one, two])

@@ -28,7 +28,8 @@ CHUNK = 1 << 20
 """Cells that are looked at together, so that memory does not grow with their number."""
 
 Cells = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Scores from 0 to 1, positive area and area of some cells, each " cell"."""
+"""Scores from 0 to 1, positive area and area of some cells, each " cell"; pixels may say both as
+bool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +52,7 @@ class Histograms:
         """Count the cells of volumes, one after the other."""
         counts = np.zeros((2, BINS))
         for scores, positive, area in _chunks(volumes):
-            place = bin_of(scores)
-            counts[0] += np.bincount(place, weights=positive, minlength=BINS)
-            counts[1] += np.bincount(place, weights=area, minlength=BINS)
+            counts += _counted(bin_of(scores), positive, area)
         return cls(*counts)
 
     def __add__(self, other: Histograms) -> Histograms:
@@ -66,9 +65,20 @@ class Histograms:
         return positive, area
 
 
-def bin_of(scores: Float[np.ndarray, " cell"]) -> np.ndarray:
+def bin_of(scores: Float[np.ndarray, " cell"]) -> Int[np.ndarray, " cell"]:
     """The bin of every score; a higher score never has a lower bin."""
-    return np.clip(scores * np.float32(BINS), 0, BINS - 1).astype(np.int32)
+    place = (scores * np.float32(BINS)).astype(np.intp)
+    return np.minimum(place, BINS - 1, out=place)
+
+
+def _counted(
+    place: Int[np.ndarray, " cell"], positive: np.ndarray, area: np.ndarray
+) -> Float[np.ndarray, "2 bin"]:
+    """Positive area and area in every bin; whole pixels are counted once for both."""
+    if positive.dtype == area.dtype == bool and area.all():
+        both = np.bincount(2 * place + positive, minlength=2 * BINS).reshape(BINS, 2)
+        return np.stack([both[:, 1], both.sum(axis=1)]).astype(np.float64)
+    return np.stack([np.bincount(place, weights=w, minlength=BINS) for w in (positive, area)])
 
 
 def f_beta(
@@ -128,8 +138,12 @@ def _since(
 
 
 def _inside(cells: Cells, is_open: Bool[np.ndarray, " bin"]) -> Cells:
+    """The cells of open bins; most others are told by the range of those alone."""
     scores, positive, area = cells
-    kept = is_open[bin_of(scores)]
+    low, high = np.flatnonzero(is_open)[[0, -1]] if is_open.any() else (1, 0)
+    is_near = (scores >= low / BINS) & (scores < (high + 1) / BINS)
+    near = np.flatnonzero(is_near | (scores >= 1) if high == BINS - 1 else is_near)
+    kept = near[is_open[bin_of(scores[near])]]
     return scores[kept], positive[kept], area[kept]
 
 
