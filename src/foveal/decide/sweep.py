@@ -50,7 +50,7 @@ class Histograms:
     @classmethod
     def of(cls, volumes: Iterable[Cells]) -> Histograms:
         """Count the cells of volumes, one after the other."""
-        counts = np.zeros((2, BINS))
+        counts = np.zeros((2, BINS + 1))
         for scores, positive, area in _chunks(volumes):
             counts += _counted(bin_of(scores), positive, area)
         return cls(*counts)
@@ -66,9 +66,8 @@ class Histograms:
 
 
 def bin_of(scores: Float[np.ndarray, " cell"]) -> Int[np.ndarray, " cell"]:
-    """The bin of every score; a higher score never has a lower bin."""
-    place = (scores * np.float32(BINS)).astype(np.intp)
-    return np.minimum(place, BINS - 1, out=place)
+    """The bin of every score; a higher score never has a lower bin, and 1 has one of its own."""
+    return (scores * np.float32(BINS)).astype(np.intp)
 
 
 def _counted(
@@ -76,9 +75,11 @@ def _counted(
 ) -> Float[np.ndarray, "2 bin"]:
     """Positive area and area in every bin; whole pixels are counted once for both."""
     if positive.dtype == area.dtype == bool and area.all():
-        both = np.bincount(2 * place + positive, minlength=2 * BINS).reshape(BINS, 2)
+        key = 2 * place
+        key += positive
+        both = np.bincount(key, minlength=2 * (BINS + 1)).reshape(-1, 2)
         return np.stack([both[:, 1], both.sum(axis=1)]).astype(np.float64)
-    return np.stack([np.bincount(place, weights=w, minlength=BINS) for w in (positive, area)])
+    return np.stack([np.bincount(place, weights=w, minlength=BINS + 1) for w in (positive, area)])
 
 
 def f_beta(
@@ -141,8 +142,7 @@ def _inside(cells: Cells, is_open: Bool[np.ndarray, " bin"]) -> Cells:
     """The cells of open bins; most others are told by the range of those alone."""
     scores, positive, area = cells
     low, high = np.flatnonzero(is_open)[[0, -1]] if is_open.any() else (1, 0)
-    is_near = (scores >= low / BINS) & (scores < (high + 1) / BINS)
-    near = np.flatnonzero(is_near | (scores >= 1) if high == BINS - 1 else is_near)
+    near = np.flatnonzero((scores >= low / BINS) & (scores < (high + 1) / BINS))
     kept = near[is_open[bin_of(scores[near])]]
     return scores[kept], positive[kept], area[kept]
 
