@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveal.decide.calibrate import GradeSteps
+from foveal.manifest import Truth
 from foveal.predictions import Predictions
 from foveal.ship.answer import GradeTable
 from foveal.task import Asked, Given
@@ -113,3 +114,14 @@ def test_no_grade_is_a_better_guess_than_the_prior(cases: list[tuple[int, int]])
     assert got["expected"] == pytest.approx(np.repeat(truth, times).mean())
     shares = [times[truth == grade].sum() / times.sum() for grade in range(5)]
     assert got["probabilities"] == pytest.approx(shares)
+
+
+def test_what_is_told_of_every_case_out_of_fold() -> None:
+    predictions = Predictions.of(
+        ["a", "b"], np.array([[0.25], [1.5]], dtype=np.float32), columns=("expected",)
+    )
+    of = Truth(
+        target=np.array([0, 2]), weight=np.ones(2), group=np.arange(2), fold=np.array([0, 1])
+    )
+    told = GradeTable(3).out_of_fold(np.array([0, 1]), predictions, of)
+    assert told == {"truth": [0, 2], "label": [0, 1], "score": ["0.25", "1.5"]}

@@ -1,8 +1,8 @@
 """Volumes: a stack of slices, stored once so that a tile of any depth is one short read.
 
 Slices come as a folder or a pattern of PNG or TIFF files in natural order, as the pages of one
-TIFF, or as a single picture. They are streamed into one memory-mapped `.npy` in
-y-x-z order, so that the slices of a place lie side by side. Never more than a slice and a band of
+TIFF, or as a single picture. They are streamed into one memory-mapped `.npy` in y-x-z order, so
+that the slices of a place lie side by side. Never more than a slice and a band of
 rows are in memory; what was interrupted is gone on with::
 
     stack = find_slices("scans/fragment1")
