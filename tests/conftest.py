@@ -8,6 +8,9 @@ import torch
 
 from foveal.manifest import Truth
 from foveal.simulate.retina import Faults, simulate_retina
+from foveal.stages.open import Opened
+from foveal.stages.split import split_of
+from foveal.task import Job, Resources
 
 FAST = {
     "size": 32,
@@ -55,4 +58,23 @@ def truth_of(target: np.ndarray, weight: np.ndarray | None = None, folds: int = 
         weight=np.ones(n) if weight is None else weight,
         group=np.arange(n),
         fold=np.arange(n) % folds,
+    )
+
+
+def job_of(opened: Opened, folder: Path) -> Job:
+    """The training of any member without the first fold."""
+    made = split_of(opened)
+    return Job(
+        key=(0, 0),
+        cases=opened.manifest.cases(),
+        train=np.flatnonzero(made.learns(0)),
+        held=np.flatnonzero(made.fold == 0),
+        target=opened.recipe.target.train(opened.target),
+        weight=opened.manifest.weight,
+        group=made.group,
+        judge=lambda predictions: float(predictions.values.mean()),
+        folder=folder,
+        mark="m",
+        resources=Resources(cache=opened.study.cache_folder / "t"),
+        report=lambda event: None,
     )

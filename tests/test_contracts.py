@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import contracts
-from conftest import FAST
+from conftest import FAST, job_of
 from contracts import GRADES, label, parts
 from foveal import stages
 from foveal.manifest import Case, Truth
@@ -22,8 +22,7 @@ from foveal.ship.panels import GRADE_PANELS, Section
 from foveal.split import Folds
 from foveal.stages.address import families, recipes_of
 from foveal.stages.open import Opened, open_study
-from foveal.stages.split import truth_of
-from foveal.task import Asked, Context, Job, Resources
+from foveal.task import Asked, Context
 from foveal.transforms import views
 from foveal.transforms.mix import Cutmix, FirstOf, Mixup
 
@@ -165,22 +164,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory, eyes: dict) -> Opened:
 def test_members(opened: Opened, tmp_path: Path, name: str) -> None:
     assert [m.name for m in opened.recipe.members].count(name) == 1
     (member,) = [m for m in opened.recipe.members if m.name == name]
-    of = truth_of(opened)
-    job = Job(
-        key=(0, 0),
-        cases=opened.manifest.cases(),
-        train=np.flatnonzero(of.fold != 0),
-        held=np.flatnonzero(of.fold == 0),
-        target=opened.recipe.target.train(opened.target),
-        weight=of.weight,
-        group=of.group,
-        judge=lambda scores: 0.0,
-        folder=tmp_path / "job",
-        mark="m",
-        resources=Resources(cache=opened.study.cache_folder / "t"),
-        report=lambda event: None,
-    )
-    contracts.check_member(member, job, tmp_path / "state")
+    contracts.check_member(member, job_of(opened, tmp_path / "job"), tmp_path / "state")
 
 
 @pytest.mark.parametrize("folds", [Folds(3), Folds(4, seed=3)])

@@ -317,16 +317,6 @@ class Study:
                 f"cannot read {self.manifest_file}: {error}; cure: foveal init --replace"
             ) from None
 
-    def folds(self, ids: tuple[str, ...]) -> np.ndarray:
-        """The fold of every case, as `split` wrote it."""
-        text = self.folds_file.read_bytes().decode()
-        rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
-        if tuple(row[0] for row in rows) != ids:
-            raise StudyError(
-                f"{self.folds_file} lists other cases; cure: delete it and split again"
-            )
-        return np.array([int(row[1]) for row in rows], dtype=np.int64)
-
     @contextmanager
     def lock(self, holder: str, wait: Callable[[], None] | None = None) -> Iterator[int]:
         """Hold the study until the block ends or every process that holds it is dead.

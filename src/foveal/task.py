@@ -21,7 +21,7 @@ from foveal.errors import TargetError
 from foveal.manifest import Case, Facts, Manifest, Truth
 from foveal.metrics.interval import Metric
 from foveal.predictions import Predictions
-from foveal.split import Split
+from foveal.split.record import Split
 
 # --- targets -------------------------------------------------------------------------------------
 
@@ -37,6 +37,21 @@ class Target(Protocol):
     def train(self, encoded: np.ndarray) -> np.ndarray:
         """The truth that networks are trained on."""
         ...
+
+    def truth(self, manifest: Manifest, encoded: np.ndarray, split: Split) -> Truth:
+        """The truth of every case, as the fold that judges it may know it."""
+        ...
+
+
+def plain_truth(manifest: Manifest, encoded: np.ndarray, split: Split) -> Truth:
+    """What the table says, the same for every fold."""
+    return Truth(
+        target=encoded,
+        weight=manifest.weight,
+        group=split.group,
+        fold=split.fold,
+        site=manifest.roles.get("site"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,10 @@ class Ordinal:
         """One distribution over grades a case."""
         return np.eye(self.grades, dtype=np.float32)[encoded]
 
+    def truth(self, manifest: Manifest, encoded: Int[np.ndarray, " case"], split: Split) -> Truth:
+        """The grade of every case."""
+        return plain_truth(manifest, encoded, split)
+
 
 def _number(text: str) -> float:
     try:
@@ -114,10 +133,18 @@ def _number(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What training leaves behind: arrays by name, and a few words."""
+    """What training leaves behind.
+
+    Attributes:
+        tensors: Arrays by name.
+        notes: A few words and numbers.
+        for_new: Arrays that only answers for new cases may use, such as a gallery with the very
+            pictures that the fold judges; nobody sees them while that fold is scored.
+    """
 
     tensors: Mapping[str, np.ndarray]
     notes: Mapping[str, Any] = field(default_factory=dict)
+    for_new: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,11 +174,11 @@ class Job:
         key: Seed and fold.
         cases: All cases of the study.
         train: Rows to learn from.
-        held: Rows of the fold kept back; looked at for curves only.
+        held: Rows that the fold judges; looked at for curves only.
         target: Training target of every case.
         weight: How much every case counts.
         group: What must not be split, for choices inside the training rows.
-        judge: From the scores of the held rows to a number, for curves.
+        judge: From predictions of the held rows to a number, for curves.
         folder: For checkpoints.
         mark: Digest of all that decides this training.
         resources: What may be used.
@@ -167,7 +194,7 @@ class Job:
     target: Shaped[np.ndarray, "case ..."]
     weight: Float[np.ndarray, " case"]
     group: Int[np.ndarray, " case"]
-    judge: Callable[[np.ndarray], float]
+    judge: Callable[[Predictions], float]
     folder: Path
     mark: str
     resources: Resources

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import FAST
+from conftest import FAST, job_of
 from foveal import stages
 from foveal.errors import MemoryBudgetError
 from foveal.losses import ordinal
 from foveal.members.network import Network
 from foveal.stages.open import Opened, open_study
-from foveal.stages.split import truth_of
 from foveal.task import Context, Job, Resources
 from foveal.transforms.mix import Mixup
 
@@ -28,22 +27,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory, eyes: dict) -> Opened:
 
 
 def job(opened: Opened, folder: Path, **changes: object) -> Job:
-    truth = truth_of(opened)
-    plain = Job(
-        key=(0, 0),
-        cases=opened.manifest.cases(),
-        train=np.flatnonzero(truth.fold != 0),
-        held=np.flatnonzero(truth.fold == 0),
-        target=opened.recipe.target.train(opened.target),
-        weight=truth.weight,
-        group=truth.group,
-        judge=lambda scores: float(scores.mean()),
-        folder=folder,
-        mark="m",
-        resources=Resources(cache=opened.study.cache_folder / "t"),
-        report=lambda event: None,
-    )
-    return replace(plain, **changes)
+    return replace(job_of(opened, folder), **changes)
 
 
 def network(opened: Opened, name: str = "regression") -> Network:

@@ -189,7 +189,8 @@ class Network:
             if (epoch.epochs - epoch.epoch - 1) % every == 0:
                 judged.load_state_dict(average)
                 scores = self._scored(judged, pictures, job.held, job.resources)
-                row["held"] = job.judge(scores)
+                ids = [job.cases[k].id for k in job.held.tolist()]
+                row["held"] = job.judge(Predictions.of(ids, scores, columns=self.columns))
             job.report(row)
 
         watch = Watch(

@@ -12,7 +12,7 @@ from foveal.errors import StudyError
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
 from foveal.stages.open import Opened, open_study, say_why
-from foveal.stages.split import truth_of
+from foveal.stages.split import split_of, truth_of
 from foveal.stages.train import marks, out_of_fold, place
 from foveal.study import (
     Study,
@@ -36,23 +36,23 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
         StudyError: A member is not trained yet.
     """
     opened = open_study(study)
-    recipe, truth = opened.recipe, truth_of(opened)
-    folds = int(truth.fold.max()) + 1
+    recipe, made = opened.recipe, split_of(opened)
+    truth = truth_of(opened, made)
     pending = [
         f"{m.name} fold {k}"
         for m in recipe.members
-        for k in range(folds)
-        if not is_done(*place(opened, truth, m, k))
+        for k in range(made.folds)
+        if not is_done(*place(opened, made, m, k))
     ]
     if pending:
         raise StudyError(
             f"{len(pending)} trainings are not done; cure: foveal train {study.folder}", pending
         )
-    depends = _combine_depends(opened, truth, folds)
+    depends = _combine_depends(opened, truth, made.folds)
     if is_done(study.combine_folder, depends):
         return None
     say_why("combine", study.combine_folder, depends, context)
-    predictions = {m.name: out_of_fold(opened, m.name, folds) for m in recipe.members}
+    predictions = {m.name: out_of_fold(opened, m.name, made) for m in recipe.members}
     board = rank(entries(recipe), predictions, truth, metric=recipe.metric, floor=recipe.floor)
     fitted = {
         row.entry.name: _fit_steps(row.entry, predictions, truth, recipe) for row in board.rows
@@ -61,14 +61,14 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
     answers = {
         "chosen": chosen.entry.name,
         "answer": describe(recipe.answer),
-        "prior": recipe.answer.prior(opened.target, truth.weight),
-        "jobs": {m.name: marks(study, m.name, folds) for m in recipe.members},
+        "prior": recipe.answer.prior(opened.target, opened.manifest.weight),
+        "jobs": {m.name: marks(study, m.name, made.folds) for m in recipe.members},
         "rows": fitted,
     }
     files = {
         "leaderboard.json": json.dumps(_board_json(board), indent=1).encode(),
         "leaderboard.csv": _board_csv(board).encode(),
-        "oof.csv": _oof_csv(opened, truth, board, predictions).encode(),
+        "oof.csv": _oof_csv(recipe, truth, board, predictions).encode(),
         "answers.json": json.dumps(answers).encode(),
     }
     publish(study.combine_folder, files, depends)
@@ -172,14 +172,14 @@ def _board_csv(board: Leaderboard) -> str:
 
 
 def _oof_csv(
-    opened: Opened, truth: Truth, board: Leaderboard, predictions: dict[str, Predictions]
+    recipe: Recipe, truth: Truth, board: Leaderboard, predictions: dict[str, Predictions]
 ) -> str:
     """Every case with its fold and what the answer's form tells of it, by the chosen row."""
     row = board.rows[board.chosen]
     blend, _ = row.entry.fit(predictions, truth)
     joined = blend([predictions[m] for m in row.entry.members])
-    told = opened.recipe.answer.out_of_fold(row.labels, joined, truth)
-    columns = {"id": opened.manifest.ids, "fold": truth.fold.tolist(), **told}
+    told = recipe.answer.out_of_fold(row.labels, joined, truth)
+    columns = {"id": joined.ids, "fold": truth.fold.tolist(), **told}
     return csv_text([tuple(columns), *zip(*columns.values(), strict=True)])
 
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from foveal import launch
 from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
 from foveal.manifest import Facts, Manifest, Source, load
@@ -151,9 +153,9 @@ def _survey(manifest: Manifest, family: Family, context: Context) -> tuple[Manif
 def plan(study: Study, context: Context = Context()) -> tuple[int, float]:
     """How many trainings a study needs, and about how many seconds they take here."""
     opened = open_study(study)
-    folds = int(opened.recipe.folds(opened.manifest).fold.max()) + 1
+    made = opened.recipe.folds(opened.manifest)
     slots = slots_of(context)
     resources = Resources(cache=study.cache_folder, device=slots[0] if slots else "cpu")
-    share = len(opened.manifest) * (folds - 1) // folds
-    seconds = sum(m.estimate(share, resources) for m in opened.recipe.members)
-    return folds * len(opened.recipe.members), seconds * folds / max(len(slots), 1)
+    learned = int(np.mean([made.learns(k).sum() for k in range(made.folds)]))
+    seconds = sum(m.estimate(learned, resources) for m in opened.recipe.members)
+    return made.folds * len(opened.recipe.members), seconds * made.folds / max(len(slots), 1)

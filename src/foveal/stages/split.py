@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
-
+from foveal.errors import StudyError
 from foveal.manifest import Truth
-from foveal.split import groups
+from foveal.split.record import NONE, Split
 from foveal.stages.open import Opened, open_study, say_why
-from foveal.study import (
-    Study,
-    csv_text,
-    is_done,
-    publish,
-)
+from foveal.study import Study, is_done, publish, read_json
 from foveal.task import Context
 
-SPLIT_FORMAT = 1
+SPLIT_FORMAT = 2
 
 
 def audit(study: Study, context: Context = Context()) -> list[str]:
@@ -34,9 +28,11 @@ def split(study: Study, context: Context = Context()) -> None:
         return
     say_why("split", study.split_folder, depends, context)
     made = opened.recipe.folds(opened.manifest)
-    folds = csv_text([("id", "fold"), *zip(opened.manifest.ids, made.fold.tolist(), strict=True)])
     notes = {"imbalance": made.imbalance, "notes": made.notes}
-    files = {"folds.csv": folds.encode(), "split.json": json.dumps(notes).encode()}
+    files = {
+        "folds.csv": made.to_csv(opened.manifest.ids).encode(),
+        "split.json": json.dumps(notes).encode(),
+    }
     publish(study.split_folder, files, depends)
     for note in made.notes:
         context.say(note)
@@ -46,30 +42,29 @@ def _split_depends(opened: Opened) -> dict[str, object]:
     return {"format": SPLIT_FORMAT, "folds": opened.recipe.folds, "cases": opened.cases}
 
 
-def truth_of(opened: Opened) -> Truth:
-    """What decisions are fitted and judged on."""
-    manifest = opened.manifest
-    return Truth(
-        target=opened.target,
-        weight=manifest.weight,
-        group=groups(manifest)[0],
-        fold=opened.study.folds(manifest.ids),
-        site=manifest.roles.get("site"),
+def split_of(opened: Opened) -> Split:
+    """The folds that `split` wrote.
+
+    Raises:
+        StudyError: They are of other cases.
+    """
+    study = opened.study
+    made = Split.from_csv(
+        study.folds_file.read_bytes().decode(),
+        opened.manifest.ids,
+        imbalance=read_json(study.split_folder / "split.json")["imbalance"],
     )
+    if made is None:
+        raise StudyError(f"{study.folds_file} lists other cases; cure: delete it and split again")
+    return made
+
+
+def truth_of(opened: Opened, made: Split) -> Truth:
+    """What decisions are fitted and judged on: the truth of the cases that a fold judges."""
+    whole = opened.recipe.target.truth(opened.manifest, opened.target, made)
+    return whole.take(made.fold != NONE)
 
 
 def fold_table(study: Study) -> list[str]:
-    """How many cases of every class each fold holds, as lines of text."""
-    opened = open_study(study)
-    folds = study.folds(opened.manifest.ids)
-    classes = np.array([" ".join(row) for row in opened.manifest.target.tolist()])
-    names = np.unique(classes).tolist()
-    widths = [max(len(n), 5) for n in names]
-    lines = [
-        "fold  " + "  ".join(f"{n:>{w}}" for n, w in zip(names, widths, strict=True)) + "  cases"
-    ]
-    for k in range(int(folds.max()) + 1):
-        inside = classes[folds == k]
-        cells = [f"{int((inside == n).sum()):>{w}}" for n, w in zip(names, widths, strict=True)]
-        lines.append(f"{k:>4}  " + "  ".join(cells) + f"  {len(inside):>5}")
-    return lines
+    """How many cases of every kind each fold judges, as lines of text."""
+    return split_of(open_study(study)).lines()

@@ -22,8 +22,9 @@ from foveal import launch
 from foveal.errors import UsageError, nearest
 from foveal.manifest import Truth
 from foveal.predictions import Predictions, join
+from foveal.split.record import NONE, Split
 from foveal.stages.open import Opened, open_study
-from foveal.stages.split import split, truth_of
+from foveal.stages.split import split, split_of, truth_of
 from foveal.study import (
     Study,
     changed,
@@ -35,7 +36,9 @@ from foveal.study import (
 )
 from foveal.task import Context, Job, Member, Resources, State
 
-TRAIN_FORMAT = 1
+TRAIN_FORMAT = 2
+FOR_NEW = "for_new."
+"""Before the names of arrays that only answers for new cases may use."""
 
 
 def train(
@@ -58,11 +61,11 @@ def train(
     """
     opened = open_study(study)
     split(study, context)
-    truth = truth_of(opened)
-    jobs = _pending(opened, truth, member, fold)
+    made = split_of(opened)
+    jobs = _pending(opened, made, member, fold)
     if not jobs:
         return
-    _say_why(opened, truth, jobs, context)
+    _say_why(opened, made, jobs, context)
     slots = slots_of(context)
     _forget_older_pictures(opened)
     board = _Board([f"{m.name} fold {k}" for m, k in jobs], context)
@@ -88,7 +91,7 @@ def train(
 
 
 def _pending(
-    opened: Opened, truth: Truth, member: str, fold: int | None
+    opened: Opened, made: Split, member: str, fold: int | None
 ) -> list[tuple[Member, int]]:
     """The trainings that were asked for and are not done.
 
@@ -98,25 +101,24 @@ def _pending(
     names = [m.name for m in opened.recipe.members]
     if member and member not in names:
         raise UsageError(f'no member "{member}"{nearest(member, names)}')
-    folds = int(truth.fold.max()) + 1
-    if fold is not None and not 0 <= fold < folds:
-        raise UsageError(f"no fold {fold}; there are 0 to {folds - 1}")
+    if fold is not None and not 0 <= fold < made.folds:
+        raise UsageError(f"no fold {fold}; there are 0 to {made.folds - 1}")
     wanted = [
         (m, k)
-        for k in range(folds)
+        for k in range(made.folds)
         for m in opened.recipe.members
         if member in ("", m.name) and fold in (None, k)
     ]
-    return [(m, k) for m, k in wanted if not is_done(*place(opened, truth, m, k))]
+    return [(m, k) for m, k in wanted if not is_done(*place(opened, made, m, k))]
 
 
 def _say_why(
-    opened: Opened, truth: Truth, jobs: Sequence[tuple[Member, int]], context: Context
+    opened: Opened, made: Split, jobs: Sequence[tuple[Member, int]], context: Context
 ) -> None:
     """Name what is trained again, and what it was that changed."""
     again: dict[tuple[str, ...], list[str]] = {}
     for m, k in jobs:
-        why = tuple(changed(*place(opened, truth, m, k)))
+        why = tuple(changed(*place(opened, made, m, k)))
         if why:
             again.setdefault(why, []).append(m.name)
     for why, names in again.items():
@@ -179,9 +181,7 @@ def _forget_older_pictures(opened: Opened) -> None:
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def place(
-    opened: Opened, truth: Truth, member: Member, fold: int
-) -> tuple[Path, dict[str, object]]:
+def place(opened: Opened, made: Split, member: Member, fold: int) -> tuple[Path, dict[str, object]]:
     """The folder of a job and everything that its result depends on."""
     folder = opened.study.job_folder(member.name, fold)
     depends: dict[str, object] = dict(describe(member))
@@ -190,7 +190,7 @@ def place(
         "seed": opened.recipe.seed,
         "target": opened.recipe.target,
         "cases": opened.cases,
-        "folds": digest(truth.fold == fold, truth.group),
+        "folds": digest(made.fold == fold, made.learns(fold), made.group),
         "override": _override(folder),
     }
     return folder, depends
@@ -215,11 +215,12 @@ def fit_job(
     from safetensors.numpy import save
 
     opened = open_study(Study(Path(study)))
-    recipe, truth = opened.recipe, truth_of(opened)
+    recipe, made = opened.recipe, split_of(opened)
     (chosen,) = [m for m in recipe.members if m.name == member]
-    folder, depends = place(opened, truth, chosen, fold)
+    folder, depends = place(opened, made, chosen, fold)
     resources = resources_of(opened, device=device, threads=threads, stop=channel.should_stop)
-    held = np.flatnonzero(truth.fold == fold)
+    held = np.flatnonzero(made.fold == fold)
+    truth = truth_of(opened, made)
     cases = opened.manifest.cases()
     curve = _Curve(folder, channel)
     started = time.monotonic()
@@ -227,12 +228,12 @@ def fit_job(
         Job(
             key=(recipe.seed, fold),
             cases=cases,
-            train=np.flatnonzero(truth.fold != fold),
+            train=np.flatnonzero(made.learns(fold)),
             held=held,
             target=recipe.target.train(opened.target),
-            weight=truth.weight,
-            group=truth.group,
-            judge=_judge(opened, truth.take(held)),
+            weight=opened.manifest.weight,
+            group=made.group,
+            judge=_judge(opened, truth.take(truth.fold == fold)),
             folder=folder,
             mark=digest(depends),
             resources=resources,
@@ -241,26 +242,26 @@ def fit_job(
             checkpoint_seconds=checkpoint_seconds,
         )
     )
-    (scores,) = chosen.score([state], cases, held, resources)
+    (scores,) = chosen.score([replace(state, for_new={})], cases, held, resources)
     scores = replace(scores, fold=np.full(len(scores), fold))
     notes = {**state.notes, "fit_seconds": time.monotonic() - started}
+    tensors = {**state.tensors, **{FOR_NEW + k: v for k, v in state.for_new.items()}}
     files = {
-        "state.safetensors": save({k: np.ascontiguousarray(v) for k, v in state.tensors.items()}),
+        "state.safetensors": save({k: np.ascontiguousarray(v) for k, v in tensors.items()}),
         "state.json": json.dumps(notes).encode(),
         **{f"oof-{name}": data for name, data in scores.files().items()},
         "metrics.csv": curve.text().encode(),
     }
-    publish(folder, files, place(opened, truth, chosen, fold)[1])
+    publish(folder, files, place(opened, made, chosen, fold)[1])
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     channel.report({"done": 1.0})
 
 
-def _judge(opened: Opened, truth: Truth) -> Callable[[np.ndarray], float]:
+def _judge(opened: Opened, truth: Truth) -> Callable[[Predictions], float]:
     """The metric of held-out scores with cuts fitted on the very same rows: for curves only."""
-    ids = [str(k) for k in range(len(truth.fold))]
 
-    def judge(scores: np.ndarray) -> float:
-        predictions = Predictions.of(ids, scores, columns=[str(k) for k in range(scores.shape[1])])
+    def judge(predictions: Predictions) -> float:
+        predictions = replace(predictions, fold=truth.fold)
         labels = opened.recipe.decode.fit(predictions, truth)(predictions)
         metric = opened.recipe.metric
         return float(metric.value(metric.tally(labels, truth).sum(axis=0)))
@@ -299,15 +300,17 @@ def load_state(folder: Path) -> State:
     """What a finished training left behind."""
     from safetensors.numpy import load_file
 
-    return State(load_file(folder / "state.safetensors"), read_json(folder / "state.json"))
+    found = load_file(folder / "state.safetensors")
+    own = {k: v for k, v in found.items() if not k.startswith(FOR_NEW)}
+    for_new = {k.removeprefix(FOR_NEW): v for k, v in found.items() if k.startswith(FOR_NEW)}
+    return State(own, read_json(folder / "state.json"), for_new)
 
 
-def out_of_fold(opened: Opened, member: str, folds: int) -> Predictions:
-    """The out-of-fold scores of a member, in the manifest's order."""
-    parts = [
-        Predictions.open(opened.study.job_folder(member, k), prefix="oof-") for k in range(folds)
-    ]
-    return join(parts).take(opened.manifest.ids)
+def out_of_fold(opened: Opened, member: str, made: Split) -> Predictions:
+    """The out-of-fold scores of a member for all cases that are judged, in the manifest's order."""
+    folders = [opened.study.job_folder(member, k) for k in range(made.folds)]
+    parts = [Predictions.open(folder, prefix="oof-") for folder in folders]
+    return join(parts).take([opened.manifest.ids[r] for r in np.flatnonzero(made.fold != NONE)])
 
 
 def marks(study: Study, member: str, folds: int) -> list[str]:

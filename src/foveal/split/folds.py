@@ -16,34 +16,17 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from foveal.errors import SplitError
 from foveal.manifest import Manifest
+from foveal.split.record import NONE, Split, groups, numbered, own_folds
 
 SEARCH_RESTARTS = 100
 SWAP_LIMIT = 400
 """Groups up to which all pairs are swapped too."""
 
 SOME_SETS, SOME_GROUPS = 20, 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """The fold and group of every case.
-
-    Attributes:
-        fold: 0 to folds-1.
-        group: Cases with the same number share a fold.
-        imbalance: Share of cases, 0 to 1, that would have to change folds for every class x site
-            cell to be spread evenly; 0 is perfect.
-        notes: What was decided on the way that a person should know.
-    """
-
-    fold: Int[np.ndarray, " case"]
-    group: Int[np.ndarray, " case"]
-    imbalance: float
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +50,8 @@ class Folds:
         """
         group, notes = groups(manifest)
         if "fold" in manifest.roles:
-            fold = _own(manifest, group)
+            own = own_folds(manifest, empty_is_none=False)
+            fold = _whole(manifest, group, own, "the fold column")
         elif self.folds == "site":
             fold = _by_site(manifest, group)
         else:
@@ -75,7 +59,9 @@ class Folds:
             notes += more
         return Split(
             fold=fold,
+            hidden=np.full(len(manifest), NONE),
             group=group,
+            kind=np.array([" ".join(row) for row in manifest.target.tolist()], dtype=np.str_),
             imbalance=imbalance(fold, cells(manifest)),
             notes=tuple(notes),
         )
@@ -101,40 +87,7 @@ def cells(manifest: Manifest) -> tuple[Int[np.ndarray, " case"], Int[np.ndarray,
     """The class and the site of every case, as numbers."""
     rows = [" ".join(row) for row in manifest.target.tolist()]
     site = manifest.roles.get("site", np.zeros(len(manifest), dtype=np.str_))
-    return _numbered(np.asarray(rows)), _numbered(site)
-
-
-def groups(manifest: Manifest) -> tuple[Int[np.ndarray, " case"], list[str]]:
-    """The group of every case: its own, and that of every picture equal byte for byte.
-
-    An empty group cell is a group of its own.
-    """
-    n = len(manifest)
-    named = manifest.roles.get("group", np.zeros(n, dtype=np.str_))
-    parent = list(range(n))
-
-    def find(k: int) -> int:
-        while parent[k] != k:
-            parent[k] = parent[parent[k]]
-            k = parent[k]
-        return k
-
-    def join(values: Shaped[np.ndarray, " case"]) -> int:
-        first: dict[str, int] = {}
-        joined = 0
-        for k, value in enumerate(values.tolist()):
-            if value:
-                a, b = find(first.setdefault(value, k)), find(k)
-                joined += a != b
-                parent[max(a, b)] = min(a, b)
-        return joined
-
-    join(named)
-    joined = join(manifest.measured.get("sha256", np.zeros(n, dtype=np.str_)))
-    notes = []
-    if joined:
-        notes.append(f"{joined} pictures equal to another byte for byte: their groups are joined")
-    return _numbered(np.array([find(k) for k in range(n)])), notes
+    return numbered(np.asarray(rows)), numbered(site)
 
 
 def imbalance(fold: Int[np.ndarray, " case"], strata: Sequence[Int[np.ndarray, " case"]]) -> float:
@@ -304,19 +257,10 @@ def _swap_some(
         fold[some], total[:] = _improve(scaled[some], fold[some], total)
 
 
-def _own(manifest: Manifest, group: Int[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:
-    """The user's folds, in the order of their names."""
-    names = manifest.roles["fold"]
-    empty = [manifest.name(k) for k in np.flatnonzero(names == "").tolist()]
-    if empty:
-        raise SplitError(f"{len(empty)} rows have an empty cell in the fold column", empty)
-    return _whole(manifest, group, _numbered(names), "the fold column")
-
-
 def _by_site(manifest: Manifest, group: Int[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:
     if "site" not in manifest.roles:
         raise SplitError("folds=site needs a site column; cure: foveal init --site COLUMN")
-    return _whole(manifest, group, _numbered(manifest.roles["site"]), "leaving one site out")
+    return _whole(manifest, group, numbered(manifest.roles["site"]), "leaving one site out")
 
 
 def _whole(
@@ -337,7 +281,3 @@ def _whole(
             torn,
         )
     return fold
-
-
-def _numbered(values: Shaped[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:
-    return np.unique(values, return_inverse=True)[1].reshape(-1)

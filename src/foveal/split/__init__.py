@@ -1,0 +1,10 @@
+"""Folds that do not leak: of cases, or of queries for someone known or new."""
+
+from foveal.split.folds import Folds as Folds
+from foveal.split.folds import balanced_folds as balanced_folds
+from foveal.split.folds import imbalance as imbalance
+from foveal.split.identities import QueryFolds as QueryFolds
+from foveal.split.record import Split as Split
+from foveal.split.record import groups as groups
+
+__all__ = ["Folds", "QueryFolds", "Split", "balanced_folds", "groups", "imbalance"]

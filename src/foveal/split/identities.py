@@ -1,0 +1,274 @@
+"""Folds that imitate "who is it, or someone new?".
+
+A query is a picture that a fold judges. Its individual is known if the fold learns from another
+picture of it; it is new if the table says "unknown", or if the fold hides the individual: then all
+its pictures leave what the fold learns from, and the gallery. Every individual is hidden in at most
+one fold, and pictures of no fold are always gallery::
+
+    made = QueryFolds(new="new_whale")(manifest)
+    made.kind          # "known", "new" or "gallery"
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from itertools import cycle
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from foveal.errors import SplitError
+from foveal.manifest import Manifest
+from foveal.split.folds import imbalance
+from foveal.split.record import NONE, Split, groups, own_folds
+
+KNOWN, NEW, GALLERY = "known", "new", "gallery"
+
+NEW_QUERIES = (0.1, 0.25)
+"""Least and most share of new ones among a fold's queries: enough to place the cut, few enough that
+little is lost for learning. What share is expected later is a matter of weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFolds:
+    """Queries of known and of new individuals, spread evenly over folds.
+
+    Attributes:
+        new: The value that means "unknown"; None where everybody is known.
+        folds: How many; a fold column of the user's own goes before.
+        new_share: The share of queries that is expected to be new, 0 to 1.
+        per_identity: Most queries of an individual in a fold.
+        seed: Which of equally good folds.
+    """
+
+    new: str | None
+    folds: int = 5
+    new_share: float = 0.3
+    per_identity: int = 1
+    seed: int = 0
+
+    def __call__(self, manifest: Manifest) -> Split:
+        """Choose queries and hidden individuals.
+
+        Raises:
+            SplitError: Nobody could be recognised: every individual lies in one group.
+        """
+        group, notes = groups(manifest)
+        identity = manifest.target[:, 0]
+        if "fold" in manifest.roles:
+            fold = own_folds(manifest, empty_is_none=True)
+            if fold.max() < 1:
+                raise SplitError("the fold column makes one fold only; cure: two folds or more")
+            hidden = _rest_of_groups(fold, group)
+        else:
+            if self.folds < 2:
+                raise SplitError(f"folds={self.folds}, but cross-validation needs at least 2")
+            fold, hidden = self._dealt(identity, group)
+        kind = kinds(identity, fold, hidden, self.new)
+        if not (kind == KNOWN).any():
+            raise SplitError(
+                "no query would be of a known individual: all pictures of each lie in one group, "
+                "or each has one picture; cure: another --group column, or none"
+            )
+        asked = fold != NONE
+        return Split(
+            fold=fold,
+            hidden=hidden,
+            group=group,
+            kind=kind,
+            imbalance=imbalance(fold[asked], [np.unique(kind[asked], return_inverse=True)[1]]),
+            notes=(*notes, *self._said(identity, hidden, kind)),
+        )
+
+    def _dealt(
+        self, identity: Shaped[np.ndarray, " case"], group: Int[np.ndarray, " case"]
+    ) -> tuple[Int[np.ndarray, " case"], Int[np.ndarray, " case"]]:
+        deal = _Deal(identity, group, self.folds, self.per_identity, self.new, self.seed)
+        if self.new is not None:
+            deal.hide(self._hidden_a_fold(deal))
+            deal.ask_unknown()
+        deal.ask_known()
+        return deal.fold, deal.hidden
+
+    def _hidden_a_fold(self, deal: _Deal) -> int:
+        """How many individuals a fold hides: at most its share of them all."""
+        most = self.folds * self.per_identity
+        known = sum(min(len(rows) - 1, most) for rows in deal.rows.values()) / self.folds
+        share = float(np.clip(self.new_share, *NEW_QUERIES))
+        wanted = share / (1 - share) * known - len(deal.unknown) / self.folds
+        return int(np.clip(np.ceil(wanted / self.per_identity), 0, len(deal.rows) // self.folds))
+
+    def _said(
+        self,
+        identity: Shaped[np.ndarray, " case"],
+        hidden: Int[np.ndarray, " case"],
+        kind: Shaped[np.ndarray, " case"],
+    ) -> list[str]:
+        if self.new is None:
+            return ["everybody is known: no answer says that someone is new; cure: new=VALUE"]
+        counts = [len(set(identity[hidden == k].tolist()) - {self.new}) for k in range(self.folds)]
+        said = [f"a fold hides {min(counts)} to {max(counts)} individuals as if they were new"]
+        if not (kind == NEW).any():
+            raise SplitError(
+                f'no query would be new; cure: rows whose identity is "{self.new}", more '
+                "individuals, or no new="
+            )
+        return [*said, f"{100 * self.new_share:.3g} % of queries are taken to be new"]
+
+
+def kinds(
+    identity: Shaped[np.ndarray, " case"],
+    fold: Int[np.ndarray, " case"],
+    hidden: Int[np.ndarray, " case"],
+    new: str | None,
+) -> Shaped[np.ndarray, " case"]:
+    """Whether a case is a query of someone known to its fold, of someone new, or no query."""
+    kind = np.full(len(fold), GALLERY)
+    for k in range(int(fold.max()) + 1):
+        learned = (fold != k) & (hidden != k)
+        asked = fold == k
+        is_known = np.isin(identity, identity[learned]) & (identity != new)
+        kind[asked] = np.where(is_known[asked], KNOWN, NEW)
+    return kind
+
+
+def _rest_of_groups(
+    fold: Int[np.ndarray, " case"], group: Int[np.ndarray, " case"]
+) -> Int[np.ndarray, " case"]:
+    """For every case that no fold judges, the fold that judges others of its group."""
+    hidden = np.full(len(fold), NONE)
+    for k in range(int(fold.max()) + 1):
+        hidden[np.isin(group, group[fold == k]) & (fold == NONE)] = k
+    return hidden
+
+
+@dataclass(slots=True)
+class _Deal:
+    """Rows handed to folds, group by group.
+
+    Attributes:
+        identity: Of every row.
+        group: Of every row.
+        folds: How many.
+        per_identity: Most queries of an individual in a fold.
+        new: The value that means "unknown".
+        seed: Of all dice.
+        rows: Of every known individual, in random order.
+        unknown: Rows of nobody known.
+        inside: Rows of every group.
+        fold: So far.
+        hidden: So far.
+        of_group: The fold that a group belongs to, so far.
+        hidden_in: The fold that hides an individual.
+        asked: How many queries of a kind each fold has.
+        rng: The dice.
+    """
+
+    identity: np.ndarray
+    group: np.ndarray
+    folds: int
+    per_identity: int
+    new: str | None
+    seed: int
+    rows: dict[str, list[int]] = field(init=False)
+    unknown: list[int] = field(init=False)
+    inside: dict[int, list[int]] = field(init=False)
+    fold: np.ndarray = field(init=False)
+    hidden: np.ndarray = field(init=False)
+    of_group: dict[int, int] = field(init=False)
+    hidden_in: dict[str, int] = field(init=False)
+    asked: dict[str, Counter] = field(init=False)
+    rng: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.identity)
+        self.rng = np.random.default_rng(self.seed)
+        self.fold, self.hidden = np.full(n, NONE), np.full(n, NONE)
+        self.of_group, self.hidden_in = {}, {}
+        self.asked = {KNOWN: Counter(), NEW: Counter()}
+        rows, inside = defaultdict(list), defaultdict(list)
+        for row in self.rng.permutation(n).tolist():
+            rows[str(self.identity[row])].append(row)
+            inside[int(self.group[row])].append(row)
+        self.unknown = rows.pop(self.new, []) if self.new is not None else []
+        self.rows, self.inside = dict(rows), dict(inside)
+
+    def hide(self, count: int) -> None:
+        """Choose `count` individuals a fold, of all sizes alike, and some pictures of each."""
+        by_size = sorted(self.rows, key=lambda name: len(self.rows[name]))
+        places = np.linspace(0, len(by_size), count * self.folds, endpoint=False).astype(int)
+        turns = [k for _ in range(count) for k in self.rng.permutation(self.folds).tolist()]
+        for name, k in zip((by_size[p] for p in places), turns, strict=True):
+            self._hide(name, k)
+
+    def _hide(self, name: str, k: int) -> None:
+        mine = self.rows[name]
+        whole = [r for g in {int(self.group[r]) for r in mine} for r in self.inside[g]]
+        if any(not {int(self.hidden[r]), self._taken(r)} <= {NONE, k} for r in whole):
+            return
+        self.hidden[whole] = k
+        self.hidden_in[name] = k
+        for row in whole:
+            if len(self.inside[int(self.group[row])]) > 1:
+                self.of_group[int(self.group[row])] = k
+        for row in mine[: self.per_identity]:
+            self._ask(row, k, NEW)
+
+    def ask_unknown(self) -> None:
+        """Let every picture of nobody known be a query."""
+        for row in self.unknown:
+            k = self._taken(row)
+            k = self._least(NEW) if k == NONE else k
+            if self._may(row, k):
+                self._ask(row, k, NEW)
+
+    def ask_known(self) -> None:
+        """Let every fold judge pictures of individuals that it learns from by other pictures."""
+        for name in self.rng.permutation(sorted(self.rows)).tolist():
+            first = self._least(KNOWN)
+            around = [(first + turn) % self.folds for turn in range(self.folds)]
+            turns = cycle([k for k in around if k != self.hidden_in.get(name)])
+            asked: Counter = Counter()
+            for row in self.rows[name]:
+                k = self._taken(row)
+                k = next(turns) if k == NONE else k
+                if (
+                    self.fold[row] == NONE
+                    and k != self.hidden_in.get(name)
+                    and asked[k] < self.per_identity
+                    and self._may(row, k)
+                    and self._is_left(name, row, k)
+                ):
+                    self._ask(row, k, KNOWN)
+                    asked[k] += 1
+
+    def _taken(self, row: int) -> int:
+        """The fold that the row's group belongs to."""
+        return self.of_group.get(int(self.group[row]), NONE)
+
+    def _least(self, kind: str) -> int:
+        return min(range(self.folds), key=lambda k: self.asked[kind][k])
+
+    def _rest(self, row: int) -> list[int]:
+        return [r for r in self.inside[int(self.group[row])] if r != row]
+
+    def _may(self, row: int, k: int) -> bool:
+        """Whether fold k can judge the row, and the rest of its group leave that fold."""
+        return self._taken(row) in (NONE, k) and all(
+            {int(self.hidden[r]), int(self.fold[r])} <= {NONE, k} for r in self._rest(row)
+        )
+
+    def _is_left(self, name: str, row: int, k: int) -> bool:
+        """Whether fold k would still learn from another picture of the individual."""
+        return any(
+            k not in (self.fold[r], self.hidden[r]) and self.group[r] != self.group[row]
+            for r in self.rows[name]
+        )
+
+    def _ask(self, row: int, k: int, kind: str) -> None:
+        """Let fold k judge the row; the rest of its group leaves that fold."""
+        self.hidden[self._rest(row)] = k
+        self.fold[row] = k
+        self.of_group[int(self.group[row])] = k
+        self.asked[kind][k] += 1

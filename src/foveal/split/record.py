@@ -1,0 +1,160 @@
+"""What a split says of every case: who judges it, and who may learn from it.
+
+A fold's models learn from a case unless it is held back for that fold to judge, or leaves with the
+fold for another reason: an individual hidden as if it were new, the rest of a group. ::
+
+    made = Folds(5)(manifest)
+    made.fold[0], made.learns(0), made.lines()
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from itertools import compress
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+
+from foveal.errors import SplitError
+from foveal.manifest import Manifest
+
+NONE = -1
+"""The fold of a case that no fold judges."""
+
+COLUMNS = ("id", "fold", "hidden", "group", "kind")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """The fold and group of every case.
+
+    Attributes:
+        fold: Which fold judges the case, 0 to folds-1; `NONE` where it is only learned from.
+        hidden: One more fold that does not learn from the case; `NONE` for no other.
+        group: Cases with the same number never lie on both sides of a fold.
+        kind: What the case counts as in the table of folds.
+        imbalance: Share of judged cases, 0 to 1, that would have to change folds for every kind and
+            site to be spread evenly; 0 is perfect.
+        notes: What was decided on the way that a person should know.
+    """
+
+    fold: Int[np.ndarray, " case"]
+    hidden: Int[np.ndarray, " case"]
+    group: Int[np.ndarray, " case"]
+    kind: Shaped[np.ndarray, " case"]
+    imbalance: float
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for k in range(self.folds):
+            learned = self.learns(k)
+            torn = np.isin(self.group[self.fold == k], self.group[learned])
+            if torn.any():
+                raise SplitError(f"fold {k} would learn from groups that it judges: a leak")
+            if not learned.any():
+                raise SplitError(f"fold {k} would have nothing to learn from; cure: fewer folds")
+
+    @property
+    def folds(self) -> int:
+        """How many there are."""
+        return int(self.fold.max()) + 1
+
+    def learns(self, fold: int) -> Bool[np.ndarray, " case"]:
+        """The cases that a fold's models learn from."""
+        return (self.fold != fold) & (self.hidden != fold)
+
+    def lines(self) -> list[str]:
+        """How many cases of every kind each fold judges, and how many none does, as a table."""
+        names = np.unique(self.kind).tolist()
+        widths = [max(len(n), 5) for n in names]
+        head = "  ".join(f"{n:>{w}}" for n, w in zip(names, widths, strict=True))
+        lines = [f"fold  {head}  cases"]
+        for k in (*range(self.folds), *([NONE] if (self.fold == NONE).any() else [])):
+            inside = self.kind[self.fold == k]
+            counts = [
+                f"{int((inside == n).sum()):>{w}}" for n, w in zip(names, widths, strict=True)
+            ]
+            lines.append(f"{'-' if k == NONE else k:>4}  {'  '.join(counts)}  {len(inside):>5}")
+        return lines
+
+    def to_csv(self, ids: tuple[str, ...]) -> str:
+        """All but the notes as one CSV text; an empty cell for no fold."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        numbers = (["" if k == NONE else k for k in v.tolist()] for v in (self.fold, self.hidden))
+        writer.writerows(zip(ids, *numbers, self.group.tolist(), self.kind.tolist(), strict=True))
+        return out.getvalue()
+
+    @staticmethod
+    def from_csv(text: str, ids: tuple[str, ...], *, imbalance: float = 0.0) -> Split | None:
+        """What `to_csv` wrote for these cases; None for others."""
+        header, *rows = csv.reader(io.StringIO(text, newline=""))
+        if tuple(header) != COLUMNS or tuple(row[0] for row in rows) != ids:
+            return None
+        fold, hidden, group = (
+            np.array([int(row[k]) if row[k] else NONE for row in rows], dtype=np.int64)
+            for k in (1, 2, 3)
+        )
+        kind = np.array([row[4] for row in rows], dtype=np.str_)
+        return Split(fold=fold, hidden=hidden, group=group, kind=kind, imbalance=imbalance)
+
+
+def groups(manifest: Manifest) -> tuple[Int[np.ndarray, " case"], list[str]]:
+    """The group of every case: its own, and that of every picture equal byte for byte.
+
+    An empty group cell is a group of its own.
+    """
+    n = len(manifest)
+    named = manifest.roles.get("group", np.zeros(n, dtype=np.str_))
+    parent = list(range(n))
+
+    def find(k: int) -> int:
+        while parent[k] != k:
+            parent[k] = parent[parent[k]]
+            k = parent[k]
+        return k
+
+    def join(values: Shaped[np.ndarray, " case"]) -> int:
+        first: dict[str, int] = {}
+        joined = 0
+        for k, value in enumerate(values.tolist()):
+            if value:
+                a, b = find(first.setdefault(value, k)), find(k)
+                joined += a != b
+                parent[max(a, b)] = min(a, b)
+        return joined
+
+    join(named)
+    joined = join(manifest.measured.get("sha256", np.zeros(n, dtype=np.str_)))
+    notes = []
+    if joined:
+        notes.append(f"{joined} pictures equal to another byte for byte: their groups are joined")
+    return numbered(np.array([find(k) for k in range(n)])), notes
+
+
+def numbered(values: Shaped[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:
+    """Equal values as equal numbers, from 0, in the order of the values."""
+    return np.unique(values, return_inverse=True)[1].reshape(-1)
+
+
+def own_folds(manifest: Manifest, *, empty_is_none: bool) -> Int[np.ndarray, " case"]:
+    """The user's folds, in the order of their names.
+
+    Args:
+        manifest: With a fold column.
+        empty_is_none: Whether an empty cell means that no fold judges the case.
+
+    Raises:
+        SplitError: A cell is empty and may not be, or there is one fold only.
+    """
+    names = manifest.roles["fold"]
+    empty = names == ""
+    if empty.any() and not empty_is_none:
+        rows = list(compress(map(manifest.name, range(len(names))), empty))
+        raise SplitError(f"{len(rows)} rows have an empty cell in the fold column", rows)
+    fold = np.full(len(names), NONE)
+    fold[~empty] = numbered(names[~empty])
+    return fold

@@ -1,0 +1,143 @@
+"""Folds that imitate a search among known individuals and new ones."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foveal.errors import SplitError
+from foveal.manifest import Manifest
+from foveal.split import QueryFolds, Split
+
+
+def manifest(identity: list[str], group: list[str] | None = None, **roles: list[str]) -> Manifest:
+    n = len(identity)
+    if group is not None:
+        roles["group"] = group
+    return Manifest(
+        ids=tuple(f"c{k}" for k in range(n)),
+        paths=tuple((f"/{k}.png",) for k in range(n)),
+        id_column="id",
+        target=np.array(identity, dtype=np.str_).reshape(-1, 1),
+        target_columns=("who",),
+        roles={k: np.array(v, dtype=np.str_) for k, v in roles.items()},
+    )
+
+
+def long_tail(seed: int, individuals: int = 40, unknown: int = 12) -> list[str]:
+    rng = np.random.default_rng(seed)
+    counts = 1 + rng.geometric(0.35, individuals)
+    counts[: individuals // 3] = 1
+    names = [f"w{k}" for k in range(individuals) for _ in range(counts[k])]
+    return rng.permutation([*names, *["new"] * unknown]).tolist()
+
+
+def assert_imitates(made: Split, identity: np.ndarray, new: str | None, per_identity: int) -> None:
+    hidden_in: dict[str, set[int]] = {}
+    for k in range(made.folds):
+        learned, asked = made.learns(k), made.fold == k
+        assert not np.isin(made.group[asked], made.group[learned]).any()
+        known = set(identity[learned].tolist()) - {new}
+        for row in np.flatnonzero(asked):
+            assert made.kind[row] == ("known" if identity[row] in known else "new")
+        everybody = set(identity.tolist()) - {new}
+        assert len(everybody - known) <= np.ceil(len(everybody) / made.folds) + 1
+        for name in everybody - known:
+            hidden_in.setdefault(name, set()).add(k)
+        named = identity[asked & (identity != new)]
+        assert max(np.unique(named, return_counts=True)[1], default=0) <= per_identity
+    assert all(len(folds) == 1 for folds in hidden_in.values())
+
+
+@given(seed=st.integers(0, 10**6), folds=st.integers(2, 6), per_identity=st.integers(1, 3))
+@settings(max_examples=40, deadline=None)
+def test_folds_imitate_the_task(seed: int, folds: int, per_identity: int) -> None:
+    identity = long_tail(seed)
+    split = QueryFolds("new", folds=folds, per_identity=per_identity, seed=seed)
+    made = split(manifest(identity))
+    assert made.folds == folds
+    assert_imitates(made, np.array(identity), "new", per_identity)
+    assert (made.fold[np.array(identity) == "new"] >= 0).all()
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_encounters_stay_together(seed: int) -> None:
+    identity = np.array(long_tail(seed))
+    rng = np.random.default_rng(seed)
+    encounter = [f"{name}-{rng.integers(3)}" if rng.random() < 0.8 else "" for name in identity]
+    made = QueryFolds("new", folds=3, seed=seed)(manifest(identity.tolist(), encounter))
+    assert_imitates(made, identity, "new", 1)
+    mixed = [f"day {k}" for k in rng.integers(0, 30, len(identity))]  # several animals a day
+    made = QueryFolds("new", folds=3, seed=seed)(manifest(identity.tolist(), mixed))
+    for k in range(3):
+        asked, learned = made.group[made.fold == k], made.group[made.learns(k)]
+        assert not set(asked.tolist()) & set(learned.tolist())
+
+
+def test_folds_have_as_many_queries_of_each_kind() -> None:
+    made = QueryFolds("new")(manifest(long_tail(3, individuals=200, unknown=60)))
+    for kind in ("known", "new"):
+        counts = np.bincount(made.fold[made.kind == kind], minlength=5)
+        assert np.ptp(counts) <= 2
+    share = (made.kind == "new").sum() / (made.fold >= 0).sum()
+    assert 0.2 < share < 0.3
+    assert any("hides" in note for note in made.notes)
+
+
+def test_a_closed_set_hides_nobody_and_says_so() -> None:
+    made = QueryFolds(None)(manifest(["a", "a", "b", "b", "b", "c"] * 3))
+    assert set(made.kind.tolist()) <= {"known", "gallery"}
+    assert "everybody is known" in " ".join(made.notes)
+
+
+def test_the_same_seed_gives_the_same_folds_and_another_one_others() -> None:
+    identity = long_tail(1)
+    one, same, other = (QueryFolds("new", seed=s)(manifest(identity)).fold for s in (0, 0, 1))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_own_folds_name_the_queries_and_empty_cells_the_gallery() -> None:
+    identity = ["a", "a", "b", "b", "new", "c", "c"]
+    made = QueryFolds("new")(manifest(identity, fold=["x", "", "y", "", "x", "", "y"]))
+    assert made.fold.tolist() == [0, -1, 1, -1, 0, -1, 1]
+    assert made.kind.tolist() == ["known", "gallery", "known", "gallery", "new", "gallery", "known"]
+    together = ["g", "g", "", "", "", "", ""]
+    made = QueryFolds("new")(manifest(identity, together, fold=["x", "", "y", "", "x", "", "y"]))
+    assert made.kind.tolist()[:2] == ["new", "gallery"]  # its only other picture leaves with it
+    with pytest.raises(SplitError, match="one fold only"):
+        QueryFolds("new")(manifest(identity, fold=["x", "", "x", "", "x", "", "x"]))
+
+
+def test_what_cannot_be_imitated_is_an_error() -> None:
+    with pytest.raises(SplitError, match="--group"):
+        QueryFolds("new")(manifest(["a", "a", "b", "b"], ["g", "g", "h", "h"]))
+    with pytest.raises(SplitError, match="--group"):
+        QueryFolds("new")(manifest(["a", "b", "c", "new"]))
+    with pytest.raises(SplitError, match="no query would be new"):
+        QueryFolds("new")(manifest(["a", "a", "b", "b"]))
+    with pytest.raises(SplitError, match="at least 2"):
+        QueryFolds("new", folds=1)(manifest(["a", "a", "b", "b"]))
+
+
+def test_a_split_comes_back_from_its_file() -> None:
+    made = QueryFolds("new")(manifest(long_tail(2)))
+    ids = tuple(f"c{k}" for k in range(len(made.fold)))
+    back = Split.from_csv(made.to_csv(ids), ids)
+    assert back is not None
+    for name in ("fold", "hidden", "group", "kind"):
+        assert np.array_equal(getattr(back, name), getattr(made, name))
+    assert Split.from_csv(made.to_csv(ids), (*ids[1:], "z")) is None
+    assert "gallery" in made.lines()[0]
+
+
+def test_a_leak_is_never_made() -> None:
+    with pytest.raises(SplitError, match="leak"):
+        Split(
+            fold=np.array([0, 1, -1]),
+            hidden=np.array([-1, -1, -1]),
+            group=np.array([0, 1, 0]),
+            kind=np.array(["known"] * 3),
+            imbalance=0.0,
+        )
