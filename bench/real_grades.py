@@ -85,7 +85,7 @@ def ours(folder: Path, images: str, target: str, group: str) -> tuple[float, lis
 
 def backbone(folder: Path) -> str:
     """The name of the network that ours trained."""
-    return open_study(Study(folder / "study")).recipe.members[-1].backbone.name
+    return open_study(Study(folder / "study")).recipe.members[-1].training.backbone.name
 
 
 def fastai(folder: Path, images: Path, target: str, seconds: float) -> list[int]:

@@ -27,19 +27,21 @@ FLOORS = {
     "combine": 5,
     "train": 5,
     "predict": 6,
+    "targets": 6,
     "task": 7,
     "launch": 7,
     "doctor": 8,
     "members": 8,
     "ship": 8,
     "stages": 9,
-    "recipes": 9,
-    "cli": 10,
+    "options": 9,
+    "recipes": 10,
+    "cli": 11,
 }
 SHELVES = {"read", "transforms", "models", "losses", "metrics"}
 WITHOUT_TORCH = {
     *("errors", "arrays", "manifest", "predictions", "study"),
-    *("metrics", "split", "audit", "decide", "combine", "task", "stages"),
+    *("metrics", "split", "audit", "decide", "combine", "targets", "task", "stages"),
 }
 HEAVY_INSIDE_FUNCTIONS = {"polars", "scipy", "sklearn", "timm", "torch", "pydantic", "ruamel"}
 

@@ -45,7 +45,8 @@ LOCK_PATIENCE_SECONDS = 10.0
 def describe(part: object) -> Any:
     """A part as JSON: its module, its name and its fields, all the way down.
 
-    A dataclass field whose metadata says `digest=False` changes no result and is left out.
+    A dataclass field whose metadata says `digest=False` changes no result and is left out; of one
+    that says `inline=True` the fields stand beside its own, so that they are named one by one.
 
     Raises:
         TypeError: A part cannot be described, such as a lambda or a closure.
@@ -70,10 +71,12 @@ def describe(part: object) -> Any:
     if isinstance(part, Mapping):
         return {str(k): describe(v) for k, v in part.items()}
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        kept = [f for f in dataclasses.fields(part) if f.metadata.get("digest", True)]
-        return {"part": _address(type(part))} | {
-            f.name: describe(getattr(part, f.name)) for f in kept
-        }
+        said = {"part": _address(type(part))}
+        for f in dataclasses.fields(part):
+            if f.metadata.get("digest", True):
+                value = describe(getattr(part, f.name))
+                said = {**value, **said} if f.metadata.get("inline") else {**said, f.name: value}
+        return said
     is_bound = inspect.ismethod(part)
     if callable(part) and not is_bound and "<" not in getattr(part, "__qualname__", "<"):
         return {"name": _address(part)}

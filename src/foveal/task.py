@@ -6,7 +6,6 @@ protocol: a network trained by `train.loop` is one, features with trees another,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,6 @@ from jaxtyping import Float, Int, Shaped
 
 from foveal.combine.blend import Blend
 from foveal.combine.leaderboard import Decoder
-from foveal.errors import TargetError
 from foveal.manifest import Case, Facts, Manifest, Truth
 from foveal.metrics.interval import Metric
 from foveal.predictions import Predictions
@@ -42,90 +40,9 @@ class Target(Protocol):
         """The truth of every case, as the fold that judges it may know it."""
         ...
 
-
-def plain_truth(manifest: Manifest, encoded: np.ndarray, split: Split) -> Truth:
-    """What the table says, the same for every fold."""
-    return Truth(
-        target=encoded,
-        weight=manifest.weight,
-        group=split.group,
-        fold=split.fold,
-        site=manifest.roles.get("site"),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Ordinal:
-    """One grade a case, 0 to grades-1."""
-
-    grades: int
-
-    @staticmethod
-    def measure(manifest: Manifest) -> dict[str, Any]:
-        """The number of grades that the column suggests: the largest + 1."""
-        found = [_number(v) for v in manifest.target[:, 0].tolist()]
-        whole = [int(v) for v in found if v >= 0 and v == int(v)] if found else []
-        return {"grades": max(whole, default=0) + 1}
-
-    def encode(self, manifest: Manifest) -> Int[np.ndarray, " case"]:
-        """The grade of every case.
-
-        Raises:
-            TargetError: A grade is empty, no number, negative, fractional or too large, or all
-                cases have the same one.
-        """
-        texts = manifest.target[:, 0].tolist()
-        wrong = [(k, self._trouble(text)) for k, text in enumerate(texts)]
-        culprits = [f"{manifest.name(k)}: {why}" for k, why in wrong if why]
-        column = manifest.target_columns[0]
-        if culprits:
-            raise TargetError(
-                f'{len(culprits)} values of column "{column}" are no grades of 0 to '
-                f"{self.grades - 1}; cure: correct them, or say grades=K for K grades",
-                culprits,
-            )
-        grades = np.array([int(float(text)) for text in texts], dtype=np.int64)
-        if len(np.unique(grades)) < 2:
-            raise TargetError(
-                f'all {len(grades)} cases have grade {grades[0]} in column "{column}"; there is '
-                "nothing to learn; cure: another --target"
-            )
-        return grades
-
-    def _trouble(self, text: str) -> str:
-        """Why a text is no grade; empty if it is one."""
-        value = _number(text)
-        if not text.strip():
-            return "the cell is empty"
-        if math.isnan(value):
-            return f'"{text}" is no number'
-        if value < 0:
-            return f"{text} is negative"
-        if value != int(value):
-            return f"{text} is fractional"
-        if value >= self.grades:
-            return f"{text} is too large"
-        return ""
-
-    def unused(self, grades: Int[np.ndarray, " case"]) -> list[int]:
-        """Grades that no case has."""
-        return sorted(set(range(self.grades)) - set(grades.tolist()))
-
-    def train(self, encoded: Int[np.ndarray, " case"]) -> Float[np.ndarray, "case grade"]:
-        """One distribution over grades a case."""
-        return np.eye(self.grades, dtype=np.float32)[encoded]
-
-    def truth(self, manifest: Manifest, encoded: Int[np.ndarray, " case"], split: Split) -> Truth:
-        """The grade of every case."""
-        return plain_truth(manifest, encoded, split)
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
+    def remarks(self, encoded: np.ndarray) -> list[str]:
+        """What a person should know of these targets before anything is trained."""
+        ...
 
 
 # --- members -------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from foveal import stages
 from foveal.errors import MemoryBudgetError
 from foveal.losses import ordinal
 from foveal.members.network import Network
+from foveal.models.backbone import Backbone
 from foveal.stages.open import Opened, open_study
 from foveal.task import Context, Job, Resources
 from foveal.transforms.mix import Mixup
@@ -33,6 +34,10 @@ def job(opened: Opened, folder: Path, **changes: object) -> Job:
 def network(opened: Opened, name: str = "regression") -> Network:
     (found,) = [m for m in opened.recipe.members if m.name == name]
     return found
+
+
+def trained(member: Network, **changes: object) -> Network:
+    return replace(member, training=replace(member.training, **changes))
 
 
 def scores(opened: Opened, member: Network, work: Job) -> np.ndarray:
@@ -74,13 +79,13 @@ def test_pictures_made_anew_give_the_same_bits_as_cached_ones(
     "change",
     [
         lambda m: replace(m, head=replace(m.head, dropout=0.7)),
-        lambda m: replace(m, mix=Mixup()),
-        lambda m: replace(m, warm_up=0.0),
-        lambda m: replace(m, ema=0.0),
-        lambda m: replace(m, clip=0.01),
-        lambda m: replace(m, precision="bf16-mixed"),
-        lambda m: replace(m, augment=replace(m.augment, rotate_degrees=170.0)),
-        lambda m: replace(m, backbone=replace(m.backbone, name="resnet10t", drop_path=0.5)),
+        lambda m: trained(m, mix=Mixup()),
+        lambda m: trained(m, warm_up=0.0),
+        lambda m: trained(m, ema=0.0),
+        lambda m: trained(m, clip=0.01),
+        lambda m: trained(m, precision="bf16-mixed"),
+        lambda m: trained(m, augment=replace(m.training.augment, rotate_degrees=170.0)),
+        lambda m: trained(m, backbone=Backbone("resnet10t", drop_path=0.5)),
     ],
 )
 def test_settings_reach_the_scores(
@@ -124,7 +129,7 @@ def test_a_user_error_is_not_taken_for_too_little_memory(opened: Opened, tmp_pat
 
 
 def test_channels_last_follows_the_fixed_rule(opened: Opened, tmp_path: Path) -> None:
-    depthwise = replace(network(opened), layout="auto")
-    dense = replace(depthwise, backbone=replace(depthwise.backbone, name="resnet10t"))
+    depthwise = trained(network(opened), layout="auto")
+    dense = trained(depthwise, backbone=Backbone("resnet10t"))
     assert depthwise.fit(job(opened, tmp_path / "a")).notes["channels_last"] is True
     assert dense.fit(job(opened, tmp_path / "b")).notes["channels_last"] is False

@@ -8,6 +8,7 @@ import pytest
 
 from foveal import stages
 from foveal.manifest import Manifest, Source, load
+from foveal.options import shape_of
 from foveal.recipes import grade
 from foveal.survey import survey
 from foveal.task import Context
@@ -74,10 +75,10 @@ def test_real_photographs_are_surveyed(real_data: Path) -> None:
 
 def test_shapes_keep_the_number_of_pixels() -> None:
     for aspect in (0.5, 1.0, 2.0):
-        height, width = grade._shape(128, aspect)
+        height, width = shape_of(128, aspect)
         assert height * width == pytest.approx(128 * 128, rel=0.15)
         assert width / height == pytest.approx(aspect, rel=0.15)
-    assert grade._shape("96x160", 1.0) == (96, 160)
+    assert shape_of("96x160", 1.0) == (96, 160)
 
 
 def test_grey_and_colour_pictures_may_be_mixed(tmp_path: Path) -> None:

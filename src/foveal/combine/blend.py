@@ -44,10 +44,15 @@ class Blend(Protocol):
         ...
 
 
-def mean(parts: Sequence[Predictions]) -> Predictions:
-    """The plain mean over those parts that have a value, block by block.
+def mean(parts: Sequence[Predictions], power: float = 1.0) -> Predictions:
+    """The mean over those parts that have a value, block by block.
 
     This is how a member answers for new cases: the mean of its fold models. Costs add up.
+
+    Args:
+        parts: Of the same cases and columns.
+        power: The mean of values to this power, for values of 0 or more; below 1 it asks all parts
+            to agree, above 1 the surest part has most to say.
 
     Raises:
         ShapeError: The parts hold other cases or columns than each other.
@@ -56,18 +61,51 @@ def mean(parts: Sequence[Predictions]) -> Predictions:
     if not first.columns:
         total = np.zeros(len(first.values))
         for part in parts:
-            total += part.values
-        return _with_values(parts, (total / len(parts)).astype(np.float32))
+            total += _raised(part.values, power)
+        return _with_values(parts, _raised(total / len(parts), 1 / power).astype(np.float32))
     out, width = np.empty(len(first.values), dtype=np.float32), len(first.columns)
     for rows in first.walk():
         total = np.zeros((rows.stop - rows.start, width))
         count = np.zeros_like(total)
         for part in parts:
             block = part.matrix(rows)
-            total += np.where(block.present, block.values, 0)
+            total += np.where(block.present, _raised(block.values, power), 0)
             count += block.present
-        out[rows.start * width : rows.stop * width] = (total / np.maximum(count, 1)).reshape(-1)
-    return _with_values(parts, out)
+        joined = _raised(total / np.maximum(count, 1), 1 / power)
+        out[rows.start * width : rows.stop * width] = joined.reshape(-1)
+    return replace(_with_values(parts, out), known=_known_to_any(parts))
+
+
+def _known_to_any(parts: Sequence[Predictions]) -> dict[int, tuple[str, ...]]:
+    """The columns that at least one part has for each fold; a fold of which one has all is none."""
+    folds = set.intersection(*(set(part.known) for part in parts))
+    union = {fold: set().union(*(part.known[fold] for part in parts)) for fold in sorted(folds)}
+    return {f: tuple(n for n in parts[0].columns if n in names) for f, names in union.items()}
+
+
+def _raised(values: np.ndarray, power: float) -> np.ndarray:
+    return values if power == 1 else np.asarray(values, dtype=np.float64) ** power
+
+
+@dataclass(frozen=True, slots=True)
+class PowerMean:
+    """The mean of scores between 0 and 1, raised to a power before and back after; nothing to fit.
+
+    Attributes:
+        name: On the leaderboard.
+        power: 1 for the plain mean.
+    """
+
+    name: str = "mean"
+    power: float = 1.0
+
+    def fit(self, parts: Sequence[Predictions], truth: Truth) -> PowerMean:
+        """Itself."""
+        return self
+
+    def __call__(self, parts: Sequence[Predictions]) -> Predictions:
+        """Blend aligned parts, each value over those parts that have it."""
+        return mean(parts, self.power)
 
 
 @dataclass(frozen=True, slots=True)

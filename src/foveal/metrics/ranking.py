@@ -18,7 +18,11 @@ class MapAtK:
     """
 
     k: int = 5
-    name: str = "map_at_5"
+
+    @property
+    def name(self) -> str:
+        """The field's name of the score."""
+        return f"map_at_{self.k}"
 
     def tally(
         self, labels: Shaped[np.ndarray, "case place"], truth: Truth

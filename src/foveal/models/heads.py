@@ -103,3 +103,26 @@ class Head:
         with torch.no_grad():
             linear.bias.copy_(start)
         return nn.Sequential(pool, nn.Dropout(self.dropout), linear)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """Pooling, dropout, one linear layer and a norm without a shift: a place in space.
+
+    Attributes:
+        width: Numbers of the embedding.
+        pool: A module class such as `GeM`; None leaves it to the backbone.
+        dropout: Share of features dropped in training.
+    """
+
+    width: int = 256
+    pool: type[nn.Module] | None = GeM
+    dropout: float = 0.0
+
+    def build(self, features: int) -> nn.Sequential:
+        """Make the head for so many features."""
+        pool = nn.Identity() if self.pool is None else self.pool()
+        linear = nn.Linear(features * (2 if self.pool is AverageMax else 1), self.width, bias=False)
+        norm = nn.BatchNorm1d(self.width)
+        norm.bias.requires_grad_(requires_grad=False)
+        return nn.Sequential(pool, nn.Dropout(self.dropout), linear, norm)

@@ -7,9 +7,8 @@ Rows A1-A3, A5-A8, A10-A12 of the systems that foveal contains.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,30 +18,50 @@ from foveal.audit.leaks import conflicting_duplicates, told_by
 from foveal.combine.blend import CalibratedMean, LabelAverage, NonNegative
 from foveal.decide.calibrate import GradeProbabilities
 from foveal.decide.thresholds import BaggedExactCuts, ClosedFormCuts, ExactCuts, FixedCuts
-from foveal.errors import UsageError
 from foveal.losses import ordinal
 from foveal.manifest import MEASURED_GROUPS, Facts, Manifest, Truth
 from foveal.members.classical import Classical
 from foveal.members.dictionary import Dictionary
 from foveal.members.network import Network
 from foveal.members.pictures import Stored
+from foveal.members.training import Training
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.models.backbone import Backbone
 from foveal.models.features import PictureFeatures
-from foveal.models.heads import AverageMax, Classes, GeM, Head, Scalar, Steps
+from foveal.models.heads import Classes, Head, Scalar, Steps
 from foveal.models.patches import PatchDictionary
-from foveal.read.image import Photograph
+from foveal.options import (
+    FLOOR,
+    OPTIMISERS,
+    POOLINGS,
+    VIEWS,
+    Count,
+    Decay,
+    Degrees,
+    Layout,
+    NotNegative,
+    Optimiser,
+    Pooling,
+    Positive,
+    Precision,
+    Share,
+    Size,
+    Views,
+    pictures_of,
+    reader_of,
+    shape_of,
+    wanted,
+)
 from foveal.ship.answer import GradeTable
 from foveal.ship.panels import GRADE_PANELS
 from foveal.simulate.retina import simulate_retina
 from foveal.split import Folds, groups
 from foveal.survey import Surveyed, measure, survey
-from foveal.task import Approach, Family, Member, Ordinal, Recipe
-from foveal.train.optim import AdamW, Sgd
+from foveal.targets import Ordinal
+from foveal.task import Approach, Family, Member, Recipe
 from foveal.train.sampling import Balanced
 from foveal.transforms.augment import Augment, Prepare
 from foveal.transforms.mix import Cutmix, FirstOf, Mixup
-from foveal.transforms.views import centre, flips, ten_crop
 
 REGRESSION = Approach(
     name="regression", outputs=Scalar(), loss=ordinal.squared_error, score=ordinal.identity
@@ -55,8 +74,6 @@ EXPECTATION = Approach(
 )
 APPROACHES = (REGRESSION, CUMULATIVE, EXPECTATION)
 
-VIEWS = {"centre": centre, "flips": flips, "ten_crop": ten_crop}
-
 CUTS = {
     "closed_form": ClosedFormCuts,
     "exact": ExactCuts,
@@ -66,31 +83,12 @@ CUTS = {
 }
 CutRule = Literal["closed_form", "exact", "bagged_exact", "halves", "fifths"]
 
-OPTIMISERS = {"adamw": AdamW, "sgd": Sgd}
-Optimiser = Literal["adamw", "sgd"]
-
-POOLINGS = {"own": None, "average_max": AverageMax, "gem": GeM}
-Pooling = Literal["own", "average_max", "gem"]
-
-Views = Literal["centre", "flips", "ten_crop"]
-Precision = Literal["auto", "32-true", "bf16-mixed"]
-Layout = Literal["auto", "contiguous", "channels_last"]
-
-FLOOR = "floor"
-"""The member that a network must pass."""
-
 FLOOR_SIDE = 256
 """Side of the picture that the floor member looks at, in pixels."""
 
 PATCHES_SIDE = 96
 """Side of the picture that is described by patches, in pixels; a square, whatever its shape was."""
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Size = Annotated[int, Field(ge=32, le=4096)] | Annotated[str, Field(pattern=r"^\d+x\d+$")]
 FoldCount = Annotated[int, Field(ge=2)] | Literal["site"]
 
 
@@ -163,6 +161,10 @@ def aptos(
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     training = Training(
+        size=shape_of(size, aspect=1.0),
+        mean=facts.mean,
+        std=facts.std,
+        bits=facts.bits,
         backbone=Backbone(backbone, weights, drop_path),
         epochs=epochs,
         batch=batch,
@@ -170,12 +172,9 @@ def aptos(
         warm_up=warm_up,
         ema=ema,
         clip=clip,
-        views=views,
-        mixup=mixup,
-        cutmix=cutmix,
-        pooling=pooling,
-        dropout=dropout,
-        balance=balance,
+        views=VIEWS[views],
+        mix=_mix(mixup, cutmix),
+        sampler=Balanced(balance),
         precision=precision,
         layout=layout,
         augment=Augment(
@@ -193,12 +192,11 @@ def aptos(
     )
     networks = []
     for side in dict.fromkeys((224, size)):
-        height, width = _shape(side, aspect=1.0)
+        height, width = shape_of(side, aspect=1.0)
         prepare = Prepare(height=height, width=width, local_contrast=local_contrast)
-        networks += [
-            _network(facts, approach, f"{approach.name}-{side}", prepare, training)
-            for approach in APPROACHES
-        ]
+        networks += _networks(
+            facts, prepare, training, pooling=pooling, dropout=dropout, suffix=f"-{side}"
+        )
     return _recipe(
         facts,
         (*_classical(facts), *networks),
@@ -230,7 +228,7 @@ def small(
     ema: Decay = 0.99,
     clip: Positive = 1.0,
     views: Views = "flips",
-    rotate: Annotated[float, Field(ge=0, le=180)] = 15.0,
+    rotate: Degrees = 15.0,
     flip: Share = 0.5,
     elastic: Annotated[float, Field(ge=0, le=0.2)] = 0.0,
     cutout: Share = 0.0,
@@ -286,7 +284,12 @@ def small(
         cuts: closed_form, exact, bagged_exact, halves or fifths.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
+    height, width = shape_of(size, facts.aspect)
     training = Training(
+        size=(height, width),
+        mean=facts.mean,
+        std=facts.std,
+        bits=facts.bits,
         backbone=Backbone(backbone or _backbone(facts.cases), weights, drop_path),
         epochs=epochs or _epochs(facts.cases),
         batch=batch,
@@ -294,12 +297,9 @@ def small(
         warm_up=warm_up,
         ema=ema,
         clip=clip,
-        views=views,
-        mixup=mixup,
-        cutmix=cutmix,
-        pooling=pooling,
-        dropout=dropout,
-        balance=balance,
+        views=VIEWS[views],
+        mix=_mix(mixup, cutmix),
+        sampler=Balanced(balance),
         precision=precision,
         layout=layout,
         augment=Augment(
@@ -316,9 +316,8 @@ def small(
             cutout=cutout,
         ),
     )
-    height, width = _shape(size, facts.aspect)
     prepare = Prepare(height=height, width=width)
-    networks = [_network(facts, a, a.name, prepare, training) for a in APPROACHES]
+    networks = _networks(facts, prepare, training, pooling=pooling, dropout=dropout)
     return _recipe(
         facts,
         (*_classical(facts, trees=trees, words=words, mirrored=flip > 0), *networks),
@@ -342,56 +341,27 @@ def _epochs(cases: int) -> int:
     return next((epochs for most, epochs in table if cases <= most), 9)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
-    """How the networks of a recipe are trained, as its options say."""
-
-    backbone: Backbone
-    epochs: int
-    batch: int
-    optim: AdamW | Sgd
-    warm_up: float
-    ema: float
-    clip: float
-    views: str
-    mixup: float
-    cutmix: float
-    pooling: str
-    dropout: float
-    balance: float
-    precision: str
-    layout: str
-    augment: Augment
-
-
-def _network(
-    facts: Facts, approach: Approach, name: str, prepare: Prepare, training: Training
-) -> Network:
-    """A network of an approach."""
-    return Network(
-        name=name,
-        pictures=_pictures(facts, prepare),
-        size=(prepare.height, prepare.width),
-        backbone=training.backbone,
-        head=Head(approach.outputs, POOLINGS[training.pooling], training.dropout),
-        loss=approach.loss,
-        to_scores=approach.score,
-        mean=facts.mean,
-        std=facts.std,
-        bits=facts.bits,
-        augment=training.augment,
-        mix=_mix(training.mixup, training.cutmix),
-        sampler=Balanced(training.balance),
-        views=VIEWS[training.views],
-        epochs=training.epochs,
-        batch=training.batch,
-        optim=training.optim,
-        warm_up=training.warm_up,
-        ema=training.ema,
-        clip=training.clip,
-        precision=training.precision,
-        layout=training.layout,
-    )
+def _networks(
+    facts: Facts,
+    prepare: Prepare,
+    training: Training,
+    *,
+    pooling: Pooling,
+    dropout: float,
+    suffix: str = "",
+) -> list[Network]:
+    """A network of each approach."""
+    return [
+        Network(
+            name=approach.name + suffix,
+            pictures=pictures_of(facts, prepare),
+            head=Head(approach.outputs, POOLINGS[pooling], dropout),
+            loss=approach.loss,
+            to_scores=approach.score,
+            training=replace(training, size=(prepare.height, prepare.width)),
+        )
+        for approach in APPROACHES
+    ]
 
 
 def _mix(mixup: float, cutmix: float) -> FirstOf | None:
@@ -408,10 +378,10 @@ def _classical(
     Both ask the same questions, so where they are tied it is the better informed one that counts.
     """
     square = Prepare(height=FLOOR_SIDE, width=FLOOR_SIDE)
-    features = Stored("features", _reader(facts, square), (square, PictureFeatures()))
+    features = Stored("features", reader_of(facts, square), (square, PictureFeatures()))
     return (
         Dictionary(
-            pictures=_pictures(facts, Prepare(height=PATCHES_SIDE, width=PATCHES_SIDE)),
+            pictures=pictures_of(facts, Prepare(height=PATCHES_SIDE, width=PATCHES_SIDE)),
             features=features,
             patches=PatchDictionary(words=words, mirrored=mirrored),
         ),
@@ -435,7 +405,7 @@ def _recipe(
         target=Ordinal(count),
         metric=quadratic_kappa,
         folds=Folds(folds, seed),
-        members=_wanted(available, members),
+        members=wanted(available, members),
         floor=FLOOR,
         blends=(CalibratedMean(), LabelAverage(count), NonNegative()),
         decode=CUTS[cuts](count),
@@ -445,36 +415,6 @@ def _recipe(
         seed=seed,
         cache_gb=cache_gb,
     )
-
-
-def _pictures(facts: Facts, prepare: Prepare) -> Stored:
-    return Stored("pictures", _reader(facts, prepare), (prepare,))
-
-
-def _reader(facts: Facts, prepare: Prepare) -> Photograph:
-    """For pictures of that size, with room for a dark border of a third."""
-    low, high = sorted((prepare.height, prepare.width))
-    at_least = (low * 3 // 2, high * 3 // 2)
-    return Photograph(channels=facts.channels, bits=facts.bits, at_least=at_least)
-
-
-def _wanted(members: Sequence[Member], names: str) -> tuple[Member, ...]:
-    """The members with these names, with commas between them; all for none."""
-    known = {m.name: m for m in members}
-    wanted = [n.strip() for n in names.split(",") if n.strip()]
-    for name in wanted:
-        if name not in known:
-            raise UsageError(f'members={names}: no member "{name}"; there are: {", ".join(known)}')
-    return tuple(m for m in members if not wanted or m.name in wanted)
-
-
-def _shape(size: int | str, aspect: float) -> tuple[int, int]:
-    """Height and width: as given, or of as many pixels as a square of that side, to 16 pixels."""
-    if isinstance(size, str):
-        height, width = map(int, size.split("x"))
-        return height, width
-    root = math.sqrt(min(max(aspect, 0.25), 4.0))
-    return max(32, round(size / root / 16) * 16), max(32, round(size * root / 16) * 16)
 
 
 # --- what `init` measures -----------------------------------------------------------------------

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from foveal.decide.calibrate import expected
+from foveal.decide.retrieve import ranked
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
 from foveal.study import csv_text, write_text
@@ -73,3 +74,70 @@ class GradeTable:
         scores = expected(given.predictions).tolist()
         shares = given.probabilities(given.predictions)
         return list(zip(given.ids, scores, shares, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityTable:
+    """A CSV of id and the best k names, best first, with single spaces between them.
+
+    With scores it also has the score of the best individual, 0 to 1, and where somebody may be new
+    the probability of that.
+    """
+
+    k: int
+    new: str | None = None
+
+    def prior(
+        self, truth: Shaped[np.ndarray, " case"], weight: Float[np.ndarray, " case"]
+    ) -> dict[str, Any]:
+        """Somebody new, then those who were seen most often."""
+        names, place = np.unique(truth, return_inverse=True)
+        seen = np.bincount(place, weights=weight)
+        often = [n for n in names[np.argsort(-seen, kind="stable")].tolist() if n != self.new]
+        guesses = [*([] if self.new is None else [self.new]), *often][: self.k]
+        share = float(weight[truth == self.new].sum() / weight.sum())
+        return {"names": guesses, "numbers": [0.0] if self.new is None else [0.0, share]}
+
+    def write(self, path: Path, asked: Asked, given: Given) -> None:
+        """Write the answer; a case of which nothing is known gets the prior one."""
+        (target,) = asked.target_columns
+        header = [asked.id_column, target, *self._number_names(target)]
+        width = len(header) if asked.scores else 2
+        prior = (" ".join(given.prior["names"]), *given.prior["numbers"])
+        rows = {name: (name, *prior) for name in asked.ids}
+        for name, labels, numbers in zip(
+            given.ids, given.labels.tolist(), self._numbers(given), strict=True
+        ):
+            rows[name] = (name, " ".join(n for n in labels if n), *map(_short, numbers))
+        write_text(path, csv_text(row[:width] for row in (header, *(rows[n] for n in asked.ids))))
+
+    def out_of_fold(
+        self,
+        labels: Shaped[np.ndarray, "case place"],
+        predictions: Predictions,
+        truth: Truth,
+    ) -> dict[str, list]:
+        """The true name, the names given, the best individuals and their scores, the weight."""
+        names, scores = ranked(predictions, self.k)
+        return {
+            "truth": truth.target.tolist(),
+            "label": [" ".join(n for n in row if n) for row in labels.tolist()],
+            "best": [" ".join(n for n in row if n) for row in names.tolist()],
+            "score": [_short(score) for score in scores[:, 0].tolist()],
+            "weight": [_short(weight) for weight in truth.weight.tolist()],
+        }
+
+    def _number_names(self, target: str) -> list[str]:
+        return [f"{target}_score", *([] if self.new is None else [f"{target}_new"])]
+
+    def _numbers(self, given: Given) -> list[tuple[float, ...]]:
+        if given.predictions is None:
+            return []
+        best = np.maximum(ranked(given.predictions, 1)[1][:, 0], 0).tolist()
+        if self.new is None:
+            return [(score,) for score in best]
+        return list(zip(best, given.probabilities(given.predictions).tolist(), strict=True))
+
+
+def _short(number: float) -> str:
+    return f"{number:.6g}"

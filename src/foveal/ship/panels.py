@@ -244,6 +244,8 @@ def cost(study: Study) -> Section:
     )
 
 
+IDENTITY_PANELS = (what_was_run, leaderboard, curves, cost)
+
 GRADE_PANELS = (
     what_was_run,
     leaderboard,

@@ -30,6 +30,10 @@ NEW_QUERIES = (0.1, 0.25)
 little is lost for learning. What share is expected later is a matter of weights."""
 
 
+NEW_SHARE = 0.3
+"""Of queries that are new, where nothing tells: about that of the whales it was made for."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueryFolds:
     """Queries of known and of new individuals, spread evenly over folds.
@@ -37,14 +41,14 @@ class QueryFolds:
     Attributes:
         new: The value that means "unknown"; None where everybody is known.
         folds: How many; a fold column of the user's own goes before.
-        new_share: The share of queries that is expected to be new, 0 to 1.
+        new_share: The share of queries that is expected to be new, 0 to 1, as `share_of_new`.
         per_identity: Most queries of an individual in a fold.
         seed: Which of equally good folds.
     """
 
     new: str | None
     folds: int = 5
-    new_share: float = 0.3
+    new_share: float | None = None
     per_identity: int = 1
     seed: int = 0
 
@@ -86,16 +90,16 @@ class QueryFolds:
     ) -> tuple[Int[np.ndarray, " case"], Int[np.ndarray, " case"]]:
         deal = _Deal(identity, group, self.folds, self.per_identity, self.new, self.seed)
         if self.new is not None:
-            deal.hide(self._hidden_a_fold(deal))
+            deal.hide(self._hidden_a_fold(deal, share_of_new(identity, self.new, self.new_share)))
             deal.ask_unknown()
         deal.ask_known()
         return deal.fold, deal.hidden
 
-    def _hidden_a_fold(self, deal: _Deal) -> int:
+    def _hidden_a_fold(self, deal: _Deal, expected: float) -> int:
         """How many individuals a fold hides: at most its share of them all."""
         most = self.folds * self.per_identity
         known = sum(min(len(rows) - 1, most) for rows in deal.rows.values()) / self.folds
-        share = float(np.clip(self.new_share, *NEW_QUERIES))
+        share = float(np.clip(expected, *NEW_QUERIES))
         wanted = share / (1 - share) * known - len(deal.unknown) / self.folds
         return int(np.clip(np.ceil(wanted / self.per_identity), 0, len(deal.rows) // self.folds))
 
@@ -114,7 +118,18 @@ class QueryFolds:
                 f'no query would be new; cure: rows whose identity is "{self.new}", more '
                 "individuals, or no new="
             )
-        return [*said, f"{100 * self.new_share:.3g} % of queries are taken to be new"]
+        share = share_of_new(identity, self.new, self.new_share)
+        return [*said, f"{100 * share:.3g} % of queries are taken to be new"]
+
+
+def share_of_new(identity: Shaped[np.ndarray, " case"], new: str, told: float | None) -> float:
+    """The share of queries that is expected to be new.
+
+    What was told; else the share of rows that are nobody known, or `NEW_SHARE` where none is.
+    """
+    if told is not None:
+        return told
+    return float((identity == new).mean()) or NEW_SHARE
 
 
 def kinds(

@@ -69,8 +69,8 @@ def init(
     manifest, facts = _survey(load(source), family, context)
     made = build(function, facts, options)
     encoded = made.target.encode(manifest)
-    for unused in getattr(made.target, "unused", lambda _: [])(encoded):
-        context.warn(f"no case has grade {unused}", [])
+    for remark in made.target.remarks(encoded):
+        context.warn(remark, [])
     settings = Settings(recipe=address, options=options, source=source, facts=facts)
     made.folds(manifest)
     for member in made.members:

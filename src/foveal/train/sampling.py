@@ -61,3 +61,37 @@ def systematic(
     return rng.permutation(
         np.minimum(np.searchsorted(edges, places, side="right"), len(weight) - 1)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PerIndividual:
+    """Rare individuals more often than they occur, and pictures of one side by side.
+
+    Attributes:
+        least: An individual with fewer pictures is shown as if it had so many.
+        together: Pictures of an individual that follow each other, for losses that compare the
+            cases of a batch; 1 mixes all.
+    """
+
+    least: int = 1
+    together: int = 1
+
+    def __call__(
+        self,
+        target: Int[np.ndarray, " case"],
+        weight: Float[np.ndarray, " case"],
+        rng: np.random.Generator,
+    ) -> Int[np.ndarray, " draw"]:
+        """As many draws as there are cases; a negative target is nobody, never more frequent."""
+        _, place, count = np.unique(target, return_inverse=True, return_counts=True)
+        lift = np.where(target < 0, 1.0, np.maximum(self.least / count[place], 1.0))
+        draws = systematic(weight * lift, rng)
+        if self.together == 1:
+            return draws
+        order = draws[np.argsort(target[draws], kind="stable")]
+        who = target[order]
+        first = np.flatnonzero(np.append(True, who[1:] != who[:-1]))
+        turn = np.arange(len(order)) - np.repeat(first, np.diff(np.append(first, len(order))))
+        is_start = (turn % self.together == 0) | (who < 0)
+        runs = np.split(order, np.flatnonzero(is_start)[1:])
+        return np.concatenate([runs[k] for k in rng.permutation(len(runs))])

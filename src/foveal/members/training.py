@@ -1,0 +1,312 @@
+"""How a network is trained and looked through, whatever it is for.
+
+Precision and memory layout follow from the kind of device by a fixed rule unless a recipe says
+otherwise: on a CPU float32, channels last for networks with depthwise convolutions; on CUDA
+bfloat16, channels last. How many threads read pictures changes nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from foveal.errors import MemoryBudgetError
+from foveal.models.backbone import Backbone, Standardise, is_depthwise
+from foveal.predict.infer import View, score
+from foveal.study import digest, write_json
+from foveal.task import Job, Resources, State
+from foveal.train.batches import Batches, Pictures, even_parts
+from foveal.train.checkpoint import Checkpoint
+from foveal.train.loop import Epoch, Plan, Watch, fit
+from foveal.train.optim import AdamW
+
+SAMPLER_STREAM = 1 << 21
+"""Keeps the randomness of an epoch's draws apart from that of its cases."""
+
+CURVE_POINTS = 10
+"""About how often the held fold is scored during a training, for the curve alone."""
+
+SCORE_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What decides a training, beside what it is for.
+
+    Attributes:
+        size: Height and width of the prepared pictures, in pixels.
+        backbone: Encoder.
+        mean: Of the pictures a channel, as a share of full scale.
+        std: Of the pictures a channel, as a share of full scale.
+        bits: Of the pictures.
+        augment: Varies a picture in training.
+        mix: Blends the cases of a batch in training.
+        sampler: Which cases an epoch shows.
+        views: Ways to look at a case when scoring.
+        epochs: Passes over the training cases.
+        batch: Cases a step.
+        optim: From a model to its optimiser.
+        warm_up: Epochs until the peak learning rate.
+        ema: Decay of the average of the weights.
+        clip: Largest norm of the gradient.
+        precision: "32-true", "bf16-mixed", or "auto" for the rule above.
+        layout: "contiguous", "channels_last", or "auto".
+    """
+
+    size: tuple[int, int]
+    backbone: Backbone
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bits: int
+    augment: Callable
+    sampler: Callable
+    views: tuple[View, ...]
+    epochs: int
+    batch: int
+    mix: Callable | None = None
+    optim: Callable[[nn.Module], torch.optim.Optimizer] = field(default_factory=AdamW)
+    warm_up: float = 1.0
+    ema: float = 0.99
+    clip: float = 1.0
+    precision: str = "auto"
+    layout: str = "auto"
+
+    def model(
+        self, head: Callable[[int], nn.Module], *, pooled: bool, pretrained: bool
+    ) -> nn.Sequential:
+        """Standardisation, encoder and the head that is made for the encoder's features.
+
+        Args:
+            head: From the number of features to a module.
+            pooled: Whether the encoder pools its feature map itself.
+            pretrained: False where trained weights will be loaded anyway.
+        """
+        encoder = self.backbone.build(channels=len(self.mean), pooled=pooled, pretrained=pretrained)
+        standardise = Standardise(self.mean, self.std, float(2**self.bits - 1))
+        return nn.Sequential(standardise, encoder, head(encoder.width))
+
+    def fit(
+        self,
+        job: Job,
+        model: nn.Module,
+        loss: Callable,
+        lessons: Lessons,
+        *,
+        judge: Callable[[nn.Module], float],
+        accumulate: int,
+    ) -> State:
+        """Train a model; its state has the averaged weights, and how they were computed.
+
+        Args:
+            job: Whose folder, clock and signals are used.
+            model: Changed in place.
+            loss: From outputs and target to a number that falls.
+            lessons: The batches of any epoch.
+            judge: From a model to the number on the curve.
+            accumulate: Parts that a batch is cut into.
+        """
+        device = job.resources.device
+        precision, channels_last = self.numerics(model, device)
+        plan = Plan(
+            epochs=self.epochs,
+            optim=self.optim,
+            warm_up=self.warm_up,
+            ema=self.ema,
+            clip=self.clip,
+            accumulate=accumulate,
+            precision=precision,
+            channels_last=channels_last,
+        )
+        watch = Watch(
+            observe=self._observer(job, copy.deepcopy(model), judge),
+            should_stop=job.resources.should_stop,
+            checkpoint=Checkpoint(
+                job.folder / "checkpoint.safetensors",
+                digest(job.mark, accumulate),
+                job.checkpoint_seconds,
+            ),
+        )
+        weights = fit(
+            model,
+            copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss,
+            lessons,
+            plan,
+            key=job.key,
+            watch=watch,
+            mix=self.mix,
+            device=device,
+        )
+        notes = {
+            "device": device.partition(":")[0],
+            "precision": precision,
+            "channels_last": channels_last,
+            "accumulate": accumulate,
+        }
+        return State({k: v.numpy() for k, v in weights.items()}, notes)
+
+    def _observer(
+        self, job: Job, judged: nn.Module, judge: Callable[[nn.Module], float]
+    ) -> Callable[[Epoch, dict[str, Tensor]], None]:
+        every = max(1, round(self.epochs / CURVE_POINTS))
+
+        def observe(epoch: Epoch, average: dict[str, Tensor]) -> None:
+            row = {
+                "epoch": epoch.epoch + 1,
+                "epochs": epoch.epochs,
+                "loss": epoch.loss,
+                "lr": epoch.lr,
+                "seconds": epoch.seconds,
+                "done": (epoch.epoch + 1) / epoch.epochs,
+            }
+            if (epoch.epochs - epoch.epoch - 1) % every == 0:
+                judged.load_state_dict(average)
+                row["held"] = judge(judged)
+            job.report(row)
+
+        return observe
+
+    def lessons(
+        self,
+        job: Job,
+        pictures: Pictures,
+        rows: Int[np.ndarray, " row"],
+        target: Shaped[np.ndarray, "row ..."],
+        weight: Float[np.ndarray, " row"],
+    ) -> Lessons:
+        """The batches of some rows of the pictures, with a target for each."""
+        return Lessons(
+            batches=Batches(pictures, job.resources.threads, self.augment),
+            rows=rows,
+            target=target,
+            weight=weight,
+            sampler=self.sampler,
+            batch=self.batch,
+            key=job.key,
+        )
+
+    def outputs(
+        self,
+        model: nn.Module,
+        pictures: Pictures,
+        rows: Int[np.ndarray, " row"],
+        to_scores: Callable[[Tensor], Tensor],
+        resources: Resources,
+    ) -> Float[np.ndarray, "case output"]:
+        """What a trained model gives for rows of the pictures, the mean over views."""
+        precision, channels_last = self.numerics(model, resources.device)
+        parts = [rows[k : k + SCORE_BATCH] for k in range(0, len(rows), SCORE_BATCH)]
+        if channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        return score(
+            model,
+            Batches(pictures, resources.threads)(parts),
+            to_scores,
+            views=self.views,
+            device=resources.device,
+            precision=precision,
+            channels_last=channels_last,
+            should_stop=resources.should_stop,
+        )
+
+    def numerics(self, model: nn.Module, device: str) -> tuple[str, bool]:
+        """Precision and channels-last, by the fixed rule or as the recipe says."""
+        is_cuda = device.startswith("cuda")
+        precision = (
+            ("bf16-mixed" if is_cuda else "32-true") if self.precision == "auto" else self.precision
+        )
+        fits = is_cuda or is_depthwise(model)
+        return precision, fits if self.layout == "auto" else self.layout == "channels_last"
+
+    def seconds(self, model: nn.Module, cases: int, resources: Resources) -> float:
+        """About what a training on so many cases takes, from small steps on this machine."""
+        _, channels_last = self.numerics(model, resources.device)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        images = torch.zeros(4, len(self.mean), *self.size, device=resources.device)
+        images = images.contiguous(memory_format=layout)
+        model = model.to(resources.device).to(memory_format=layout)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as a job computes
+        seconds = min(_step_seconds(model, images) for _ in range(3))
+        torch.set_num_threads(threads)
+        return seconds / len(images) * cases * self.epochs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lessons:
+    """The training batches of any epoch."""
+
+    batches: Batches
+    rows: Int[np.ndarray, " row"]
+    target: Shaped[np.ndarray, "row ..."]
+    weight: Float[np.ndarray, " row"]
+    sampler: Callable
+    batch: int
+    key: tuple[int, ...]
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return max(1, round(len(self.rows) / self.batch))
+
+    def __call__(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and targets of the steps from `first` on."""
+        rng = np.random.default_rng((*self.key, epoch, SAMPLER_STREAM))
+        draws = self.sampler(self.target, self.weight, rng)
+        parts = even_parts(draws, self.batch)
+        pictures = self.batches([self.rows[p] for p in parts], key=(*self.key, epoch), first=first)
+        for part, images in zip(parts[first:], pictures, strict=True):
+            yield images, torch.from_numpy(self.target[part])
+
+
+def with_less_memory(name: str, job: Job, batch: int, attempt: Callable[[int], State]) -> State:
+    """Try to train; out of memory cuts the batch into parts, which is written down.
+
+    Args:
+        name: Of the member.
+        job: To be done.
+        batch: Cases a step.
+        attempt: From the number of parts to the state.
+
+    Raises:
+        MemoryBudgetError: One case at a time is too much.
+    """
+    accumulate = int(job.overrides.get("accumulate", 1))
+    while True:
+        try:
+            return attempt(accumulate)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        if accumulate >= batch:
+            raise MemoryBudgetError(
+                f"{name}: out of memory even with one case at a time; cure: a smaller size= or "
+                "backbone="
+            )
+        accumulate = min(2 * accumulate, batch)
+        job.report({"note": f"out of memory: the batch is cut into {accumulate} parts"})
+        write_json(job.folder / "override.json", {"accumulate": accumulate})
+        if job.resources.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+
+def seed_of(key: tuple[int, ...]) -> int:
+    """One number from several, for generators that take one."""
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+def _step_seconds(model: nn.Module, images: Tensor) -> float:
+    started = time.monotonic()
+    model(images).sum().backward()
+    return time.monotonic() - started
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in text

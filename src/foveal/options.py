@@ -1,0 +1,77 @@
+"""What the options of all recipes have in common: their kinds, their words, and what those mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from foveal.errors import UsageError
+from foveal.manifest import Facts
+from foveal.members.pictures import Stored
+from foveal.models.heads import AverageMax, GeM
+from foveal.read.image import Photograph
+from foveal.task import Member
+from foveal.train.optim import AdamW, Sgd
+from foveal.transforms.augment import Prepare
+from foveal.transforms.views import centre, flips, ten_crop
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Degrees = Annotated[float, Field(ge=0, le=180)]
+Size = Annotated[int, Field(ge=32, le=4096)] | Annotated[str, Field(pattern=r"^\d+x\d+$")]
+
+VIEWS = {"centre": centre, "flips": flips, "ten_crop": ten_crop}
+Views = Literal["centre", "flips", "ten_crop"]
+
+OPTIMISERS = {"adamw": AdamW, "sgd": Sgd}
+Optimiser = Literal["adamw", "sgd"]
+
+POOLINGS = {"own": None, "average_max": AverageMax, "gem": GeM}
+Pooling = Literal["own", "average_max", "gem"]
+
+Precision = Literal["auto", "32-true", "bf16-mixed"]
+Layout = Literal["auto", "contiguous", "channels_last"]
+
+FLOOR = "floor"
+"""The member that a network must pass."""
+
+
+def shape_of(size: int | str, aspect: float) -> tuple[int, int]:
+    """Height and width: as given, or of as many pixels as a square of that side, to 16 pixels."""
+    if isinstance(size, str):
+        height, width = map(int, size.split("x"))
+        return height, width
+    root = math.sqrt(min(max(aspect, 0.25), 4.0))
+    return max(32, round(size / root / 16) * 16), max(32, round(size * root / 16) * 16)
+
+
+def pictures_of(facts: Facts, prepare: Prepare) -> Stored:
+    """Prepared pictures of a study."""
+    return Stored("pictures", reader_of(facts, prepare), (prepare,))
+
+
+def reader_of(facts: Facts, prepare: Prepare) -> Photograph:
+    """For pictures of that size, with room for a dark border of a third."""
+    low, high = sorted((prepare.height, prepare.width))
+    at_least = (low * 3 // 2, high * 3 // 2)
+    return Photograph(channels=facts.channels, bits=facts.bits, at_least=at_least)
+
+
+def wanted(members: Sequence[Member], names: str) -> tuple[Member, ...]:
+    """The members with these names, with commas between them; all for none.
+
+    Raises:
+        UsageError: There is no such member.
+    """
+    known = {m.name: m for m in members}
+    asked = [n.strip() for n in names.split(",") if n.strip()]
+    for name in asked:
+        if name not in known:
+            raise UsageError(f'members={names}: no member "{name}"; there are: {", ".join(known)}')
+    return tuple(m for m in members if not asked or m.name in asked)

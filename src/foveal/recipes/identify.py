@@ -1,0 +1,288 @@
+"""Photographs to names: who is it, or someone new?
+
+A network learns to put pictures of an individual close together; a query is compared with a gallery
+of all of them. Folds imitate the task with queries of known and of hidden individuals, on which the
+place of "someone new" in an answer is fitted. Rows W3, W5, W8, W9, W11 of the systems that foveal
+contains.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from foveal.audit.leaks import conflicting_duplicates
+from foveal.combine.blend import PowerMean
+from foveal.decide.retrieve import NewCut, NewProbability
+from foveal.losses.margin import ArcFace, CosFace
+from foveal.manifest import Facts, Manifest
+from foveal.members.eigenpictures import Eigenpictures
+from foveal.members.embedder import Embedder
+from foveal.members.training import Training
+from foveal.metrics.ranking import MapAtK
+from foveal.models.backbone import Backbone
+from foveal.models.heads import Embedding
+from foveal.options import (
+    FLOOR,
+    OPTIMISERS,
+    POOLINGS,
+    VIEWS,
+    Count,
+    Decay,
+    Degrees,
+    Layout,
+    NotNegative,
+    Optimiser,
+    Pooling,
+    Positive,
+    Precision,
+    Share,
+    Size,
+    pictures_of,
+    shape_of,
+    wanted,
+)
+from foveal.ship.answer import IdentityTable
+from foveal.ship.panels import IDENTITY_PANELS
+from foveal.simulate.flukes import simulate_flukes
+from foveal.split.identities import QueryFolds
+from foveal.survey import Surveyed, measure, survey
+from foveal.targets import Identity
+from foveal.task import Family, Member, Recipe
+from foveal.train.sampling import PerIndividual
+from foveal.transforms.augment import Augment, Prepare
+
+MARGINS = {"arcface": ArcFace, "cosface": CosFace}
+Margin = Literal["arcface", "cosface"]
+
+POWERS = (PowerMean(), PowerMean("root mean", 0.5), PowerMean("power mean", 4.0))
+"""Ways to join members, the plain mean first."""
+
+FLOOR_SIDE = 32
+"""Side of the picture that the floor member compares, in pixels."""
+
+Folds = Annotated[int, Field(ge=2)]
+BetweenShare = Annotated[float, Field(gt=0, lt=1)]
+
+
+def small(
+    facts: Facts,
+    /,
+    *,
+    new: str | None = None,
+    new_share: BetweenShare | None = None,
+    queries_per_identity: Count = 1,
+    k: Count = 5,
+    size: Size | None = None,
+    backbone: str = "resnet10t",
+    weights: str = "none",
+    epochs: Count | None = None,
+    batch: Count = 32,
+    folds: Folds = 5,
+    seed: int = 0,
+    members: str = "",
+    optimiser: Optimiser = "adamw",
+    lr: Positive = 2e-3,
+    warm_up: NotNegative = 1.0,
+    ema: Decay = 0.99,
+    clip: Positive = 1.0,
+    margin: Positive = 0.3,
+    scale: Positive = 30.0,
+    centres: Count = 1,
+    embedding: Count = 256,
+    pooling: Pooling = "gem",
+    dropout: Share = 0.0,
+    drop_path: Share = 0.0,
+    mirrored: bool = False,
+    least: Count = 4,
+    together: Count = 1,
+    nearest: Share = 0.5,
+    rotate: Degrees = 15.0,
+    elastic: Annotated[float, Field(ge=0, le=0.2)] = 0.0,
+    cutout: Share = 0.0,
+    components: Count = 96,
+    precision: Precision = "auto",
+    layout: Layout = "auto",
+    cache_gb: NotNegative = 8.0,
+) -> Recipe:
+    """Any pictures of individuals on a CPU: two margins with a small network from scratch.
+
+    `epochs` follows from the number of pictures where not given, so that `run` is to take at most
+    30 minutes on 2 busy cores for 3,000 pictures of 64 x 64.
+
+    Args:
+        facts: What `init` measured.
+        new: The name that means "somebody unknown"; left out, everybody is known.
+        new_share: The share of queries that you expect to be new; the answers depend on it.
+        queries_per_identity: Most queries of an individual in a fold.
+        k: Names in an answer.
+        size: Side in pixels of a square with as many pixels, or HEIGHTxWIDTH.
+        backbone: A timm network.
+        weights: none, imagenet, a file or a folder.
+        epochs: Passes over the training pictures; by their number if left out.
+        batch: Pictures a step.
+        folds: How many.
+        seed: Of everything that is random.
+        members: Names with commas between them; all if left out.
+        optimiser: adamw or sgd.
+        lr: Peak learning rate.
+        warm_up: Epochs until it is reached.
+        ema: Decay of the average of the weights, which is what answers.
+        clip: Largest norm of the gradient.
+        margin: Between individuals, in radians (arcface); two thirds of it for cosines (cosface).
+        scale: Of cosines in the loss.
+        centres: Of each individual in the loss.
+        embedding: Numbers that describe a picture.
+        pooling: own (the backbone's), average_max or gem.
+        dropout: Share of features dropped before the embedding.
+        drop_path: Stochastic depth, where the backbone has it.
+        mirrored: Whether a mirror image is somebody else, and learned as such.
+        least: Individuals with fewer pictures are shown as if they had so many.
+        together: Pictures of an individual that follow each other in a batch.
+        nearest: 0 compares with the mean of an individual's pictures, 1 with the best of them.
+        rotate: Largest turn either way, in degrees.
+        elastic: Largest bend, as a share of the side.
+        cutout: Probability of a hidden square.
+        components: Of the floor member.
+        precision: auto, 32-true or bf16-mixed.
+        layout: Of pictures in memory: auto, contiguous or channels_last.
+        cache_gb: Most disk that decoded pictures may take; changes no result.
+    """
+    height, width = shape_of(size or _own_side(facts), facts.aspect)
+    training = Training(
+        size=(height, width),
+        backbone=Backbone(backbone, weights, drop_path),
+        mean=facts.mean,
+        std=facts.std,
+        bits=facts.bits,
+        augment=Augment(
+            flip_horizontal=0.0,
+            rotate_degrees=rotate,
+            scale=(0.85, 1.15),
+            shear_degrees=10.0,
+            shift=0.05,
+            elastic=elastic,
+            brightness=0.1,
+            contrast=0.2,
+            cutout=cutout,
+        ),
+        sampler=PerIndividual(least, together),
+        views=VIEWS["centre"],
+        epochs=epochs or _epochs(facts.cases),
+        batch=batch,
+        optim=OPTIMISERS[optimiser](lr, weight_decay=0.05),
+        warm_up=warm_up,
+        ema=ema,
+        clip=clip,
+        precision=precision,
+        layout=layout,
+    )
+    losses = {
+        "arcface": ArcFace(margin, scale, centres),
+        "cosface": CosFace(margin * 2 / 3, scale, centres),
+    }
+    networks = [
+        Embedder(
+            name=name,
+            pictures=pictures_of(facts, Prepare(height=height, width=width, crop_border=False)),
+            head=Embedding(embedding, POOLINGS[pooling], dropout),
+            loss=loss,
+            training=training,
+            mirrored=mirrored,
+            nearest=nearest,
+        )
+        for name, loss in losses.items()
+    ]
+    return _recipe(
+        facts,
+        (_floor(facts, components, nearest), *networks),
+        members=members,
+        target=Identity(new, new_share),
+        split=QueryFolds(new, folds, new_share, queries_per_identity, seed),
+        k=k,
+        seed=seed,
+        cache_gb=cache_gb,
+    )
+
+
+def _own_side(facts: Facts) -> int:
+    """The pictures' own size where they are small."""
+    return max(32, min(112, round(math.sqrt(facts.height * facts.width))))
+
+
+def _epochs(cases: int) -> int:
+    """Epochs of `small` by the number of pictures, from the time that a run may take."""
+    table = ((300, 60), (1000, 50), (2000, 30), (4000, 20))
+    return next((epochs for most, epochs in table if cases <= most), 12)
+
+
+def _floor(facts: Facts, components: int, nearest: float) -> Eigenpictures:
+    height, width = shape_of(FLOOR_SIDE, facts.aspect)
+    return Eigenpictures(
+        name=FLOOR,
+        pictures=pictures_of(facts, Prepare(height=height, width=width, crop_border=False)),
+        components=components,
+        nearest=nearest,
+    )
+
+
+def _recipe(
+    facts: Facts,
+    available: Sequence[Member],
+    *,
+    members: str,
+    target: Identity,
+    split: QueryFolds,
+    k: int,
+    seed: int,
+    cache_gb: float,
+) -> Recipe:
+    return Recipe(
+        target=target,
+        metric=MapAtK(k),
+        folds=split,
+        members=wanted(available, members),
+        floor=FLOOR,
+        blends=POWERS,
+        decode=NewCut(k, target.new),
+        probabilities=NewProbability(target.new),
+        answer=IdentityTable(k, target.new),
+        panels=IDENTITY_PANELS,
+        seed=seed,
+        cache_gb=cache_gb,
+    )
+
+
+# --- what `init` measures -----------------------------------------------------------------------
+
+
+def facts(manifest: Manifest, found: Sequence[Surveyed]) -> tuple[Manifest, Facts]:
+    """The manifest with what was measured of every case, and the facts of them all."""
+    return measure(manifest, found, target=Identity.measure(manifest))
+
+
+def suspicions(manifest: Manifest) -> list[str]:
+    """Do equal pictures have different names?"""
+    names = manifest.target[:, 0]
+    place = np.unique(names, return_inverse=True)[1].reshape(-1)
+    pairs = conflicting_duplicates(manifest, place)
+    if not pairs:
+        return []
+    listed = ", ".join(f"{a} and {b}" for a, b in pairs[:10])
+    return [
+        f"{len(pairs)} pictures are equal byte for byte to another of another name (kept, never "
+        f"query and gallery at once): {listed}{' ...' if len(pairs) > 10 else ''}"
+    ]
+
+
+FAMILY = Family(
+    survey=survey,
+    facts=facts,
+    audit=suspicions,
+    simulate=simulate_flukes,
+    demo=("small", {"new": "new_whale", "epochs": 30, "size": 64}),
+)

@@ -1,0 +1,182 @@
+"""What the target columns mean: a grade, or who it is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from foveal.errors import TargetError
+from foveal.manifest import Manifest, Truth
+from foveal.split.identities import KNOWN, NEW, share_of_new
+from foveal.split.record import Split
+
+
+def plain_truth(manifest: Manifest, encoded: np.ndarray, split: Split) -> Truth:
+    """What the table says, the same for every fold."""
+    return Truth(
+        target=encoded,
+        weight=manifest.weight,
+        group=split.group,
+        fold=split.fold,
+        site=manifest.roles.get("site"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ordinal:
+    """One grade a case, 0 to grades-1."""
+
+    grades: int
+
+    @staticmethod
+    def measure(manifest: Manifest) -> dict[str, Any]:
+        """The number of grades that the column suggests: the largest + 1."""
+        found = [_number(v) for v in manifest.target[:, 0].tolist()]
+        whole = [int(v) for v in found if v >= 0 and v == int(v)] if found else []
+        return {"grades": max(whole, default=0) + 1}
+
+    def encode(self, manifest: Manifest) -> Int[np.ndarray, " case"]:
+        """The grade of every case.
+
+        Raises:
+            TargetError: A grade is empty, no number, negative, fractional or too large, or all
+                cases have the same one.
+        """
+        texts = manifest.target[:, 0].tolist()
+        wrong = [(k, self._trouble(text)) for k, text in enumerate(texts)]
+        culprits = [f"{manifest.name(k)}: {why}" for k, why in wrong if why]
+        column = manifest.target_columns[0]
+        if culprits:
+            raise TargetError(
+                f'{len(culprits)} values of column "{column}" are no grades of 0 to '
+                f"{self.grades - 1}; cure: correct them, or say grades=K for K grades",
+                culprits,
+            )
+        grades = np.array([int(float(text)) for text in texts], dtype=np.int64)
+        if len(np.unique(grades)) < 2:
+            raise TargetError(
+                f'all {len(grades)} cases have grade {grades[0]} in column "{column}"; there is '
+                "nothing to learn; cure: another --target"
+            )
+        return grades
+
+    def _trouble(self, text: str) -> str:
+        """Why a text is no grade; empty if it is one."""
+        value = _number(text)
+        if not text.strip():
+            return "the cell is empty"
+        if math.isnan(value):
+            return f'"{text}" is no number'
+        if value < 0:
+            return f"{text} is negative"
+        if value != int(value):
+            return f"{text} is fractional"
+        if value >= self.grades:
+            return f"{text} is too large"
+        return ""
+
+    def remarks(self, grades: Int[np.ndarray, " case"]) -> list[str]:
+        """Grades that no case has."""
+        return [
+            f"no case has grade {k}" for k in sorted(set(range(self.grades)) - set(grades.tolist()))
+        ]
+
+    def train(self, encoded: Int[np.ndarray, " case"]) -> Float[np.ndarray, "case grade"]:
+        """One distribution over grades a case."""
+        return np.eye(self.grades, dtype=np.float32)[encoded]
+
+    def truth(self, manifest: Manifest, encoded: Int[np.ndarray, " case"], split: Split) -> Truth:
+        """The grade of every case."""
+        return plain_truth(manifest, encoded, split)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who it is, by name; one name may mean "somebody unknown".
+
+    Attributes:
+        new: That name; None where everybody is known.
+        new_share: The share of queries that is expected to be new; the share of unknown rows if
+            None, or .3 where there are none.
+    """
+
+    new: str | None = None
+    new_share: float | None = None
+
+    @staticmethod
+    def measure(manifest: Manifest) -> dict[str, Any]:
+        """How many names the column has."""
+        return {"names": len(np.unique(manifest.target[:, 0]))}
+
+    def encode(self, manifest: Manifest) -> Shaped[np.ndarray, " case"]:
+        """The name of every case.
+
+        Raises:
+            TargetError: A name is empty or has white space, or there are less than two.
+        """
+        names = manifest.target[:, 0]
+        column = manifest.target_columns[0]
+        wrong = [(k, _no_name(name)) for k, name in enumerate(names.tolist())]
+        culprits = [f"{manifest.name(k)}: {why}" for k, why in wrong if why]
+        if culprits:
+            raise TargetError(
+                f'{len(culprits)} values of column "{column}" are no names: an answer lists names '
+                "with spaces between them; cure: correct them",
+                culprits,
+            )
+        known = set(names.tolist()) - {self.new}
+        if len(known) < 2:
+            raise TargetError(
+                f'column "{column}" names {len(known)} individuals; there is nothing to tell apart'
+            )
+        return names
+
+    def remarks(self, names: Shaped[np.ndarray, " case"]) -> list[str]:
+        """What the answers depend on."""
+        if self.new is None:
+            return ["everybody is taken to be known; cure: new=VALUE if some may be new"]
+        share = share_of_new(names, self.new, self.new_share)
+        return [
+            f"{100 * share:.3g} % of queries are taken to be new (new_share={share:.3g}); where "
+            f'"{self.new}" stands in the answers depends on it'
+        ]
+
+    def train(self, names: Shaped[np.ndarray, " case"]) -> Shaped[np.ndarray, " case"]:
+        """The names, an empty one for somebody unknown."""
+        return np.where(names == self.new, "", names) if self.new is not None else names
+
+    def truth(self, manifest: Manifest, names: Shaped[np.ndarray, " case"], split: Split) -> Truth:
+        """Who a fold may know a query as, weighted to the share of new ones that is expected."""
+        plain = plain_truth(manifest, names, split)
+        if self.new is None:
+            return plain
+        target = np.where(split.kind == NEW, np.array(self.new), names)
+        weight = plain.weight.copy()
+        share = share_of_new(names, self.new, self.new_share)
+        for k in range(split.folds):
+            asked = split.fold == k
+            total = plain.weight[asked].sum()
+            for kind, part in ((NEW, share), (KNOWN, 1 - share)):
+                rows = asked & (split.kind == kind)
+                have = plain.weight[rows].sum()
+                weight[rows] *= part * total / have if have > 0 else 1.0
+        return replace(plain, target=target, weight=weight)
+
+
+def _no_name(text: str) -> str:
+    """Why a text is no name; empty if it is one."""
+    if not text:
+        return "the cell is empty"
+    return f'"{text}" has white space' if any(letter.isspace() for letter in text) else ""
