@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from foveal.errors import TargetError
+from foveal.errors import TargetError, nearest
 from foveal.manifest import Manifest, Truth
 from foveal.split.identities import KNOWN, NEW, share_of_new
 from foveal.split.record import Split
@@ -79,10 +79,11 @@ class Ordinal:
             return f"{text} is too large"
         return ""
 
-    def remarks(self, grades: Int[np.ndarray, " case"]) -> list[str]:
+    def remarks(self, encoded: Int[np.ndarray, " case"]) -> list[str]:
         """Grades that no case has."""
         return [
-            f"no case has grade {k}" for k in sorted(set(range(self.grades)) - set(grades.tolist()))
+            f"no case has grade {k}"
+            for k in sorted(set(range(self.grades)) - set(encoded.tolist()))
         ]
 
     def train(self, encoded: Int[np.ndarray, " case"]) -> Float[np.ndarray, "case grade"]:
@@ -143,28 +144,33 @@ class Identity:
             )
         return names
 
-    def remarks(self, names: Shaped[np.ndarray, " case"]) -> list[str]:
+    def remarks(self, encoded: Shaped[np.ndarray, " case"]) -> list[str]:
         """What the answers depend on."""
         if self.new is None:
             return ["everybody is taken to be known; cure: new=VALUE if some may be new"]
-        share = share_of_new(names, self.new, self.new_share)
-        return [
+        share = share_of_new(encoded, self.new, self.new_share)
+        said = [
             f"{100 * share:.3g} % of queries are taken to be new (new_share={share:.3g}); where "
             f'"{self.new}" stands in the answers depends on it'
         ]
+        if self.new not in encoded:
+            said.append(f'no case is called "{self.new}"{nearest(self.new, set(encoded.tolist()))}')
+        return said
 
-    def train(self, names: Shaped[np.ndarray, " case"]) -> Shaped[np.ndarray, " case"]:
+    def train(self, encoded: Shaped[np.ndarray, " case"]) -> Shaped[np.ndarray, " case"]:
         """The names, an empty one for somebody unknown."""
-        return np.where(names == self.new, "", names) if self.new is not None else names
+        return np.where(encoded == self.new, "", encoded) if self.new is not None else encoded
 
-    def truth(self, manifest: Manifest, names: Shaped[np.ndarray, " case"], split: Split) -> Truth:
+    def truth(
+        self, manifest: Manifest, encoded: Shaped[np.ndarray, " case"], split: Split
+    ) -> Truth:
         """Who a fold may know a query as, weighted to the share of new ones that is expected."""
-        plain = plain_truth(manifest, names, split)
+        plain = plain_truth(manifest, encoded, split)
         if self.new is None:
             return plain
-        target = np.where(split.kind == NEW, np.array(self.new), names)
+        target = np.where(split.kind == NEW, np.array(self.new), encoded)
         weight = plain.weight.copy()
-        share = share_of_new(names, self.new, self.new_share)
+        share = share_of_new(encoded, self.new, self.new_share)
         for k in range(split.folds):
             asked = split.fold == k
             total = plain.weight[asked].sum()

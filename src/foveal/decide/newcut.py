@@ -30,8 +30,9 @@ def best_new_cut(
         weight: How much a query counts.
 
     Returns:
-        The cut (identities with at least this score come before "new"; infinity for none) and the
-        MAP@k that it reaches on these queries.
+        The cut (identities with at least this score come before "new"; infinity for none), in the
+        middle between the two scores where it stops being the best, and the MAP@k that it reaches
+        on these queries.
 
     Raises:
         ShapeError: Scores do not fall along a row.
@@ -54,4 +55,6 @@ def best_new_cut(
     is_end = np.append(at[1:] != at[:-1], True) if len(at) else np.zeros(0, dtype=bool)
     cuts, values = np.append(np.inf, at[is_end]), first + np.append(0.0, climb[is_end])
     best = int(values.argmax())
-    return float(cuts[best]), float(values[best] / weight.sum())
+    below = cuts[best + 1] if best + 1 < len(cuts) else cuts[best]
+    cut = (cuts[best] + below) / 2 if np.isfinite(cuts[best]) else cuts[best]
+    return float(cut), float(values[best] / weight.sum())

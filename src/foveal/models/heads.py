@@ -124,5 +124,5 @@ class Embedding:
         pool = nn.Identity() if self.pool is None else self.pool()
         linear = nn.Linear(features * (2 if self.pool is AverageMax else 1), self.width, bias=False)
         norm = nn.BatchNorm1d(self.width)
-        norm.bias.requires_grad_(requires_grad=False)
+        norm.bias.requires_grad = False
         return nn.Sequential(pool, nn.Dropout(self.dropout), linear, norm)

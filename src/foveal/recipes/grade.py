@@ -53,7 +53,7 @@ from foveal.options import (
     wanted,
 )
 from foveal.ship.answer import GradeTable
-from foveal.ship.panels import GRADE_PANELS
+from foveal.ship.panels.grade import GRADE_PANELS
 from foveal.simulate.retina import simulate_retina
 from foveal.split import Folds, groups
 from foveal.survey import Surveyed, measure, survey

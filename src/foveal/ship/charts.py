@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 460, 230, 44, 34, 10
@@ -29,7 +30,12 @@ def lines(
 
 
 def histogram(
-    values: Sequence[float], marks: Sequence[float], *, x: str, y: str, bins: int = 40
+    values: Sequence[float],
+    marks: Sequence[float],
+    *,
+    x: str,
+    y: str,
+    bins: int | Float[np.ndarray, " edge"] = 40,
 ) -> Markup:
     """Bars, with the marks as upright lines."""
     counts, edges = np.histogram(values, bins=bins)

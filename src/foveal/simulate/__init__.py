@@ -1,5 +1,6 @@
 """Small, seeded data sets with known truth and faults planted on purpose."""
 
+from foveal.simulate.flukes import simulate_flukes as simulate_flukes
 from foveal.simulate.retina import simulate_retina as simulate_retina
 
-__all__ = ["simulate_retina"]
+__all__ = ["simulate_flukes", "simulate_retina"]

@@ -23,7 +23,7 @@ from foveal.study import (
 )
 from foveal.task import Context, Recipe
 
-COMBINE_FORMAT = 1
+COMBINE_FORMAT = 2
 
 
 def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
@@ -66,7 +66,7 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
         "rows": fitted,
     }
     files = {
-        "leaderboard.json": json.dumps(_board_json(board), indent=1).encode(),
+        "leaderboard.json": json.dumps(_board_json(board, recipe.metric.name), indent=1).encode(),
         "leaderboard.csv": _board_csv(board).encode(),
         "oof.csv": _oof_csv(recipe, truth, board, predictions).encode(),
         "answers.json": json.dumps(answers).encode(),
@@ -130,8 +130,9 @@ def _fit_steps(
     return steps
 
 
-def _board_json(board: Leaderboard) -> dict[str, Any]:
+def _board_json(board: Leaderboard, metric: str) -> dict[str, Any]:
     return {
+        "metric": metric,
         "chosen": board.rows[board.chosen].entry.name,
         "nested": board.nested,
         "nested_interval": board.nested_interval,

@@ -1,4 +1,4 @@
-"""Pieces of the report, each a function from a study to a section of the page."""
+"""Sections of every study's report, and what sections are made with."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup, escape
 
-from foveal.ship.charts import histogram, intervals, lines
+from foveal.ship.charts import intervals, lines
+from foveal.split.record import Split
 from foveal.study import Study, read_json
 
-WORST_CASES = 12
 THUMBNAIL_SIDE = 160
 
 
@@ -76,49 +76,41 @@ def leaderboard(study: Study) -> Section:
         *sites,
         "s / case, per fold model",
     ]
-    table = [
+    body = [
         [
             _name(row, board),
             str(len(row["members"])),
-            _number(row["score"]),
+            number(row["score"]),
             _range(row["interval"]),
-            " ".join(_number(v, 2) for v in row["folds"].values()),
-            *(_number(row["sites"][s]) for s in sites),
+            " ".join(number(v, 2) for v in row["folds"].values()),
+            *(number(row["sites"][s]) for s in sites),
             f"{row['seconds']:.3f}",
         ]
         for row in board["rows"]
     ]
     low, high = board["nested_interval"]
+    metric = board["metric"].replace("_", " ")
     lead = (
-        f"Quadratic kappa, cross-fitted: cuts and weights never saw the rows that they are judged "
-        f"on. The chosen row is the simplest within one paired standard error of the best. With "
-        f"the choice itself repeated inside the folds it scores {_number(board['nested'])} "
-        f"({_number(low)} to {_number(high)})."
+        f"{metric.capitalize()}, cross-fitted: cuts and weights never saw the rows that they are "
+        f"judged on. The chosen row is the simplest within one paired standard error of the best. "
+        f"With the choice itself repeated inside the folds it scores {number(board['nested'])} "
+        f"({number(low)} to {number(high)})."
     )
-    return Section(
-        "Leaderboard", lead, intervals(rows, x="quadratic kappa") + _table(header, table)
-    )
+    return Section("Leaderboard", lead, intervals(rows, x=metric) + table(header, body))
 
 
 def folds(study: Study) -> Section:
-    """How the cases were held back in turn."""
-    rows = _oof(study)
+    """What each fold judges."""
     notes = read_json(study.split_folder / "split.json")
-    grades = sorted({int(r["truth"]) for r in rows})
-    names = sorted({int(r["fold"]) for r in rows})
-    counts = {(f, g): 0 for f in names for g in grades}
-    for r in rows:
-        counts[int(r["fold"]), int(r["truth"])] += 1
-    table = [
-        [f"fold {f}", *(str(counts[f, g]) for g in grades), str(sum(counts[f, g] for g in grades))]
-        for f in names
-    ]
+    made = Split.from_csv(study.folds_file.read_text(encoding="utf-8"), study.manifest().ids)
+    header, *rows = [line.split() for line in made.lines()] if made else [["fold"]]
+    rows = [[f"fold {k}" if k != "-" else "no fold", *counts] for k, *counts in rows]
     said = " ".join(f"{n}." for n in notes["notes"])
     lead = (
-        f"Cases by grade. {100 * notes['imbalance']:.1f} % of the cases would have to move for "
-        f"perfect balance. {said}"
+        f"Cases that each fold judges. {100 * notes['imbalance']:.1f} % of them would have to move "
+        f"for perfect balance. {said}"
     )
-    return Section("Folds", lead, _table(["", *(f"grade {g}" for g in grades), "all"], table))
+    return Section("Folds", lead, table(["", *header[1:]], rows))
 
 
 def curves(study: Study) -> Section:
@@ -127,14 +119,15 @@ def curves(study: Study) -> Section:
     held: dict[str, list[tuple[float, float]]] = {}
     group: dict[str, int] = {}
     members = _members(study)
-    for number, member in enumerate(members):
+    for colour, member in enumerate(members):
         for file in sorted((study.folder / "members" / member).glob("*/metrics.csv")):
             name = f"{member} fold {file.parent.name}"
             rows = list(csv.DictReader(io.StringIO(file.read_text())))
             if rows:
-                group[name] = number
+                group[name] = colour
                 loss[name] = [(float(r["epoch"]), float(r["loss"])) for r in rows]
                 held[name] = [(float(r["epoch"]), float(r["held"])) for r in rows if r["held"]]
+    metric = read_json(study.combine_folder / "leaderboard.json")["metric"].replace("_", " ")
     if not loss:
         return Section("Curves", "No network was trained.", Markup(""))
     key = Markup(" ").join(
@@ -143,85 +136,23 @@ def curves(study: Study) -> Section:
         if k in group.values()
     )
     charts = lines(loss, x="epoch", y="loss in training", group=group) + lines(
-        held, x="epoch", y="kappa of the held fold, cuts fitted on it", group=group
+        held, x="epoch", y=f"{metric} of the held fold, cuts fitted on it", group=group
     )
     lead = "One line a fold. The last weights are used, so the held fold chooses nothing."
     return Section("Curves", lead, key + Markup('<div class="pair">{}</div>').format(charts))
-
-
-def confusion(study: Study) -> Section:
-    """Truth against the cross-fitted grade of the chosen row."""
-    rows = _oof(study)
-    top = max(max(int(r["truth"]), int(r["label"])) for r in rows)
-    table = np.zeros((top + 1, top + 1), dtype=int)
-    for r in rows:
-        table[int(r["truth"]), int(r["label"])] += 1
-    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-
-    def cell(g: int, h: int) -> str:
-        kind = "hit" if g == h else "miss"
-        return f'<td style="--share:{share[g, h]:.3f}" class="{kind}">{table[g, h]}</td>'
-
-    body = "".join(
-        f"<tr><th>{g}</th>" + "".join(cell(g, h) for h in range(top + 1)) + "</tr>"
-        for g in range(top + 1)
-    )
-    head = "".join(f"<th>{h}</th>" for h in range(top + 1))
-    html = f'<table class="confusion"><tr><th>true \\ given</th>{head}</tr>{body}</table>'
-    lead = (
-        f"Chosen row, out of fold. {100 * np.trace(table) / table.sum():.0f} % are exactly right."
-    )
-    return Section("Confusion", lead, Markup(html))
-
-
-def scores(study: Study) -> Section:
-    """The scores of the chosen row and where they are cut."""
-    answers = read_json(study.combine_folder / "answers.json")
-    cuts = answers["rows"][answers["chosen"]][-1]["decode"]["cuts"]
-    values = [float(r["score"]) for r in _oof(study)]
-    chart = histogram(values, [c for c in cuts if math.isfinite(c)], x="expected grade", y="cases")
-    said = ", ".join(f"{c:.3f}" for c in cuts)
-    return Section("Scores and cuts", f"Cuts fitted on all out-of-fold scores: {said}.", chart)
-
-
-def worst_cases(study: Study) -> Section:
-    """Pictures whose out-of-fold score is farthest from their grade."""
-    manifest = study.manifest()
-    place = {name: k for k, name in enumerate(manifest.ids)}
-    rows = sorted(_oof(study), key=lambda r: -abs(float(r["score"]) - float(r["truth"])))
-    cards = []
-    for r in rows[:WORST_CASES]:
-        picture = _thumbnail(manifest.paths[place[r["id"]]][0])
-        cards.append(
-            Markup(
-                '<figure class="card">{}<figcaption><b>{}</b><br>'
-                "true {}, scored {:.2f}</figcaption></figure>"
-            ).format(
-                Markup('<img src="{}" alt="">').format(picture) if picture else "",
-                r["id"],
-                r["truth"],
-                float(r["score"]),
-            )
-        )
-    lead = (
-        "Farthest from their grade, out of fold: look for wrong grades, bad pictures, rare kinds."
-    )
-    return Section(
-        "Worst cases", lead, Markup('<div class="cards">{}</div>').format(Markup("").join(cards))
-    )
 
 
 def cost(study: Study) -> Section:
     """What training and prediction took, measured."""
     board = read_json(study.combine_folder / "leaderboard.json")
     alone = {row["members"][0]: row for row in board["rows"] if len(row["members"]) == 1}
-    table = []
+    rows = []
     for member in _members(study):
         files = sorted((study.folder / "members" / member).glob("*/state.json"))
         notes = [read_json(f) for f in files]
         seconds = sum(n.get("fit_seconds", 0.0) for n in notes)
         size = sum(f.with_name("state.safetensors").stat().st_size for f in files) / 1e6
-        table.append(
+        rows.append(
             [
                 member,
                 str(len(files)),
@@ -240,26 +171,12 @@ def cost(study: Study) -> Section:
         "computed as",
     ]
     return Section(
-        "Cost", "Measured while it ran, so only roughly repeatable.", _table(header, table)
+        "Cost", "Measured while it ran, so only roughly repeatable.", table(header, rows)
     )
 
 
-IDENTITY_PANELS = (what_was_run, leaderboard, curves, cost)
-
-GRADE_PANELS = (
-    what_was_run,
-    leaderboard,
-    confusion,
-    scores,
-    worst_cases,
-    folds,
-    curves,
-    cost,
-)
-"""The report of an ordinal study."""
-
-
-def _oof(study: Study) -> list[dict[str, str]]:
+def oof(study: Study) -> list[dict[str, str]]:
+    """The rows of `oof.csv`."""
     with (study.combine_folder / "oof.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -284,12 +201,13 @@ def _name(row: Mapping[str, Any], board: Mapping[str, Any]) -> Markup:
     )
 
 
-def _number(value: float, digits: int = 3) -> str:
+def number(value: float, digits: int = 3) -> str:
+    """A number for people; a dash where there is none."""
     return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "-"
 
 
 def _range(interval: Sequence[float]) -> str:
-    return f"{_number(interval[0])} to {_number(interval[1])}"
+    return f"{number(interval[0])} to {number(interval[1])}"
 
 
 def _numerics(notes: Sequence[Mapping[str, Any]]) -> str:
@@ -301,7 +219,8 @@ def _numerics(notes: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(sorted(words)) or "NumPy"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
+    """A table that scrolls where the page is narrow."""
     head = Markup("").join(Markup("<th>{}</th>").format(h) for h in header)
     lines = [
         Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(c) for c in row))
@@ -312,7 +231,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
     )
 
 
-def _thumbnail(path: str) -> str:
+def thumbnail(path: str) -> str:
     """A small picture as a data address; empty where the file is gone."""
     import cv2
 

@@ -1,0 +1,7 @@
+"""Pieces of the report, each a function from a study to a section of the page."""
+
+from foveal.ship.panels.grade import GRADE_PANELS as GRADE_PANELS
+from foveal.ship.panels.identity import IDENTITY_PANELS as IDENTITY_PANELS
+from foveal.ship.panels.study import Section as Section
+
+__all__ = ["GRADE_PANELS", "IDENTITY_PANELS", "Section"]

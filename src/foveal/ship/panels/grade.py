@@ -1,0 +1,98 @@
+"""Sections of an ordinal study's report."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from markupsafe import Markup
+
+from foveal.ship.charts import histogram
+from foveal.ship.panels.study import (
+    Section,
+    cost,
+    curves,
+    folds,
+    leaderboard,
+    oof,
+    thumbnail,
+    what_was_run,
+)
+from foveal.study import Study, read_json
+
+WORST_CASES = 12
+
+
+def confusion(study: Study) -> Section:
+    """Truth against the cross-fitted grade of the chosen row."""
+    rows = oof(study)
+    top = max(max(int(r["truth"]), int(r["label"])) for r in rows)
+    table = np.zeros((top + 1, top + 1), dtype=int)
+    for r in rows:
+        table[int(r["truth"]), int(r["label"])] += 1
+    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+
+    def cell(g: int, h: int) -> str:
+        kind = "hit" if g == h else "miss"
+        return f'<td style="--share:{share[g, h]:.3f}" class="{kind}">{table[g, h]}</td>'
+
+    body = "".join(
+        f"<tr><th>{g}</th>" + "".join(cell(g, h) for h in range(top + 1)) + "</tr>"
+        for g in range(top + 1)
+    )
+    head = "".join(f"<th>{h}</th>" for h in range(top + 1))
+    html = f'<table class="confusion"><tr><th>true \\ given</th>{head}</tr>{body}</table>'
+    lead = (
+        f"Chosen row, out of fold. {100 * np.trace(table) / table.sum():.0f} % are exactly right."
+    )
+    return Section("Confusion", lead, Markup(html))
+
+
+def scores(study: Study) -> Section:
+    """The scores of the chosen row and where they are cut."""
+    answers = read_json(study.combine_folder / "answers.json")
+    cuts = answers["rows"][answers["chosen"]][-1]["decode"]["cuts"]
+    values = [float(r["score"]) for r in oof(study)]
+    chart = histogram(values, [c for c in cuts if math.isfinite(c)], x="expected grade", y="cases")
+    said = ", ".join(f"{c:.3f}" for c in cuts)
+    return Section("Scores and cuts", f"Cuts fitted on all out-of-fold scores: {said}.", chart)
+
+
+def worst_cases(study: Study) -> Section:
+    """Pictures whose out-of-fold score is farthest from their grade."""
+    manifest = study.manifest()
+    place = {name: k for k, name in enumerate(manifest.ids)}
+    rows = sorted(oof(study), key=lambda r: -abs(float(r["score"]) - float(r["truth"])))
+    cards = []
+    for r in rows[:WORST_CASES]:
+        picture = thumbnail(manifest.paths[place[r["id"]]][0])
+        cards.append(
+            Markup(
+                '<figure class="card">{}<figcaption><b>{}</b><br>'
+                "true {}, scored {:.2f}</figcaption></figure>"
+            ).format(
+                Markup('<img src="{}" alt="">').format(picture) if picture else "",
+                r["id"],
+                r["truth"],
+                float(r["score"]),
+            )
+        )
+    lead = (
+        "Farthest from their grade, out of fold: look for wrong grades, bad pictures, rare kinds."
+    )
+    return Section(
+        "Worst cases", lead, Markup('<div class="cards">{}</div>').format(Markup("").join(cards))
+    )
+
+
+GRADE_PANELS = (
+    what_was_run,
+    leaderboard,
+    confusion,
+    scores,
+    worst_cases,
+    folds,
+    curves,
+    cost,
+)
+"""The report of an ordinal study."""
