@@ -396,7 +396,8 @@ def recipes(address: str = "", /, *, common: Common = QUIET, session: Hidden) ->
             ]
             return Result("\n".join(lines), about)
         known = stages.addresses()
-    lines = [f"{name:16}{words}" for name, words in known.items()]
+    width = max(map(len, known))
+    lines = [f"{name:{width}}  {words}" for name, words in known.items()]
     return Result("\n".join(lines), known, "foveal recipes ADDRESS")
 
 

@@ -69,6 +69,21 @@ class Encoder(nn.Module):
         return self.body(images)
 
 
+class Levels(nn.Module):
+    """From images to feature maps, "case feature height width" each, the finest first."""
+
+    def __init__(self, body: nn.Module, widths: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        """Wrap a body that returns maps of these widths at these strides."""
+        super().__init__()
+        self.body, self.widths, self.strides = body, widths, strides
+
+    def forward(self, images: Float[Tensor, "case channel height width"]) -> list[Tensor]:
+        """One map a level; maps with features last are turned."""
+        maps = self.body(images)
+        pairs = zip(maps, self.widths, strict=True)
+        return [m if m.shape[1] == w else m.permute(0, 3, 1, 2) for m, w in pairs]
+
+
 @dataclass(frozen=True, slots=True)
 class Backbone:
     """A timm network by name.
@@ -106,24 +121,40 @@ class Backbone:
             UsageError: timm does not know the name, or the network does not take an option.
             WeightsError: The weights cannot be loaded; the message names both cures.
         """
+        pool = {} if pooled else {"global_pool": ""}
+        body = self._create({"in_chans": channels, "num_classes": 0, **pool}, pretrained=pretrained)
+        return Encoder(body, _vector_width(body) if pooled else _map_width(body, channels))
+
+    def levels(self, *, channels: int, pretrained: bool = True) -> Levels:
+        """Make an encoder that hands on its feature maps at every stride, the finest first.
+
+        Args:
+            channels: Of the images; the first convolution is adapted to them.
+            pretrained: False when trained weights will be loaded anyway.
+
+        Raises:
+            UsageError: timm does not know the name, or has no feature maps of it.
+            WeightsError: The weights cannot be loaded; the message names both cures.
+        """
+        body = self._create({"in_chans": channels, "features_only": True}, pretrained=pretrained)
+        info: Any = body.feature_info
+        return Levels(body, tuple(info.channels()), tuple(info.reduction()))
+
+    def _create(self, options: dict[str, Any], *, pretrained: bool) -> nn.Module:
         import timm
 
         self.check()
-        options: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
-        if not pooled:
-            options["global_pool"] = ""
         if self.drop_path:
-            options["drop_path_rate"] = self.drop_path
+            options = {**options, "drop_path_rate": self.drop_path}
         source = self._source() if pretrained else {}
         try:
-            body = timm.create_model(self.name, **options, **source)
-        except TypeError as error:
+            return timm.create_model(self.name, **options, **source)
+        except (TypeError, AttributeError) as error:
             raise UsageError(f"backbone={self.name} does not take an option: {error}") from None
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             if not source:
                 raise
             raise self._not_loaded(str(error).strip().splitlines()[0]) from None
-        return Encoder(body, _vector_width(body) if pooled else _map_width(body, channels))
 
     def _source(self) -> dict[str, Any]:
         """What timm is told about weights, after a look at whether they can be had."""

@@ -1,0 +1,177 @@
+"""Networks for a stack of slices: what is learned from pictures, slice group by slice group.
+
+The stack is cut into groups of neighbouring slices. A picture backbone sees each group as the
+channels of one picture; blocks that mix over depth, separated by channel, follow; then average and
+maximum over the groups, and one logit a cell of the lattice::
+
+    model = Volumetric(Backbone("resnetrs50"), groups=7, channels=5, lattice=32).build()
+    model(torch.zeros(2, 35, 256, 256)).shape     # (2, 8, 8)
+
+A lattice finer than the last feature map is reached by going back up through the finer maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foveal.errors import UsageError
+from foveal.models.backbone import Backbone, Levels
+
+Map = Float[Tensor, "_ _ _ _"]
+"""Case, feature, row, column; maps of several strides meet in one function."""
+
+Stack = Float[Tensor, "case feature group rows columns"]
+
+
+class SeparatedBlock(nn.Module):
+    """A residual block in which only a depthwise 3 x 3 x 3 convolution looks around.
+
+    The last norm starts at zero, so that a fresh block hands on its shortcut, which is always
+    projected. Depth is never reduced.
+
+    Reference:
+        Tran et al., Video Classification with Channel-Separated Convolutional Networks, 2019
+        (interaction preserved).
+    """
+
+    def __init__(self, width: int) -> None:
+        """Make a block from `width` features to as many."""
+        super().__init__()
+        point = {"kernel_size": 1, "bias": False}
+        self.branch = nn.Sequential(
+            nn.Conv3d(width, width, **point),
+            nn.BatchNorm3d(width),
+            nn.ReLU(),
+            nn.Conv3d(width, width, **point),
+            nn.Conv3d(width, width, 3, padding=1, groups=width, bias=False),
+            nn.BatchNorm3d(width),
+            nn.ReLU(),
+            nn.Conv3d(width, width, **point),
+            nn.BatchNorm3d(width),
+        )
+        self.shortcut = nn.Sequential(nn.Conv3d(width, width, **point), nn.BatchNorm3d(width))
+        last = self.branch[-1]
+        nn.init.zeros_(last.weight)
+
+    def forward(self, features: Stack) -> Stack:
+        """The same shape."""
+        return functional.relu(self.branch(features) + self.shortcut(features))
+
+
+class Decoder(nn.Module):
+    """From the coarsest map up to a finer one: enlarge twofold, join, convolve."""
+
+    def __init__(self, coarse: int, finer: Sequence[int], width: int) -> None:
+        """Make steps to maps with these features, the next finer first."""
+        super().__init__()
+        widths = [coarse, *[width] * len(finer)]
+        self.steps = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(before + skip, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            )
+            for before, skip in zip(widths, finer, strict=False)
+        )
+        self.width = widths[-1]
+
+    def forward(self, features: Map, finer: Sequence[Map]) -> Map:
+        """Features at the stride of the last of the finer maps."""
+        for step, skip in zip(self.steps, finer, strict=True):
+            enlarged = functional.interpolate(features, skip.shape[2:], mode="nearest")
+            features = step(torch.cat([enlarged, skip], 1))
+        return features
+
+
+def over_depth(features: Stack) -> Map:
+    """Average and maximum over the slice groups."""
+    return torch.cat([features.mean(2), features.amax(2)], 1)
+
+
+class VolumetricModel(nn.Module):
+    """Slices to one logit a cell of the lattice."""
+
+    def __init__(self, encoder: Levels, settings: Volumetric, lattice_levels: int) -> None:
+        """Join an encoder, a neck, blocks over depth, a decoder of so many levels, and a head."""
+        super().__init__()
+        width = settings.width
+        self.encoder, self.settings = encoder, settings
+        self.neck = nn.Sequential(
+            nn.Conv2d(encoder.widths[-1], width, 1), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.blocks = nn.Sequential(*(SeparatedBlock(width) for _ in range(settings.blocks)))
+        finer = [2 * w for w in encoder.widths[-2::-1][:lattice_levels]]
+        self.decoder = Decoder(2 * width, finer, settings.decoder_width)
+        self.head = nn.Sequential(
+            nn.Conv2d(self.decoder.width, width, 1),
+            nn.ReLU(),
+            nn.BatchNorm2d(width),
+            nn.Dropout2d(settings.dropout),
+            nn.Conv2d(width, 1, 1),
+        )
+        self.enlarge = encoder.strides[-1 - lattice_levels] // settings.lattice
+
+    def forward(self, slices: Float[Tensor, "case slice rows columns"]) -> Tensor:
+        """Logits "case row column", one a cell of the lattice."""
+        cases, groups = len(slices), self.settings.groups
+        pictures = slices.unflatten(1, (groups, self.settings.channels)).flatten(0, 1)
+        maps = self.encoder(pictures)
+        deep = self._stacked(self.neck(maps[-1]), cases)
+        deep = over_depth(self.blocks(deep))
+        count = len(self.decoder.steps)
+        finer = [over_depth(self._stacked(m, cases)) for m in maps[-2::-1][:count]]
+        logits = self.head(self.decoder(deep, finer))
+        if self.enlarge > 1:
+            logits = functional.interpolate(logits, scale_factor=self.enlarge, mode="bilinear")
+        return logits[:, 0]
+
+    def _stacked(self, features: Map, cases: int) -> Stack:
+        """Groups as an axis of their own, behind the features."""
+        return features.unflatten(0, (cases, self.settings.groups)).transpose(1, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volumetric:
+    """The 2.5-D network.
+
+    Attributes:
+        backbone: Of the pictures.
+        groups: Slice groups.
+        channels: Slices of a group.
+        lattice: Pixels a cell of the output is wide: 1, 2, 4, ... up to the backbone's stride.
+        blocks: That look over depth.
+        width: Features behind the backbone.
+        decoder_width: Features on the way back up to a finer lattice.
+        dropout: Share of features dropped before the logit.
+    """
+
+    backbone: Backbone
+    groups: int
+    channels: int
+    lattice: int = 32
+    blocks: int = 3
+    width: int = 512
+    decoder_width: int = 64
+    dropout: float = 0.0
+
+    def build(self, *, pretrained: bool = True) -> VolumetricModel:
+        """Make the network.
+
+        Raises:
+            UsageError: No feature map of the backbone is as coarse as the lattice.
+        """
+        encoder = self.backbone.levels(channels=self.channels, pretrained=pretrained)
+        coarsest = encoder.strides[-1]
+        if self.lattice > coarsest or coarsest % self.lattice:
+            raise UsageError(
+                f"lattice={self.lattice}: {self.backbone.name} gives cells of {coarsest} pixels; "
+                "cure: that or a half, a quarter, ... of it"
+            )
+        fine_enough = [k for k, s in enumerate(encoder.strides) if s >= self.lattice]
+        return VolumetricModel(encoder, self, len(encoder.strides) - 1 - fine_enough[0])

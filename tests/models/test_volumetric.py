@@ -1,0 +1,103 @@
+"""The 2.5-D network: the published sizes, lattices of every width, and depth that matters."""
+
+import pytest
+import torch
+
+from foveal.errors import UsageError
+from foveal.models.backbone import Backbone
+from foveal.models.volumetric import Decoder, SeparatedBlock, Volumetric, VolumetricModel
+
+
+def millions(module: torch.nn.Module) -> float:
+    return sum(p.numel() for p in module.parameters()) / 1e6
+
+
+def small(**changes: object) -> VolumetricModel:
+    settings = {"groups": 3, "channels": 2, "lattice": 8, "width": 16, "decoder_width": 8}
+    torch.manual_seed(0)
+    backbone = Backbone("test_resnet")
+    return Volumetric(backbone=backbone, **{**settings, **changes}, blocks=1).build()
+
+
+@pytest.mark.parametrize(
+    ("name", "groups", "channels", "blocks", "neck", "whole"),
+    [
+        ("resnetrs50", 7, 5, 3, 1.050, 38.4),
+        ("convnext_tiny", 7, 5, 3, 0.395, 31.9),
+        ("resnext50d_32x4d", 9, 3, 6, 1.050, 31.0),
+    ],
+)
+def test_published_sizes(
+    name: str, groups: int, channels: int, blocks: int, neck: float, whole: float
+) -> None:
+    model = Volumetric(
+        backbone=Backbone(name), groups=groups, channels=channels, blocks=blocks
+    ).build()
+    assert millions(model.neck) == pytest.approx(neck, abs=5e-4)
+    assert millions(model.head) == pytest.approx(0.526, abs=5e-4)
+    assert millions(model) == pytest.approx(whole, abs=0.05)
+
+
+def test_a_block_over_depth_has_its_published_size_and_starts_as_its_shortcut() -> None:
+    assert millions(SeparatedBlock(512)) == pytest.approx(1.0665, abs=5e-5)
+    block = SeparatedBlock(8).eval()
+    features = torch.randn(2, 8, 5, 6, 7)
+    torch.testing.assert_close(block(features), block.shortcut(features).relu())
+    assert block(features).shape == features.shape
+
+
+@pytest.mark.parametrize("lattice", [1, 2, 4, 8, 16, 32])
+@pytest.mark.parametrize("size", [(64, 96), (32, 32)])
+def test_every_lattice(lattice: int, size: tuple[int, int]) -> None:
+    model = small(lattice=lattice).eval()
+    logits = model(torch.rand(2, 6, *size))
+    assert logits.shape == (2, size[0] // lattice, size[1] // lattice)
+    assert torch.isfinite(logits).all()
+
+
+def test_a_lattice_that_no_map_reaches_is_refused() -> None:
+    for lattice in (64, 3):
+        with pytest.raises(UsageError, match="cells of 32"):
+            small(lattice=lattice)
+
+
+@pytest.mark.parametrize("lattice", [4, 32])
+def test_the_gradient_reaches_every_parameter_and_every_slice(lattice: int) -> None:
+    model = small(lattice=lattice)
+    for p in model.parameters():
+        if p.ndim == 1 and not p.any():
+            torch.nn.init.ones_(p)  # the norms that start at zero
+    slices = torch.rand(2, 6, 64, 64, requires_grad=True)
+    model(slices).square().sum().backward()
+    still = [n for n, p in model.named_parameters() if p.grad is None or not (p.grad != 0).any()]
+    assert not still
+    assert (slices.grad.abs().sum((0, 2, 3)) > 0).all()
+
+
+def test_slices_go_to_their_group() -> None:
+    model = small(groups=2, channels=3).eval()
+    slices = torch.rand(1, 6, 32, 32)
+    seen: list[torch.Tensor] = []
+    model.encoder.register_forward_hook(lambda module, given, out: seen.append(given[0]))
+    model(slices)
+    assert torch.equal(seen[0], torch.stack([slices[0, :3], slices[0, 3:]]))
+
+
+def test_dropout_and_drop_path_are_there() -> None:
+    backbone = Backbone("resnet10t", drop_path=0.5)
+    model = Volumetric(
+        backbone=backbone, groups=1, channels=1, width=8, blocks=1, dropout=0.5
+    ).build()
+    slices = torch.rand(1, 1, 64, 64)
+    model.train()
+    assert not torch.equal(
+        model(slices.expand(2, -1, -1, -1))[0], model(slices.repeat(2, 1, 1, 1))[0]
+    )
+    names = {type(m).__name__ for m in model.modules()}
+    assert {"Dropout2d", "DropPath"} <= names
+
+
+def test_a_decoder_ends_at_the_finest_map() -> None:
+    decoder = Decoder(6, [4, 2], width=5)
+    maps = [torch.rand(1, 4, 7, 9), torch.rand(1, 2, 14, 18)]
+    assert decoder.eval()(torch.rand(1, 6, 4, 5), maps).shape == (1, 5, 14, 18)
