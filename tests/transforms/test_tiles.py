@@ -1,0 +1,66 @@
+"""Windows cover a plane, reach over its edge where they must, and take turns in flips."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foveal.transforms.tiles import Inner, Windows, hann, uniform
+
+
+def covered(plan: Windows, rows: int, columns: int) -> np.ndarray:
+    seen = np.zeros((rows, columns))
+    counted = plan.weights() > 0
+    for row, column in plan.starts(rows, columns):
+        for r, c in np.argwhere(counted) + np.array([row, column]):
+            if 0 <= r < rows and 0 <= c < columns:
+                seen[r, c] += 1
+    return seen
+
+
+@given(
+    rows=st.integers(1, 40),
+    columns=st.integers(1, 40),
+    tile=st.integers(2, 9),
+    overlap=st.integers(1, 4),
+    edge=st.integers(0, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_cell_is_counted(rows: int, columns: int, tile: int, overlap: int, edge: int) -> None:
+    edge = min(edge, (tile - 1) // 2)
+    stride = max(1, (tile - 2 * edge) // overlap)
+    for weight in (uniform, hann, Inner(edge)):
+        assert (covered(Windows(tile, stride, weight), rows, columns) > 0).all()
+
+
+def test_windows_end_where_the_plane_does() -> None:
+    starts = Windows(8, 3).starts(20, 8)
+    assert starts[:, 0].min() == 0
+    assert starts[:, 0].max() == 12
+    assert set(starts[:, 1].tolist()) == {0}
+    assert np.diff(np.unique(starts[:, 0])).max() <= 3
+    inner = Windows(8, 4, Inner(2)).starts(20, 20)
+    assert (inner.min(), inner.max()) == (-2, 14)
+
+
+def test_a_plane_smaller_than_a_window_has_one() -> None:
+    assert Windows(8, 4).starts(3, 5).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("overlap", [2, 4])
+def test_cells_see_every_flip_alike(overlap: int) -> None:
+    plan = Windows(8, 8 // overlap)
+    counts = np.zeros((4, 64, 64))
+    for (row, column), turn in zip(plan.starts(64, 64), plan.turns(64, 64), strict=True):
+        counts[turn, row : row + 8, column : column + 8] += 1
+    inside = counts[:, 8:-8, 8:-8]
+    assert (inside == overlap**2 / 4).all()
+
+
+def test_weights() -> None:
+    assert (Windows(4, 2).weights() == 1).all()
+    plane = Windows(6, 2, hann).weights()
+    assert plane.min() > 0
+    assert plane.max() == plane[2:4, 2:4].min()
+    np.testing.assert_allclose(plane, plane[::-1, ::-1].T, rtol=1e-6)
+    assert Windows(6, 2, Inner(2)).weights().sum() == 4
