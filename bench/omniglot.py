@@ -50,6 +50,8 @@ INNER_OF_TRAINED = {"seed": 0, "alphabets": 1, "ids": 25, "unknown": 0.2}
 """Smaller, because the network does not learn from it."""
 
 SIDE, EMBEDDING, BATCH, LR = 64, 512, 64, 1e-3
+MARGIN, SCALE = 28.6, 64.0
+"""Degrees, and of the cosines: what pytorch-metric-learning takes if nothing is said."""
 COMPONENTS = 96
 
 FiveNames = list[list[str]]
@@ -243,7 +245,7 @@ def write(path: Path, rows: Sequence[Sequence[str]]) -> None:
 
 
 def always_new(data: Data) -> FiveNames:
-    """ "New", then the ids with most drawings."""
+    """Someone new, then the ids with most drawings."""
     seen = data.names[data.held.seen]
     ids, count = np.unique(seen[seen != NEW], return_counts=True)
     often = ids[np.argsort(-count, kind="stable")][: PLACES - 1].tolist()
@@ -282,7 +284,7 @@ def trained(pictures: object, label: object, seconds: float) -> tuple[Callable, 
     from torchvision.transforms.v2 import RandomAffine
 
     model = timm.create_model("resnet18", in_chans=1, num_classes=EMBEDDING)
-    loss = ArcFaceLoss(int(label.max()) + 1, EMBEDDING, margin=28.6, scale=64)
+    loss = ArcFaceLoss(int(label.max()) + 1, EMBEDDING, margin=MARGIN, scale=SCALE)
     optim = torch.optim.Adam([*model.parameters(), *loss.parameters()], lr=LR)
     moved = RandomAffine(15, translate=(0.1, 0.1), scale=(0.85, 1.15), shear=10, fill=0)
     loader = DataLoader(
@@ -345,7 +347,7 @@ def answers(data: Data, arguments: argparse.Namespace) -> dict[str, dict]:
         "whitened": (("sklearn",), key, lambda: retrieved(data, inner, whitened)),
         "arcface": (
             ("pytorch_metric_learning", "timm", "torchvision"),
-            {**key, "seconds": seconds},
+            {**key, "seconds": seconds, "margin": MARGIN, "scale": SCALE},
             lambda: arcface(data, seconds),
         ),
     }

@@ -1,16 +1,20 @@
 """Small real inputs that several tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from foveal import stages
 from foveal.manifest import Truth
+from foveal.recipes import identify
+from foveal.simulate.flukes import simulate_flukes
 from foveal.simulate.retina import Faults, simulate_retina
-from foveal.stages.open import Opened
+from foveal.stages.open import Opened, open_study
 from foveal.stages.split import split_of
-from foveal.task import Job, Resources
+from foveal.task import Context, Job, Resources
 
 FAST = {
     "size": 32,
@@ -22,6 +26,21 @@ FAST = {
     "views": "centre",
 }
 """Options that make `grade:small` take a second a training."""
+
+NEW = "new_whale"
+
+SWIM = {
+    "new": NEW,
+    "new_share": 0.4,
+    "size": 32,
+    "epochs": 2,
+    "batch": 8,
+    "folds": 3,
+    "backbone": "test_resnet",
+    "embedding": 16,
+    "components": 8,
+}
+"""Options that make `identify:small` take a second a training, with individuals to be hidden."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +67,31 @@ def eyes(tmp_path_factory: pytest.TempPathFactory) -> dict:
     folder = tmp_path_factory.mktemp("eyes")
     faults = Faults(duplicates=0.1)
     return simulate_retina(folder, cases=36, size=48, seed=3, faults=faults)
+
+
+@pytest.fixture(scope="session")
+def flukes(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Arguments of `init` for some 40 small simulated photographs of whales, three of nobody."""
+    folder = tmp_path_factory.mktemp("flukes")
+    return simulate_flukes(folder, known=15, most=4, strangers=2, unknown=3, height=32, seed=3)
+
+
+@pytest.fixture(scope="session")
+def small_floor() -> Iterator[None]:
+    """Let the floor of `identify` compare pictures of a few pixels, which takes no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identify, "FLOOR_SIDE", "8x16")
+        yield
+
+
+@pytest.fixture(scope="session")
+def swum(tmp_path_factory: pytest.TempPathFactory, flukes: dict, small_floor: None) -> Opened:
+    """A study of whales with folds, nothing trained."""
+    study = stages.init(
+        tmp_path_factory.mktemp("swum") / "study", recipe="identify:small", options=SWIM, **flukes
+    )
+    stages.split(study, Context(slots=()))
+    return open_study(study)
 
 
 def truth_of(target: np.ndarray, weight: np.ndarray | None = None, folds: int = 5) -> Truth:

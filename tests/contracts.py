@@ -16,15 +16,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
+from foveal.losses.margin import UNKNOWN
 from foveal.manifest import Facts, Truth
 from foveal.predictions import Predictions
+from foveal.split.record import NONE
+from foveal.stages.train import FOR_NEW, load_state
 from foveal.study import describe, digest, revive
 from foveal.task import Given
 
 GRADES = 5
-BUILT_WITH = {"grades": GRADES, "cuts": (0.5, 1.5, 2.5, 3.5), "height": 24, "width": 32}
+NEW = "new"
+NAMES = tuple(f"w{k}" for k in range(8))
+BUILT_WITH = {
+    "grades": GRADES,
+    "cuts": (0.5, 1.5, 2.5, 3.5),
+    "height": 24,
+    "width": 32,
+    "k": 5,
+}
 """What parts that cannot be built from nothing are built with."""
 
 
@@ -105,6 +116,27 @@ def scores(of: Truth, noise: float = 0.7, seed: int = 1) -> Predictions:
     )
 
 
+def names_truth(n: int = 60, seed: int = 0) -> Truth:
+    """Names of individuals, a third of them new, otherwise as `truth`."""
+    names = np.random.default_rng(seed).choice([*NAMES, *[NEW] * 4], n)
+    return dataclasses.replace(truth(n, seed), target=names)
+
+
+def likeness(of: Truth, noise: float = 0.2, seed: int = 1) -> Predictions:
+    """How alike queries and individuals are, 0 to 1; each fold has never seen one of them."""
+    rng = np.random.default_rng(seed)
+    values = 0.3 + 0.4 * (of.target[:, None] == np.array(NAMES))
+    values = (values + rng.normal(0, noise, values.shape)).clip(0, 1)
+    return Predictions.of(
+        [f"c{k}" for k in range(len(of.target))],
+        values.astype(np.float32),
+        columns=NAMES,
+        fold=of.fold,
+        known={k: tuple(n for n in NAMES if n != NAMES[k]) for k in range(5)},
+        seconds=float(rng.uniform(0, 1)),
+    )
+
+
 def unchanged(call: Callable, *given: Any) -> Any:
     """What a call returns, after a look that nothing handed in was written to."""
     before = [digest_of(g) for g in given]
@@ -169,6 +201,45 @@ def check_decoder(decoder: Any) -> None:
     assert decoder.fit(given.take(given.ids[:1]), of.take(one))(given).shape == labels.shape
 
 
+def check_decoder_of_names(decoder: Any) -> None:
+    """Every answer has different names, none that its fold does not know, and comes from JSON."""
+    of = names_truth()
+    given = likeness(of)
+    fitted = unchanged(decoder.fit, given, of)
+    labels = unchanged(fitted, given)
+    assert labels.shape == (len(of.target), decoder.k)
+    for row, fold in zip(labels.tolist(), of.fold.tolist(), strict=True):
+        assert len(set(row)) == len(row)
+        assert set(row) <= {*given.known[fold], decoder.new}
+        assert row.count(decoder.new) <= 1
+    order = np.random.default_rng(0).permutation(len(labels))
+    moved = given.take([given.ids[k] for k in order])
+    np.testing.assert_array_equal(fitted(moved), labels[order])
+    assert decoder.fit(moved, of.take(order)) == fitted
+    again = revive(json.loads(json.dumps(describe(fitted))))
+    np.testing.assert_array_equal(again(given), labels)
+    one = np.arange(1)
+    assert decoder.fit(given.take(given.ids[:1]), of.take(one))(given).shape == labels.shape
+    assert fitted(given.take([])).shape == (0, decoder.k)
+
+
+def check_chance_of_new(chance: Any) -> None:
+    """A probability a query, lower where an individual is more alike, the same from JSON."""
+    of = names_truth()
+    given = likeness(of)
+    fitted = unchanged(chance.fit, given, of)
+    shares = unchanged(fitted, given)
+    assert shares.shape == (len(of.target),)
+    assert shares.min() >= 0
+    assert shares.max() <= 1
+    block = given.matrix()
+    order = np.argsort(np.where(block.present, block.values, 0).max(axis=1))
+    assert (np.diff(shares[order]) <= 1e-9).all()
+    assert shares[of.target == NEW].mean() > shares[of.target != NEW].mean()
+    again = revive(json.loads(json.dumps(describe(fitted))))
+    np.testing.assert_array_equal(again(given), shares)
+
+
 def check_probabilities(probabilities: Any) -> None:
     """One share a grade, summing to 1, higher grades for higher scores, the same from JSON."""
     of = truth()
@@ -204,15 +275,44 @@ def check_blend(blend: Any) -> None:
     assert isinstance(blend.name, str)
 
 
+def check_blend_of_names(blend: Any) -> None:
+    """Scores stay between the parts' own; whom no part knows for a fold, the blend does not."""
+    of = names_truth()
+    given = [likeness(of, seed=k) for k in (1, 2, 3)]
+    given[1] = dataclasses.replace(given[1], known=dict.fromkeys(range(5), NAMES[3:]))
+    fitted = unchanged(blend.fit, given, of)
+    joined = unchanged(fitted, given)
+    assert (joined.ids, joined.columns) == (given[0].ids, NAMES)
+    np.testing.assert_array_equal(joined.fold, of.fold)
+    np.testing.assert_allclose(joined.seconds, np.sum([g.seconds for g in given], axis=0))
+    got = joined.matrix()
+    values, present = (np.stack(v) for v in zip(*(g.matrix() for g in given), strict=True))
+    np.testing.assert_array_equal(got.present, present.any(axis=0))
+    low, high = (np.where(present, values, fill) for fill in (np.inf, -np.inf))
+    assert (got.values + 1e-6 >= low.min(axis=0))[got.present].all()
+    assert (got.values - 1e-6 <= high.max(axis=0))[got.present].all()
+    again = revive(json.loads(json.dumps(describe(fitted))))
+    np.testing.assert_array_equal(again(given).values, joined.values)
+    alone = blend.fit(given[:1], of)(given[:1]).matrix()
+    np.testing.assert_allclose(alone.values[alone.present], values[0][present[0]], atol=1e-6)
+    ids = [given[0].ids[k] for k in np.random.default_rng(0).permutation(len(of.target))]
+    np.testing.assert_array_equal(fitted([g.take(ids) for g in given]).values,
+                                  joined.take(ids).values)  # fmt: skip
+
+
 def check_splitter(splitter: Any, manifest: Any) -> None:
-    """Groups stay whole, every fold has cases, and the same table gives the same folds."""
+    """No fold learns from a group that it judges, and the same table gives the same folds."""
     made = unchanged(splitter, manifest)
     assert made.fold.shape == made.group.shape == (len(manifest),)
-    for group in np.unique(made.group):
-        assert len(np.unique(made.fold[made.group == group])) == 1
-    np.testing.assert_array_equal(np.unique(made.fold), np.arange(made.fold.max() + 1))
+    for fold in range(made.folds):
+        judged = made.fold == fold
+        assert judged.any()
+        assert made.learns(fold).any()
+        assert not np.isin(made.group[judged], made.group[made.learns(fold)]).any()
+    assert set(np.unique(made.fold).tolist()) - {NONE} == set(range(made.folds))
     assert 0 <= made.imbalance <= 1
     np.testing.assert_array_equal(splitter(manifest).fold, made.fold)
+    np.testing.assert_array_equal(splitter(manifest).hidden, made.hidden)
 
 
 # --- pixels ---------------------------------------------------------------------------------------
@@ -234,6 +334,33 @@ def check_loss(loss: Any, outputs: int, target: torch.Tensor, right: torch.Tenso
     huge = loss(1e4 * torch.randn(len(target), outputs), target)
     assert torch.isfinite(huge)
     assert torch.isfinite(loss(logits[:1], target[:1]))
+
+
+def check_margin(settings: Any) -> None:
+    """As a loss, over embeddings: finite, differentiable, lower where the pictures are apart."""
+    individuals, width = 4, 6
+    torch.manual_seed(0)
+    loss = settings.build(individuals, width)
+    whose = torch.tensor([0, 1, 2, 3, UNKNOWN, 0, UNKNOWN])
+    embedding = torch.randn(len(whose), width, requires_grad=True)
+    value = loss(embedding, whose)
+    assert value.shape == ()
+    assert value.dtype == torch.float32
+    value.backward()
+    for given in (embedding, *loss.parameters()):
+        assert torch.isfinite(given.grad).all()
+        assert (given.grad != 0).any()
+    order = torch.randperm(len(whose))
+    torch.testing.assert_close(loss(embedding[order], whose[order]), value)
+    with torch.no_grad():
+        centres = loss.centres.unflatten(0, (individuals, -1))[:, 0]
+        away = torch.linalg.svd(loss.centres).Vh[-1]
+        right = torch.where((whose >= 0)[:, None], centres[whose.clamp(min=0)], away)
+        assert loss(right, whose) < value
+        for scale in (0.0, 1e-8, 1e8):
+            assert torch.isfinite(loss(scale * embedding, whose))
+        assert torch.isfinite(loss(embedding[:1], whose[:1]))
+    assert digest(settings) == digest(dataclasses.replace(settings))
 
 
 def check_score_rule(rule: Any, outputs: int, right: torch.Tensor, grades: torch.Tensor) -> None:
@@ -271,9 +398,8 @@ def check_view(view: Any) -> None:
     assert view.inverse(torch.rand(2)).shape == (2,)
 
 
-def check_sampler(sampler: Any) -> None:
+def check_sampler(sampler: Any, target: np.ndarray) -> None:
     """As many draws as cases, none of no weight, the same for the same generator."""
-    target = np.eye(GRADES, dtype=np.float32)[truth().target]
     weight = np.where(np.arange(len(target)) < 10, 0.0, 1.0)
     draws = unchanged(lambda t, w: sampler(t, w, np.random.default_rng(0)), target, weight)
     assert draws.shape == (len(target),)
@@ -281,6 +407,23 @@ def check_sampler(sampler: Any) -> None:
     assert draws.max() < len(target)
     np.testing.assert_array_equal(draws, sampler(target, weight, np.random.default_rng(0)))
     assert sampler(target[:1], np.ones(1), np.random.default_rng(0)).tolist() == [0]
+
+
+def check_embedding(head: Any) -> None:
+    """So many numbers a case about 0, to which every feature and every free parameter matters."""
+    for features in (torch.rand(5, 4, 3, 2), torch.rand(5, 4)):
+        flat = features.ndim == 2
+        built = (dataclasses.replace(head, pool=None) if flat else head).build(4)
+        given = (0.1 + features).requires_grad_()
+        out = built(given)
+        assert out.shape == (5, head.width)
+        torch.testing.assert_close(out.mean(0), torch.zeros(head.width), atol=1e-5, rtol=0)
+        out[0].square().sum().backward()
+        assert (given.grad[0].flatten(1) if not flat else given.grad[:1]).ne(0).any()
+        free = [p for p in built.parameters() if p.requires_grad]
+        assert all(torch.isfinite(p.grad).all() and (p.grad != 0).any() for p in free)
+        built.eval()
+        torch.testing.assert_close(built(given)[:1], built(given[:1]))
 
 
 def check_pooling(pool: Any) -> None:
@@ -313,10 +456,11 @@ def check_member(member: Any, job: Any, folder: Path) -> None:
     assert member.estimate(100, job.resources) > 0
     state = member.fit(job)
     folder.mkdir()
-    tensors = {k: np.ascontiguousarray(v) for k, v in state.tensors.items()}
+    tensors = {**state.tensors, **{FOR_NEW + k: v for k, v in state.for_new.items()}}
+    tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
     save_file(tensors, folder / "state.safetensors")
-    notes = json.loads(json.dumps(state.notes))
-    back = type(state)(load_file(folder / "state.safetensors"), notes)
+    (folder / "state.json").write_text(json.dumps(state.notes))
+    back = load_state(folder)
     (plain,) = member.score([state], job.cases, job.held, job.resources)
     assert plain.ids == tuple(job.cases[k].id for k in job.held)
     assert np.isfinite(plain.values).all()
@@ -325,7 +469,8 @@ def check_member(member: Any, job: Any, folder: Path) -> None:
     for one in both:
         np.testing.assert_array_equal(one.values, plain.values)
     turned = member.score([state], job.cases, job.held[::-1].copy(), job.resources)[0]
-    np.testing.assert_allclose(turned.values[::-1], plain.values, atol=1e-4)
+    turned = turned.take(plain.ids)
+    np.testing.assert_allclose(turned.values, plain.values, atol=1e-4)
     (none,) = member.score([state], job.cases, job.held[:0], job.resources)
     assert len(none) == 0
     assert isinstance(member.kind, str)

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 import contracts
-from conftest import FAST, job_of
+from conftest import FAST, NEW, job_of
 from contracts import GRADES, label, parts
 from foveal import stages
 from foveal.manifest import Case, Truth
 from foveal.metrics import FBeta, MacroF1, MapAtK
 from foveal.models.heads import AverageMax, GeM, Head
 from foveal.read.image import Photograph, UnreadableImage
-from foveal.ship.answer import GradeTable
+from foveal.recipes import identify
 from foveal.ship.panels import GRADE_PANELS, Section
-from foveal.split import Folds
+from foveal.split import Folds, QueryFolds
 from foveal.stages.address import families, recipes_of
 from foveal.stages.open import Opened, open_study
 from foveal.task import Asked, Context
@@ -42,6 +42,13 @@ GRADE = torch.tensor([0, 1, 2, 3, 4, 4, 2])
 def test_losses(loss: object) -> None:
     outputs = OUTPUTS[label(loss)]
     contracts.check_loss(loss, outputs, torch.eye(GRADES)[GRADE], SURE[outputs](GRADE))
+
+
+@pytest.mark.parametrize("settings", parts("losses", "individuals", "width", method="build"),
+                         ids=label)  # fmt: skip
+@pytest.mark.parametrize("centres", [1, 3])
+def test_margins(settings: object, centres: int) -> None:
+    contracts.check_margin(dataclasses.replace(settings, centres=centres))
 
 
 @pytest.mark.parametrize("rule", parts("losses", "logits"), ids=label)
@@ -73,11 +80,26 @@ def test_metrics(metric: object) -> None:
 
 FITTED = parts("decide", "predictions", "truth", method="fit")
 SHARES = [part for part in FITTED if label(part) == "GradeProbabilities"]
+CHANCES = [part for part in FITTED if label(part) == "NewProbability"]
+NAMES = [part for part in FITTED if hasattr(part, "new") and part not in CHANCES]
+CUTS = [part for part in FITTED if part not in [*SHARES, *CHANCES, *NAMES]]
 
 
-@pytest.mark.parametrize("decoder", [p for p in FITTED if p not in SHARES], ids=label)
+@pytest.mark.parametrize("decoder", CUTS, ids=label)
 def test_decoders(decoder: object) -> None:
     contracts.check_decoder(decoder)
+
+
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("new", [None, contracts.NEW])
+@pytest.mark.parametrize("decoder", NAMES, ids=label)
+def test_decoders_of_names(decoder: object, new: str | None, k: int) -> None:
+    contracts.check_decoder_of_names(dataclasses.replace(decoder, new=new, k=k))
+
+
+@pytest.mark.parametrize("chance", CHANCES, ids=label)
+def test_chances_of_somebody_new(chance: object) -> None:
+    contracts.check_chance_of_new(dataclasses.replace(chance, new=contracts.NEW))
 
 
 @pytest.mark.parametrize("probabilities", SHARES, ids=label)
@@ -88,6 +110,11 @@ def test_probabilities(probabilities: object) -> None:
 @pytest.mark.parametrize("blend", parts("combine", "parts", "truth", method="fit"), ids=label)
 def test_blends(blend: object) -> None:
     contracts.check_blend(blend)
+
+
+@pytest.mark.parametrize("blend", identify.POWERS, ids=lambda blend: blend.name)
+def test_blends_of_names(blend: object) -> None:
+    contracts.check_blend_of_names(blend)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
@@ -123,9 +150,19 @@ def test_views(view: object) -> None:
     contracts.check_view(view)
 
 
+OF_INDIVIDUALS = {"PerIndividual"}
+"""Samplers whose targets are individuals; of the others, shares of grades."""
+
+
 @pytest.mark.parametrize("sampler", parts("train", "target", "weight", "rng"), ids=label)
 def test_samplers(sampler: object) -> None:
-    contracts.check_sampler(sampler)
+    grades = contracts.truth().target
+    if label(sampler) not in OF_INDIVIDUALS:
+        contracts.check_sampler(sampler, np.eye(GRADES, dtype=np.float32)[grades])
+        return
+    for least, together in ((1, 1), (20, 1), (1, 3), (20, 3)):
+        vivid = dataclasses.replace(sampler, least=least, together=together)
+        contracts.check_sampler(vivid, grades - 1)
 
 
 @pytest.mark.parametrize("pool", [AverageMax, GeM])
@@ -143,6 +180,12 @@ def test_heads(outputs: object) -> None:
     assert out.shape == (4, len(outputs.start(share)))
     assert all(torch.isfinite(p.grad).all() and (p.grad != 0).any() for p in head.parameters())
     assert (given.grad != 0).any()
+
+
+@pytest.mark.parametrize("pool", [AverageMax, GeM])
+@pytest.mark.parametrize("head", parts("models", "features", method="build"), ids=label)
+def test_embeddings(head: object, pool: type) -> None:
+    contracts.check_embedding(dataclasses.replace(head, pool=pool, width=8))
 
 
 def test_readers(tmp_path: Path) -> None:
@@ -167,15 +210,39 @@ def test_members(opened: Opened, tmp_path: Path, name: str) -> None:
     contracts.check_member(member, job_of(opened, tmp_path / "job"), tmp_path / "state")
 
 
+@pytest.mark.parametrize("name", ["floor", "arcface", "cosface"])
+def test_members_that_recognise(swum: Opened, tmp_path: Path, name: str) -> None:
+    (member,) = [m for m in swum.recipe.members if m.name == name]
+    contracts.check_member(member, job_of(swum, tmp_path / "job"), tmp_path / "state")
+
+
+def test_no_member_is_forgotten(opened: Opened, swum: Opened) -> None:
+    names = [{m.name for m in study.recipe.members} for study in (opened, swum)]
+    assert names[0] == {"floor", "patches", "regression", "cumulative", "expectation"}
+    assert names[1] == {"floor", "arcface", "cosface"}
+
+
 @pytest.mark.parametrize("folds", [Folds(3), Folds(4, seed=3)])
 def test_splitters(opened: Opened, folds: Folds) -> None:
     contracts.check_splitter(folds, opened.manifest)
 
 
-def test_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("new", [None, NEW])
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_splitters_of_queries(swum: Opened, new: str | None, share: float) -> None:
+    folds = QueryFolds(new, folds=3, new_share=share, per_identity=2, seed=1)
+    contracts.check_splitter(folds, swum.manifest)
+
+
+@pytest.mark.parametrize("form", parts("ship", "path", "asked", "given", method="write"), ids=label)
+def test_answers(tmp_path: Path, form: object) -> None:
+    names = hasattr(form, "new")
+    forms = [dataclasses.replace(form, new=new) for new in (None, NEW)] if names else [form]
+    of = contracts.names_truth() if names else contracts.truth()
     for scores in (False, True):
         asked = Asked(ids=("b", "a"), id_column="id", target_columns=("g",), scores=scores)
-        contracts.check_answer(GradeTable(GRADES), tmp_path / "a.csv", asked, contracts.truth())
+        for one in forms:
+            contracts.check_answer(one, tmp_path / "a.csv", asked, of)
 
 
 def test_panels(tmp_path: Path, eyes: dict) -> None:
@@ -189,6 +256,7 @@ def test_panels(tmp_path: Path, eyes: dict) -> None:
 
 
 @pytest.mark.parametrize("family", families())
-def test_recipes(opened: Opened, family: str) -> None:
+def test_recipes(opened: Opened, swum: Opened, family: str) -> None:
+    facts = {"grade": opened, "identify": swum}[family].settings.facts
     for function in recipes_of(__import__(f"foveal.recipes.{family}", fromlist=["_"])).values():
-        contracts.check_recipe(function, opened.settings.facts)
+        contracts.check_recipe(function, facts)

@@ -186,9 +186,7 @@ class Answer(Protocol):
         """Write it whole or not at all."""
         ...
 
-    def out_of_fold(
-        self, labels: np.ndarray, predictions: Predictions, truth: Truth
-    ) -> dict[str, list]:
+    def out_of_fold(self, labels: Any, predictions: Predictions, truth: Truth) -> dict[str, list]:
         """Columns of `oof.csv`: what people and panels want to know of every case."""
         ...
 
@@ -212,7 +210,7 @@ class Given:
     """What is known for the answer: labels of some cases and a prior for the others."""
 
     ids: tuple[str, ...] = ()
-    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    labels: Any = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     predictions: Predictions | None = None
     probabilities: Any = None
     prior: Mapping[str, Any] = field(default_factory=dict)

@@ -4,7 +4,14 @@ import numpy as np
 
 from conftest import truth_of
 from foveal.combine.blend import CalibratedMean, LabelAverage, NonNegative
-from foveal.combine.leaderboard import Entry, choose, cross_fitted, leave_one_fold_out, rank
+from foveal.combine.leaderboard import (
+    Entry,
+    choose,
+    cross_fitted,
+    leave_one_fold_out,
+    rank,
+    tallied,
+)
 from foveal.decide.thresholds import ClosedFormCuts, ExactCuts
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.predictions import Predictions
@@ -30,20 +37,25 @@ def entry(names: tuple[str, ...], blend: Any = MEAN, decode: Any = None) -> Entr
     return Entry(name=f"{blend.name} {names}", members=names, blend=blend, decode=decode)
 
 
+def in_order(labelled: list) -> np.ndarray:
+    rows = np.concatenate([judged for judged, _ in labelled])
+    return np.concatenate([labels for _, labels in labelled])[np.argsort(rows)]
+
+
 def test_the_judged_rows_never_reach_the_fit() -> None:
     predictions, truth = members()
     row = entry(("m0",), decode=ExactCuts(5))
-    before = cross_fitted(row, leave_one_fold_out(predictions, truth))
+    before = in_order(cross_fitted(row, leave_one_fold_out(predictions, truth)))
     poisoned = truth.target.copy()
     poisoned[truth.fold == 2] = 4 - poisoned[truth.fold == 2]
-    after = cross_fitted(row, leave_one_fold_out(predictions, truth_of(poisoned)))
+    after = in_order(cross_fitted(row, leave_one_fold_out(predictions, truth_of(poisoned))))
     assert np.array_equal(before[truth.fold == 2], after[truth.fold == 2])
     assert not np.array_equal(before, after)
 
 
 def test_labels_are_those_of_fitting_by_hand() -> None:
     predictions, truth = members()
-    labels = cross_fitted(entry(("m0",)), leave_one_fold_out(predictions, truth))
+    labels = in_order(cross_fitted(entry(("m0",)), leave_one_fold_out(predictions, truth)))
     for fold in range(5):
         rest, judged = np.flatnonzero(truth.fold != fold), np.flatnonzero(truth.fold == fold)
         take = [predictions["m0"].take([str(k) for k in rows]) for rows in (rest, judged)]
@@ -57,8 +69,9 @@ def test_a_clear_winner_is_chosen_and_a_tie_goes_to_the_simplest() -> None:
     rows = [entry(("m1",)), entry(("m0",)), entry(("m0", "m1"))]
     assert rank(rows, predictions, truth, metric=quadratic_kappa).chosen == 1
     same, truth = members(noise=(0.8, 0.8, 0.8))
-    labels = cross_fitted(entry(("m0",)), leave_one_fold_out(same, truth))
-    tally = quadratic_kappa.tally(labels, truth)
+    labelled = cross_fitted(entry(("m0",)), leave_one_fold_out(same, truth))
+    tally = tallied(labelled, truth, quadratic_kappa)
+    assert np.array_equal(tally, quadratic_kappa.tally(in_order(labelled), truth))
     kinds = [
         entry(("m0", "m1"), NonNegative()),
         entry(("m0", "m1"), LabelAverage(5)),

@@ -59,6 +59,21 @@ def test_fewer_identities_than_places_are_no_steps() -> None:
     assert value == 1.0
 
 
+def test_the_middle_of_two_scores_that_touch_is_still_between_them() -> None:
+    for low in (0.5, np.nextafter(0.5, 1)):
+        scores = np.array([[np.nextafter(low, 1)], [low]])
+        rank = np.array([1, 0])
+        cut, value = best_new_cut(scores, rank, np.ones(2))
+        assert listed(scores, rank, np.ones(2), cut) == value == 1
+
+
+def test_the_cut_is_in_the_middle_of_where_it_is_the_best() -> None:
+    scores = np.array([[0.9], [0.8], [0.4], [0.2]])
+    cut, value = best_new_cut(scores, np.array([1, 1, 0, 0]), np.ones(4))
+    assert cut == pytest.approx(0.6)
+    assert value == 1
+
+
 def test_scores_out_of_order_are_refused() -> None:
     with pytest.raises(ShapeError, match="best first"):
         best_new_cut(np.array([[0.1, 0.2]]), np.array([1]), np.ones(1))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveal.train.sampling import Balanced, Uniform, systematic
+from foveal.train.sampling import Balanced, PerIndividual, Uniform, systematic
 
 RARE = np.repeat([0, 1, 2], [80, 15, 5])
 
@@ -87,3 +87,92 @@ def test_targets_may_be_blends():
     seen = sum(counts(draw(target, np.ones(4), rng), 4) for _ in range(500)) / 500
     lift = target @ [1 / 0.875, 1 / 0.125]
     np.testing.assert_allclose(seen, 4 * lift / lift.sum(), atol=0.05)
+
+
+WHO = np.repeat([0, 1, 2, 3], [60, 25, 4, 1])
+"""Individuals with many pictures and few."""
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(
+    who=st.lists(st.integers(-1, 5), min_size=1, max_size=40),
+    least=st.integers(1, 6),
+    together=st.integers(1, 4),
+    seed=st.integers(0, 999),
+)
+def test_individuals_are_drawn_as_often_as_there_are_cases_and_none_without_weight(
+    who: list[int], least: int, together: int, seed: int
+) -> None:
+    target = np.array([*who, 0])
+    weight = np.where(np.random.default_rng(seed).random(len(target)) < 0.3, 0.0, 1.0)
+    weight[-1] = 1.0
+    draw = PerIndividual(least, together)
+    draws = draw(target, weight, np.random.default_rng(seed))
+    assert draws.shape == target.shape
+    assert (weight[draws] > 0).all()
+    np.testing.assert_array_equal(draws, draw(target, weight, np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize("least", [1, 4, 10, 50])
+def test_an_individual_is_shown_as_if_it_had_the_least_number_of_pictures(least: int) -> None:
+    draws = PerIndividual(least)(WHO, np.ones(90), np.random.default_rng(0))
+    wanted = np.maximum([60, 25, 4, 1], least)
+    assert np.abs(counts(WHO[draws], 4) - wanted / wanted.sum() * 90).max() <= 1
+    alike = counts(draws, 90)[WHO == 0]
+    assert alike.max() - alike.min() <= 1
+
+
+def test_a_least_of_one_is_uniform() -> None:
+    weight = np.random.default_rng(0).random(90)
+    plain = Uniform()(np.eye(4)[WHO], weight, np.random.default_rng(5))
+    np.testing.assert_array_equal(PerIndividual()(WHO, weight, np.random.default_rng(5)), plain)
+
+
+def test_the_unknown_are_never_more_frequent() -> None:
+    strangers = np.where(WHO == 3, -1, WHO)
+    draws = PerIndividual(10)(strangers, np.ones(90), np.random.default_rng(0))
+    wanted = np.array([1, 60, 25, 10])  # one stranger, and individuals 0 to 2
+    assert np.abs(counts(strangers[draws] + 1, 4) - wanted / wanted.sum() * 90).max() <= 1
+
+
+def blocks(who: np.ndarray, name: int) -> list[int]:
+    """How many draws of somebody follow each other, everywhere."""
+    found, length = [], 0
+    for one in [*who.tolist(), None]:
+        length, ended = (length + 1, 0) if one == name else (0, length)
+        found += [ended] if ended else []
+    return found
+
+
+@pytest.mark.parametrize("together", [2, 3, 4])
+def test_pictures_of_an_individual_follow_each_other(together: int) -> None:
+    rng = np.random.default_rng(0)
+    who = rng.permutation(np.repeat(np.arange(12), rng.integers(1, 10, 12)))
+    for seed in range(20):
+        mixed, draws = (
+            PerIndividual(3, t)(who, np.ones(len(who)), np.random.default_rng(seed))
+            for t in (1, together)
+        )
+        np.testing.assert_array_equal(np.sort(mixed), np.sort(draws))
+        for name in range(12):
+            found = blocks(who[draws], name)
+            assert sum(length % together > 0 for length in found) <= 1  # what was left over
+
+
+def test_runs_come_in_another_order_each_time() -> None:
+    who = np.repeat(np.arange(10), 4)
+    orders = {
+        tuple(who[PerIndividual(1, 4)(who, np.ones(40), np.random.default_rng(s))][::4].tolist())
+        for s in range(10)
+    }
+    assert len(orders) == 10
+
+
+def test_the_unknown_are_nobody_together() -> None:
+    who = np.repeat([-1, 0], 6)
+    pulled_apart = 0
+    for seed in range(20):
+        shown = who[PerIndividual(1, 6)(who, np.ones(12), np.random.default_rng(seed))]
+        assert blocks(shown, 0) == [6]
+        pulled_apart += len(blocks(shown, -1)) == 2
+    assert pulled_apart > 5

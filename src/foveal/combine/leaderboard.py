@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from foveal.combine.blend import Blend, FittedBlend
 from foveal.manifest import Case, Truth
@@ -26,8 +26,8 @@ from foveal.predictions import Predictions
 class FittedDecoder(Protocol):
     """From scores to labels."""
 
-    def __call__(self, predictions: Predictions, cases: Sequence[Case] = ()) -> np.ndarray:
-        """The label of every case."""
+    def __call__(self, predictions: Predictions, cases: Sequence[Case] = ()) -> Any:
+        """The label of every case: an array, or a plane each."""
         ...
 
 
@@ -58,12 +58,16 @@ class Entry:
         return blend, self.decode.fit(blend(parts), truth)
 
 
+Labelled = list[tuple[Int[np.ndarray, " row"], Any]]
+"""Rows and their labels, fold by fold; labels are whatever a decoder gives, an array or planes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """An entry with its honest scores."""
 
     entry: Entry
-    labels: Shaped[np.ndarray, "case ..."]
+    labels: Labelled
     score: float
     interval: tuple[float, float]
     folds: dict[int, float]
@@ -101,10 +105,10 @@ def rank(
     """
     partitions = leave_one_fold_out(predictions, truth)
     labels = [cross_fitted(entry, partitions) for entry in entries]
-    tallies = [metric.tally(one, truth) for one in labels]
+    tallies = [tallied(one, truth, metric) for one in labels]
     chosen = choose(entries, tallies, truth, metric, floor)
     nested = _labelled(partitions, lambda part: _chosen_within(part, entries, metric, floor))
-    nested_tally = metric.tally(nested, truth)
+    nested_tally = tallied(nested, truth, metric)
     scores = [_value(metric, tally) for tally in tallies]
     rows = []
     for entry, label, tally, score, below in zip(
@@ -157,20 +161,26 @@ def leave_one_fold_out(predictions: dict[str, Predictions], truth: Truth) -> lis
     return parts
 
 
-def cross_fitted(entry: Entry, partitions: Sequence[Partition]) -> Shaped[np.ndarray, "case ..."]:
+def cross_fitted(entry: Entry, partitions: Sequence[Partition]) -> Labelled:
     """The labels of every fold by blend and decoder fitted on the other folds."""
     return _labelled(partitions, lambda part: entry)
 
 
-def _labelled(partitions: Sequence[Partition], pick: Callable[[Partition], Entry]) -> np.ndarray:
+def _labelled(partitions: Sequence[Partition], pick: Callable[[Partition], Entry]) -> Labelled:
     """Labels of all folds, each by the entry that `pick` takes from what was seen."""
     got = []
     for part in partitions:
         entry = pick(part)
         blend, decode = entry.fit(part.seen, part.truth)
-        got.append(decode(blend([part.unseen[m] for m in entry.members])))
-    labels = np.concatenate(got)
-    return labels[np.argsort(np.concatenate([p.judged for p in partitions]))]
+        got.append((part.judged, decode(blend([part.unseen[m] for m in entry.members]))))
+    return got
+
+
+def tallied(labelled: Labelled, truth: Truth, metric: Metric) -> Float[np.ndarray, "case stat"]:
+    """The tallies of all cases, in their order."""
+    rows = np.concatenate([judged for judged, _ in labelled])
+    tallies = [metric.tally(labels, truth.take(judged)) for judged, labels in labelled]
+    return np.concatenate(tallies)[np.argsort(rows)]
 
 
 def _below(entries: Sequence[Entry], scores: Sequence[float], floor: str | None) -> list[bool]:
@@ -188,7 +198,7 @@ def _chosen_within(
     if len(np.unique(part.truth.fold)) < 2:
         return entries[0]
     inner = leave_one_fold_out(part.seen, part.truth)
-    tallies = [metric.tally(cross_fitted(e, inner), part.truth) for e in entries]
+    tallies = [tallied(cross_fitted(e, inner), part.truth, metric) for e in entries]
     return entries[choose(entries, tallies, part.truth, metric, floor)]
 
 

@@ -56,5 +56,6 @@ def best_new_cut(
     cuts, values = np.append(np.inf, at[is_end]), first + np.append(0.0, climb[is_end])
     best = int(values.argmax())
     below = cuts[best + 1] if best + 1 < len(cuts) else cuts[best]
-    cut = (cuts[best] + below) / 2 if np.isfinite(cuts[best]) else cuts[best]
+    middle = (cuts[best] + below) / 2
+    cut = middle if middle > below else cuts[best]  # neither rounded down nor the last of all
     return float(cut), float(values[best] / weight.sum())

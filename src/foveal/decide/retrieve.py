@@ -20,7 +20,16 @@ from foveal.manifest import Case, Truth
 from foveal.predictions import Predictions
 
 BLOCK_VALUES = 1 << 22
-"""Most cosines between queries and pictures that are held at a time."""
+"""Most scores or cosines that are held at a time."""
+
+TILE = 1 << 10
+"""Pictures, and queries, that are compared at a time."""
+
+DEEP = 64
+"""Pictures of an individual from which on they are no longer compared layer by layer."""
+
+ROWS = 32
+"""Queries whose scores stay in the cache while they are finished."""
 
 
 def unit(vectors: Float[np.ndarray, "row feature"]) -> Float[np.ndarray, "row feature"]:
@@ -46,16 +55,21 @@ def likeness(
         individuals: How many columns; one without a picture gets 0.
         nearest: 0 for the mean over an individual's pictures, 1 for its best picture.
     """
-    out = np.zeros((len(queries), individuals), dtype=np.float32)
+    queries, gallery = (np.asarray(v, dtype=np.float32) for v in (queries, gallery))
     count = np.bincount(owner, minlength=individuals)
     if nearest < 1:
-        out += (1 - nearest) * (queries @ _means(gallery, owner, count).T)
+        out = queries @ (0.5 * (1 - nearest) * _means(gallery, owner, count)).T
+    else:
+        out = np.zeros((len(queries), individuals), dtype=np.float32)
     if nearest > 0:
-        _add_best(out, queries, gallery, owner, count, nearest)
-    out += 1
-    out *= 0.5
-    out[:, count == 0] = 0
-    return np.clip(out, 0, 1, out=out)
+        _add_best(out, queries, gallery, owner, count, 0.5 * nearest)
+    absent = np.flatnonzero(count == 0)
+    for first in range(0, len(out), ROWS):
+        some = out[first : first + ROWS]
+        some += 0.5
+        np.clip(some, 0, 1, out=some)
+        some[:, absent] = 0
+    return out
 
 
 def _means(
@@ -64,13 +78,11 @@ def _means(
     count: Int[np.ndarray, " individual"],
 ) -> Float[np.ndarray, "individual feature"]:
     """The mean vector of every individual, not at length 1: its cosine is the mean of cosines."""
-    means = np.zeros((len(count), gallery.shape[1]), dtype=np.float32)
-    order = np.argsort(owner, kind="stable")
-    seen = np.flatnonzero(count)
-    starts = np.concatenate([[0], np.cumsum(count[seen])[:-1]]).astype(np.int64)
-    if len(seen):
-        means[seen] = np.add.reduceat(gallery[order], starts, axis=0) / count[seen, None]
-    return means
+    from scipy.sparse import csc_array
+
+    share = (1 / count[owner]).astype(np.float32)
+    shape = len(count), len(owner)
+    return csc_array((share, owner, np.arange(len(owner) + 1)), shape=shape) @ gallery
 
 
 def _add_best(
@@ -81,16 +93,47 @@ def _add_best(
     count: Int[np.ndarray, " individual"],
     share: float,
 ) -> None:
-    """Add a share of the best cosine of every individual, in place."""
+    """Add a share of the best cosine of every individual, in place; one without pictures gets any.
+
+    Pictures are taken by some whole individuals at a time, first the first picture of each, then
+    the second of those that have one, and so on: the best are then a few maxima of whole blocks.
+    """
     order = np.argsort(owner, kind="stable")
-    gallery, seen = gallery[order], np.flatnonzero(count)
-    starts = np.concatenate([[0], np.cumsum(count[seen])[:-1]]).astype(np.int64)
-    if not len(seen):
-        return
-    size = max(1, BLOCK_VALUES // len(gallery))
-    for first in range(0, len(queries), size):
-        cosines = queries[first : first + size] @ gallery.T
-        out[first : first + size, seen] += share * np.maximum.reduceat(cosines, starts, axis=1)
+    ends = np.cumsum(count)
+    last = 0
+    while last < len(count):
+        first, begin = last, ends[last] - count[last]
+        last = max(first + 1, int(np.searchsorted(ends, begin + TILE, side="right")))
+        pictures, counts = order[begin : ends[last - 1]], count[first:last]
+        if not len(pictures):
+            continue
+        place = np.argsort(np.argsort(-counts, kind="stable"))  # the more pictures, the earlier
+        depth = np.arange(len(pictures)) - np.repeat(np.cumsum(counts) - counts, counts)
+        widths = np.bincount(depth)
+        if is_deep := len(widths) > DEEP:
+            place = np.cumsum(counts > 0) - 1
+        else:
+            pictures = pictures[np.lexsort((np.repeat(place, counts), depth))]
+        vectors = share * gallery[pictures]
+        size = max(1, min(TILE, BLOCK_VALUES // len(pictures)))
+        for row in range(0, len(queries), size):
+            cosines = queries[row : row + size] @ vectors.T
+            if is_deep:
+                best = np.maximum.reduceat(cosines, np.flatnonzero(depth == 0), axis=1)
+            else:
+                best = _deepest(cosines, widths)
+            out[row : row + size, first:last] += np.take(best, place, axis=1, mode="clip")
+
+
+def _deepest(
+    cosines: Float[np.ndarray, "query picture"], widths: Int[np.ndarray, " layer"]
+) -> Float[np.ndarray, "query individual"]:
+    """The maximum over layers that lie side by side, none wider than the one before; in place."""
+    best, at = cosines[:, : widths[0]], widths[0]
+    for width in widths[1:]:
+        np.maximum(best[:, :width], cosines[:, at : at + width], out=best[:, :width])
+        at += width
+    return best
 
 
 # --- names ---------------------------------------------------------------------------------------

@@ -179,9 +179,16 @@ def _oof_csv(
     row = board.rows[board.chosen]
     blend, _ = row.entry.fit(predictions, truth)
     joined = blend([predictions[m] for m in row.entry.members])
-    told = recipe.answer.out_of_fold(row.labels, joined, truth)
-    columns = {"id": joined.ids, "fold": truth.fold.tolist(), **told}
-    return csv_text([tuple(columns), *zip(*columns.values(), strict=True)])
+    names: tuple[str, ...] = ()
+    lines: dict[int, tuple[object, ...]] = {}
+    for judged, labels in row.labels:
+        ids = [joined.ids[r] for r in judged.tolist()]
+        part = truth.take(judged)
+        told = recipe.answer.out_of_fold(labels, joined.take(ids), part)
+        names = ("id", "fold", *told)
+        cells = zip(ids, part.fold.tolist(), *told.values(), strict=True)
+        lines |= dict(zip(judged.tolist(), cells, strict=True))
+    return csv_text([names, *(lines[r] for r in sorted(lines))])
 
 
 def is_combined(study: Study) -> bool:
