@@ -1,5 +1,6 @@
 """Tables as people really hand them in, and what the study must give back to the letter."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -198,3 +199,23 @@ def test_facts_that_are_unknown_or_missing_are_refused():
         Facts.from_json({"means": (0.5,)})
     with pytest.raises(ManifestError, match="incomplete"):
         Facts.from_json({"cases": 3})
+
+
+def test_columns_that_are_paths_lead_to_files_from_the_tables_folder(tmp_path: Path) -> None:
+    table = tmp_path / "volumes.csv"
+    table.write_text("id,slices,region,mask\na,raw/a,reg.png,m/a.png\nb,/abs/b,,m/b.png\n")
+    source = Source(
+        table=str(table),
+        files=("slices", "region", "mask"),
+        optional=("region",),
+        target=("mask",),
+    )
+    made = load(source)
+    here = str(tmp_path)
+    assert made.paths == ((f"{here}/raw/a", f"{here}/reg.png"), ("/abs/b",))
+    assert made.target[:, 0].tolist() == [f"{here}/m/a.png", f"{here}/m/b.png"]
+    with pytest.raises(ManifestError, match="no path") as error:
+        load(replace(source, optional=()))
+    assert "row 2" in error.value.culprits[0]
+    with pytest.raises(ManifestError, match="--images"):
+        load(replace(source, files=()))

@@ -294,7 +294,7 @@ def test_keys_that_are_unknown_missing_or_twice_are_named(tmp_path):
         edited(tmp_path, "options:\n  epochs: 5", "epochs: 5")
     with pytest.raises(UsageError, match=r'unknown key "recip".*did you mean "recipe"'):
         edited(tmp_path, "recipe:", "recip:")
-    for key, text in (("table", "table: /t.csv"), ("images", "images: /i/{x}")):
+    for key, text in (("table", "table: /t.csv"), ("recipe", "recipe: grade:small")):
         with pytest.raises(StudyError, match=f'key "{key}" is missing'):
             edited(tmp_path, text, "")
     with pytest.raises(StudyError, match="duplicate key"):

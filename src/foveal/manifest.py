@@ -31,12 +31,44 @@ Text = Shaped[np.ndarray, " case"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A part of a plane, in pixels; it may reach over the plane's edges.
+
+    Example:
+        >>> Window.of("0 4 16 8")
+        Window(top=0, left=4, height=16, width=8)
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.top} {self.left} {self.height} {self.width}"
+
+    @staticmethod
+    def of(text: str) -> Window:
+        """What `str` wrote."""
+        top, left, height, width = map(int, text.split())
+        return Window(top=top, left=left, height=height, width=width)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One unit to be predicted, and what is known of it before anything is predicted."""
+    """One unit to be predicted, and what is known of it before anything is predicted.
+
+    Attributes:
+        id: Its name.
+        paths: Of its files.
+        site: Where it is from.
+        window: The part of its plane that it stands for; None for all of it.
+    """
 
     id: str
     paths: tuple[str, ...]
     site: str | None = None
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +146,11 @@ class Source:
 
     Attributes:
         table: CSV or Parquet with a header.
-        images: A pattern over the table's columns, such as `img/{image}`.
+        images: A pattern over the table's columns, such as `img/{image}`; empty where `files` say
+            it all.
+        files: Columns that are paths themselves, absolute or relative to the table's folder: of a
+            case's files, and of targets that are files.
+        optional: Those of `files` whose cells may be empty.
         id: The id column; the first one if empty.
         target: The target columns; empty for a table without a target.
         group: Column of what no fold may split, or a measured fact such as `image_size`.
@@ -125,7 +161,9 @@ class Source:
     """
 
     table: str
-    images: str
+    images: str = ""
+    files: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     id: str = ""
     target: tuple[str, ...] = ()
     group: str = ""
@@ -137,7 +175,7 @@ class Source:
     def absolute(self) -> Source:
         """The same from any working directory."""
         images = self.images
-        if not (_is_path_column(images) or Path(images).is_absolute()):
+        if images and not (_is_path_column(images) or Path(images).is_absolute()):
             here = str(Path.cwd()).replace("{", "{{").replace("}", "}}")
             images = f"{here}/{images}"
         return replace(self, table=str(Path(self.table).absolute()), images=images)
@@ -171,7 +209,8 @@ class Manifest:
     def case(self, row: int) -> Case:
         """One case by position."""
         site = str(self.roles["site"][row]) if "site" in self.roles else None
-        return Case(id=self.ids[row], paths=self.paths[row], site=site or None)
+        window = Window.of(str(self.measured["window"][row])) if "window" in self.measured else None
+        return Case(id=self.ids[row], paths=self.paths[row], site=site or None, window=window)
 
     def cases(self) -> list[Case]:
         """All cases in order."""
@@ -259,7 +298,10 @@ def load(source: Source) -> Manifest:
     _check_ids(ids, id_column, source.table)
     if len(set(source.target)) < len(source.target):
         raise ManifestError(f"--target names a column twice: {','.join(source.target)}")
-    target = [_column(table, name, "--target", source.table) for name in source.target]
+    target = [
+        _files(source, name, _column(table, name, "--target", source.table))
+        for name in source.target
+    ]
     roles = {}
     for role in ("group", "site", "weight", "fold", "source"):
         name = getattr(source, role)
@@ -267,7 +309,7 @@ def load(source: Source) -> Manifest:
             roles[role] = _text(_column(table, name, f"--{role}", source.table), (len(ids),))
     manifest = Manifest(
         ids=ids,
-        paths=tuple((p,) for p in _expand(source, table, ids)),
+        paths=_paths(source, table, ids),
         id_column=id_column,
         target=_text(list(zip(*target, strict=True)), (len(ids), len(target))),
         target_columns=source.target,
@@ -362,6 +404,30 @@ def _check_weights(manifest: Manifest) -> None:
         raise ManifestError(f"{len(bad)} weights are no finite numbers of 0 or more", bad)
     if "weight" in manifest.roles and not manifest.weight.sum() > 0:
         raise ManifestError("all weights are 0; cure: at least one case must count")
+
+
+def _paths(
+    source: Source, table: Mapping[str, list[str]], ids: Sequence[str]
+) -> tuple[tuple[str, ...], ...]:
+    """All files of every row: where the pattern leads, and what the path columns say."""
+    columns = [_expand(source, table, ids)] if source.images else []
+    for name in source.files:
+        if name not in source.target:
+            columns.append(_files(source, name, _column(table, name, "files", source.table)))
+    if not columns:
+        raise ManifestError("where are the pictures? cure: --images 'img/{image}'")
+    return tuple(tuple(p for p in row if p) for row in zip(*columns, strict=True))
+
+
+def _files(source: Source, name: str, texts: list[str]) -> list[str]:
+    """A column as absolute paths, where it is one of paths."""
+    if name not in source.files:
+        return texts
+    empty = [f"row {k + 1}: the cell is empty" for k, text in enumerate(texts) if not text]
+    if empty and name not in source.optional:
+        raise ManifestError(f'{len(empty)} rows say no path in column "{name}"', empty)
+    root = Path(source.table).absolute().parent
+    return [str(root / text) if text else "" for text in texts]
 
 
 def _expand(source: Source, table: Mapping[str, list[str]], ids: Sequence[str]) -> list[str]:

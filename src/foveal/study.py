@@ -239,7 +239,8 @@ class Settings:
     facts: Facts
 
 
-COLUMN_KEYS = ("id", "target", "group", "site", "weight", "fold", "source")
+LISTS = ("files", "optional", "target")
+COLUMN_KEYS = ("images", *LISTS, "id", "group", "site", "weight", "fold", "source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,11 +405,11 @@ def format_settings(settings: Settings) -> str:
     sheet = CommentedMap()
     sheet["recipe"] = settings.recipe
     sheet["options"] = dict(settings.options)
-    sheet["table"], sheet["images"] = source.table, source.images
+    sheet["table"] = source.table
     for key in COLUMN_KEYS:
         value = getattr(source, key)
         if value:
-            sheet[key] = list(value) if key == "target" else value
+            sheet[key] = list(value) if key in LISTS else value
     sheet["facts"] = {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
     sheet.yaml_set_start_comment(
         "A foveal study. Options may be edited; what depends on them runs again.\n"
@@ -431,7 +432,7 @@ def parse_settings(path: Path) -> Settings:
         sheet = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise StudyError(f"cannot read {path}: {' '.join(str(error).split())}") from None
-    required = ("recipe", "table", "images", "target", "facts")
+    required = ("recipe", "table", "target", "facts")
     known = (*required, "options", *COLUMN_KEYS)
     if not isinstance(sheet, dict):
         raise StudyError(f"{path} is empty or no mapping; cure: foveal init --replace")
@@ -443,10 +444,13 @@ def parse_settings(path: Path) -> Settings:
             raise StudyError(f'the key "{key}" is missing in {path}; cure: foveal init --replace')
     if not isinstance(sheet.get("options") or {}, dict) or not isinstance(sheet["facts"], dict):
         raise StudyError(f"options: and facts: in {path} must list names and values")
-    columns: dict[str, Any] = {k: str(sheet[k]) for k in COLUMN_KEYS if sheet.get(k)}
-    target = sheet["target"]
-    columns["target"] = tuple(map(str, target if isinstance(target, list) else [target]))
-    source = Source(table=str(sheet["table"]), images=str(sheet["images"]), **columns)
+    columns: dict[str, Any] = {}
+    for key in COLUMN_KEYS:
+        value = sheet.get(key)
+        if value:
+            many = value if isinstance(value, list) else [value]
+            columns[key] = tuple(map(str, many)) if key in LISTS else str(value)
+    source = Source(table=str(sheet["table"]), **columns)
     return Settings(
         recipe=str(sheet["recipe"]),
         options=dict(sheet.get("options") or {}),

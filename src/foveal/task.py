@@ -258,6 +258,9 @@ class Family:
         audit: From manifest, facts and truth to findings, in plain words.
         simulate: Writes a small data set with known truth into a folder and says how to use it.
         demo: The recipe function that `foveal demo` runs, with its options.
+        files: Columns of the table that lead to the files; none where `--images` does.
+        optional_files: Such columns that may be missing.
+        target_is_file: Whether the target columns lead to files too.
     """
 
     survey: Callable[[Case], Any]
@@ -265,6 +268,9 @@ class Family:
     audit: Callable[[Manifest], list[str]]
     simulate: Callable[..., Mapping[str, Any]]
     demo: tuple[str, Mapping[str, Any]]
+    files: tuple[str, ...] = ()
+    optional_files: tuple[str, ...] = ()
+    target_is_file: bool = False
 
 
 # --- running -------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from foveal.errors import Stopped
+from foveal.manifest import Window
 from foveal.predict.windows import Accumulator, score_plane
-from foveal.read.volume import Box, Volume
+from foveal.read.volume import Volume
 from foveal.transforms.tiles import Inner, Windows, hann, uniform
 
 CELL = 4
@@ -20,7 +21,7 @@ def read(tile: int):
     volume = Volume(PLANE)
     side = tile * CELL
     return lambda row, column: volume(
-        Box(top=row * CELL, left=column * CELL, height=side, width=side)
+        Window(top=row * CELL, left=column * CELL, height=side, width=side)
     )
 
 

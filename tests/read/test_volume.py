@@ -9,9 +9,10 @@ import pytest
 import tifffile
 
 from foveal.errors import Stopped
+from foveal.manifest import Window
 from foveal.read import volume as volumes
 from foveal.read.image import UnreadableImage
-from foveal.read.volume import Box, find_slices, load, mirrored, store
+from foveal.read.volume import find_slices, load, mirrored, store
 
 SHAPE = (12, 23, 31)
 
@@ -74,7 +75,7 @@ def test_a_box_is_a_part_of_the_mirrored_volume(
 ) -> None:
     got = store(find_slices(str(folder)), tmp_path / "v.npy")
     wide = np.pad(voxels(), ((0, 0), (40, 40), (40, 40)), mode="reflect")
-    box = Box(top=top, left=left, height=16, width=12)
+    box = Window(top=top, left=left, height=16, width=12)
     wanted = wide[:, 40 + top : 56 + top, 40 + left : 52 + left]
     np.testing.assert_array_equal(got(box), wanted)
     assert got(box).flags.c_contiguous

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from foveal.errors import SplitError
-from foveal.manifest import Manifest
-from foveal.split import Folds, balanced_folds, groups, imbalance
+from foveal.manifest import Manifest, Window
+from foveal.split import Folds, Split, balanced_folds, groups, imbalance
 
 APTOS_SIZES = (
     (0, 0, 1, 0, 1), (0, 0, 33, 5, 4), (279, 7, 1, 0, 0), (0, 2, 63, 9, 18), (901, 19, 39, 2, 13),
@@ -131,3 +131,29 @@ def test_sites_are_balanced_too() -> None:
     made = manifest([str(g) for g in grade], site=[str(s) for s in site])
     fold = Folds(4)(made).fold
     assert np.ptp(np.bincount(fold[site == 1], minlength=4)) <= 3
+
+
+def test_parts_of_a_case_are_units_with_names_and_windows() -> None:
+    table = manifest(["m0", "m1"])
+    windows = [Window(top=0, left=64 * k, height=32, width=64) for k in range(2)]
+    made = Split(
+        fold=np.array([0, 1, 0, 1]),
+        hidden=np.full(4, -1),
+        group=np.arange(4),
+        kind=np.array(["part"] * 4),
+        imbalance=0.0,
+        row=np.array([0, 0, 1, 1]),
+        window=(*windows, *windows),
+    )
+    units = made.units(table)
+    assert units.ids == ("c0/0", "c0/1", "c1/0", "c1/1")
+    assert units.case(3).window == windows[1]
+    assert units.case(3).paths == table.case(1).paths
+    back = Split.from_csv(made.to_csv(table.ids), table.ids)
+    assert back is not None
+    assert back.window == made.window
+    assert back.row is not None
+    assert back.row.tolist() == [0, 0, 1, 1]
+    assert back.units(table).ids == units.ids
+    whole = Folds(2)(manifest(["0", "1"] * 4))
+    assert whole.units(table) is table

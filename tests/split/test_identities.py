@@ -76,7 +76,7 @@ def test_encounters_stay_together(seed: int) -> None:
 
 
 def test_folds_have_as_many_queries_of_each_kind() -> None:
-    made = QueryFolds("new")(manifest(long_tail(3, individuals=200, unknown=60)))
+    made = QueryFolds("new", new_share=0.4)(manifest(long_tail(3, individuals=200, unknown=60)))
     for kind in ("known", "new"):
         counts = np.bincount(made.fold[made.kind == kind], minlength=5)
         assert np.ptp(counts) <= 2

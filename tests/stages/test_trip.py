@@ -197,14 +197,12 @@ def effects() -> list[tuple[str, str, object, str]]:
 
 
 def digests(study: Study) -> dict[str, str]:
-    from foveal.stages.open import open_study
-    from foveal.stages.split import split_of
+    from foveal.stages.split import open_split
     from foveal.stages.train import place
     from foveal.study import digest
 
     stages.split(study, INLINE)
-    opened = open_study(study)
-    made = split_of(opened)
+    opened, made = open_split(study)
     found = {m.name: digest(place(opened, made, m, 0)[1]) for m in opened.recipe.members}
     return {**found, "split": json.loads((study.split_folder / "done.json").read_text())["digest"]}
 

@@ -60,8 +60,8 @@ def init(
     *options: str,
     recipe: str,
     table: Path,
-    images: str,
     target: str,
+    images: str = "",
     id: str = "",
     group: str = "",
     site: str = "",
@@ -82,8 +82,9 @@ def init(
         options: name=value of the recipe; `foveal recipes ADDRESS` lists them.
         recipe: Its address, such as grade:small, or ./mine.py:name.
         table: CSV or Parquet with a header.
-        images: Pattern over the table's columns, relative to the working directory.
         target: Column to be predicted.
+        images: Pattern over the table's columns, relative to the working directory; none for a
+            recipe whose columns are paths.
         id: Column of unique names; the first one if left out.
         group: Column of what no fold may split, or image_size.
         site: Column of clinic, scanner or provider.
@@ -252,8 +253,8 @@ def predict(
     /,
     *,
     table: Path,
-    images: str,
     out: Path,
+    images: str = "",
     scores: Annotated[bool, Parameter(negative="")] = False,
     answer: str = "",
     deadline: str = "",
@@ -267,8 +268,8 @@ def predict(
     Args:
         folder: Of the study.
         table: CSV or Parquet with the study's id column and those that lead to the pictures.
-        images: Pattern over the table's columns.
         out: The answer's file.
+        images: Pattern over the table's columns; none where the study's columns are paths.
         scores: Expected grades and probabilities too.
         answer: A row of the leaderboard; the chosen one if left out.
         deadline: A valid answer at every moment, the best one by then, such as 8h30m.

@@ -44,6 +44,8 @@ class SeparatedBlock(nn.Module):
         """Make a block from `width` features to as many."""
         super().__init__()
         point = {"kernel_size": 1, "bias": False}
+        last = nn.BatchNorm3d(width)
+        nn.init.zeros_(last.weight)
         self.branch = nn.Sequential(
             nn.Conv3d(width, width, **point),
             nn.BatchNorm3d(width),
@@ -53,11 +55,9 @@ class SeparatedBlock(nn.Module):
             nn.BatchNorm3d(width),
             nn.ReLU(),
             nn.Conv3d(width, width, **point),
-            nn.BatchNorm3d(width),
+            last,
         )
         self.shortcut = nn.Sequential(nn.Conv3d(width, width, **point), nn.BatchNorm3d(width))
-        last = self.branch[-1]
-        nn.init.zeros_(last.weight)
 
     def forward(self, features: Stack) -> Stack:
         """The same shape."""

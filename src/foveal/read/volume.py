@@ -7,7 +7,7 @@ rows are in memory; what was interrupted is gone on with::
 
     stack = find_slices("scans/fragment1")
     volume = store(stack, Path("fragment1.npy"), slices=(15, 50))
-    volume(Box(top=0, left=0, height=256, width=256))     # "depth height width"
+    volume(Window(top=0, left=0, height=256, width=256))     # "depth height width"
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from foveal.errors import Stopped
+from foveal.manifest import Window
 from foveal.read.image import UnreadableImage, decode
 from foveal.study import disk_error, write_json
 
@@ -54,16 +55,6 @@ class Stack:
         return len(self.names)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
-    """A part of a plane, which may reach over its edges."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-
 @dataclass(frozen=True, slots=True)
 class Volume:
     """A stored stack, mapped from disk.
@@ -84,12 +75,12 @@ class Volume:
         """Height and width of a slice."""
         return self.values.shape[:2]
 
-    def __call__(self, box: Box) -> Shaped[np.ndarray, "depth height width"]:
+    def __call__(self, window: Window) -> Shaped[np.ndarray, "depth height width"]:
         """A part of all slices; beyond the edge the volume is mirrored."""
-        rows = mirrored(box.top, box.height, self.plane[0])
-        columns = mirrored(box.left, box.width, self.plane[1])
-        inside = rows[-1] - rows[0] == box.height - 1 and columns[-1] - columns[0] == box.width - 1
-        if inside:
+        rows = mirrored(window.top, window.height, self.plane[0])
+        columns = mirrored(window.left, window.width, self.plane[1])
+        spans = (rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)
+        if spans == (window.height, window.width):
             part = self.values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         else:
             part = self.values[np.ix_(rows, columns)]

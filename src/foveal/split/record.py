@@ -11,24 +11,25 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from itertools import compress
 
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
 from foveal.errors import SplitError
-from foveal.manifest import Manifest
+from foveal.manifest import Manifest, Window
 
 NONE = -1
 """The fold of a case that no fold judges."""
 
-COLUMNS = ("id", "fold", "hidden", "group", "kind")
+COLUMNS = ("id", "fold", "hidden", "group", "kind", "window")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """The fold and group of every case.
+    """The fold and group of every unit: a case, or a part of one.
 
     Attributes:
         fold: Which fold judges the case, 0 to folds-1; `NONE` where it is only learned from.
@@ -38,6 +39,8 @@ class Split:
         imbalance: Share of judged cases, 0 to 1, that would have to change folds for every kind and
             site to be spread evenly; 0 is perfect.
         notes: What was decided on the way that a person should know.
+        row: The case that each unit is of, by its place in the table; None where they are the same.
+        window: The part of the case's plane that each unit stands for; None for all of it.
     """
 
     fold: Int[np.ndarray, " case"]
@@ -46,6 +49,8 @@ class Split:
     kind: Shaped[np.ndarray, " case"]
     imbalance: float
     notes: tuple[str, ...] = ()
+    row: Int[np.ndarray, " case"] | None = None
+    window: tuple[Window, ...] | None = None
 
     def __post_init__(self) -> None:
         for k in range(self.folds):
@@ -79,27 +84,53 @@ class Split:
             lines.append(f"{'-' if k == NONE else k:>4}  {'  '.join(counts)}  {len(inside):>5}")
         return lines
 
+    def units(self, manifest: Manifest) -> Manifest:
+        """The table with a row a unit; a part is called after its case, such as `fragment1/0`."""
+        if self.row is None or self.window is None:
+            return manifest
+        parts: Counter[int] = Counter()
+        names = []
+        for row in self.row.tolist():
+            names.append(f"{manifest.ids[row]}/{parts[row]}")
+            parts[row] += 1
+        taken = manifest.take(self.row)
+        windows = np.array([str(w) for w in self.window], dtype=np.str_)
+        return replace(taken, ids=tuple(names), measured={**taken.measured, "window": windows})
+
     def to_csv(self, ids: tuple[str, ...]) -> str:
-        """All but the notes as one CSV text; an empty cell for no fold."""
+        """All but the notes as one CSV text, for cases of these names; an empty cell for none."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
+        names = ids if self.row is None else [ids[row] for row in self.row.tolist()]
         numbers = (["" if k == NONE else k for k in v.tolist()] for v in (self.fold, self.hidden))
-        writer.writerows(zip(ids, *numbers, self.group.tolist(), self.kind.tolist(), strict=True))
+        windows = [""] * len(names) if self.window is None else self.window
+        writer.writerows(
+            zip(names, *numbers, self.group.tolist(), self.kind.tolist(), windows, strict=True)
+        )
         return out.getvalue()
 
     @staticmethod
     def from_csv(text: str, ids: tuple[str, ...], *, imbalance: float = 0.0) -> Split | None:
         """What `to_csv` wrote for these cases; None for others."""
         header, *rows = csv.reader(io.StringIO(text, newline=""))
-        if tuple(header) != COLUMNS or tuple(row[0] for row in rows) != ids:
+        if tuple(header) != COLUMNS or tuple(dict.fromkeys(row[0] for row in rows)) != ids:
             return None
         fold, hidden, group = (
             np.array([int(row[k]) if row[k] else NONE for row in rows], dtype=np.int64)
             for k in (1, 2, 3)
         )
-        kind = np.array([row[4] for row in rows], dtype=np.str_)
-        return Split(fold=fold, hidden=hidden, group=group, kind=kind, imbalance=imbalance)
+        place = {name: k for k, name in enumerate(ids)}
+        is_cut = any(row[5] for row in rows)
+        return Split(
+            fold=fold,
+            hidden=hidden,
+            group=group,
+            kind=np.array([row[4] for row in rows], dtype=np.str_),
+            imbalance=imbalance,
+            row=np.array([place[row[0]] for row in rows]) if is_cut else None,
+            window=tuple(Window.of(row[5]) for row in rows) if is_cut else None,
+        )
 
 
 def groups(manifest: Manifest) -> tuple[Int[np.ndarray, " case"], list[str]]:

@@ -11,8 +11,8 @@ from foveal.combine.leaderboard import Entry, Leaderboard, rank
 from foveal.errors import StudyError
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
-from foveal.stages.open import Opened, open_study, say_why
-from foveal.stages.split import split_of, truth_of
+from foveal.stages.open import Opened, say_why
+from foveal.stages.split import open_split, truth_of
 from foveal.stages.train import marks, out_of_fold, place
 from foveal.study import (
     Study,
@@ -35,8 +35,8 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
     Raises:
         StudyError: A member is not trained yet.
     """
-    opened = open_study(study)
-    recipe, made = opened.recipe, split_of(opened)
+    opened, made = open_split(study)
+    recipe = opened.recipe
     truth = truth_of(opened, made)
     pending = [
         f"{m.name} fold {k}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from foveal import launch
 from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
-from foveal.manifest import Facts, Manifest, Source, load
+from foveal.manifest import Facts, Manifest, Source, load, read_table
 from foveal.stages.address import build, options_of, resolve
 from foveal.stages.open import open_study
 from foveal.stages.train import slots_of
@@ -26,8 +26,8 @@ def init(
     *,
     recipe: str,
     table: str | Path,
-    images: str,
     target: str,
+    images: str = "",
     options: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
     replace_old: bool = False,
@@ -39,8 +39,8 @@ def init(
         folder: Of the study; made whole or not at all.
         recipe: Its address, such as `grade:small`.
         table: CSV or Parquet.
-        images: Pattern over the table's columns.
         target: The target column, or several with commas.
+        images: Pattern over the table's columns; none for a family whose columns are paths.
         options: Of the recipe.
         columns: Which column is the id, group, site, weight, fold or source.
         replace_old: Whether a study that is there already may be described anew.
@@ -55,11 +55,12 @@ def init(
         TargetError: A value of the target cannot be used.
     """
     study = Study(Path(folder).absolute())
-    names = tuple(t for t in target.split(",") if t)
-    source = Source(table=str(table), images=images, target=names, **(columns or {})).absolute()
     options = dict(options or {})
     address = _absolute_address(recipe)
     family, function = resolve(address)
+    names = tuple(t for t in target.split(",") if t)
+    roles: dict[str, Any] = {**(columns or {}), **_where(family, recipe, table, images, names)}
+    source = Source(table=str(table), target=names, **roles).absolute()
     for name in options:
         if name not in options_of(function):
             raise UsageError(f'unknown option "{name}"{nearest(name, options_of(function))}')
@@ -77,6 +78,24 @@ def init(
         member.check()
     create(study, format_settings(settings), manifest)
     return study
+
+
+def _where(
+    family: Family, recipe: str, table: str | Path, images: str, targets: tuple[str, ...]
+) -> dict[str, Any]:
+    """How a table leads to the files: by a pattern, or by columns that are paths."""
+    if not family.files:
+        if not images:
+            raise UsageError(f"{recipe} needs --images, such as --images 'img/{{image}}'")
+        return {"images": images}
+    if images:
+        raise UsageError(
+            f"{recipe} takes no --images: the columns {', '.join(family.files)} are paths"
+        )
+    has = read_table(Path(table))
+    optional = tuple(name for name in family.optional_files if name in has)
+    of_targets = targets if family.target_is_file else ()
+    return {"files": (*family.files, *optional, *of_targets), "optional": optional}
 
 
 def _absolute_address(address: str) -> str:

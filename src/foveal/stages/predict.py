@@ -39,8 +39,8 @@ def predict(
     study: Study,
     *,
     table: str | Path,
-    images: str,
     out: str | Path,
+    images: str = "",
     scores: bool = False,
     answer: str = "",
     deadline: Deadline | None = None,
@@ -54,8 +54,8 @@ def predict(
     Args:
         study: With a leaderboard.
         table: CSV or Parquet with the study's id column and those that lead to the files.
-        images: Pattern over the table's columns.
         out: The answer's file.
+        images: Pattern over the table's columns; none where the study's columns are paths.
         scores: Whether expected grades and probabilities are written too.
         answer: A row of the leaderboard; the chosen one if empty.
         deadline: When to stop working.
@@ -158,10 +158,21 @@ def _answers(study: Study) -> dict[str, Any]:
 
 def _source(study: Study, table: str | Path, images: str) -> Source:
     """Where new cases are, in the study's terms; its site column is used where it is there."""
-    source = Source(table=str(table), images=images, id=study.manifest().id_column).absolute()
-    site = study.settings().source.site
-    has_site = bool(site) and site in read_table(Path(source.table))
-    return replace(source, site=site) if has_site else source
+    old, has = study.settings().source, read_table(Path(table))
+    if old.images and not images:
+        raise UsageError("this study needs --images, such as --images 'new/{image}'")
+    return Source(
+        table=str(table),
+        images=images,
+        files=tuple(
+            name
+            for name in old.files
+            if name not in old.target and (name in has or name not in old.optional)
+        ),
+        optional=old.optional,
+        id=study.manifest().id_column,
+        site=old.site if old.site in has else "",
+    ).absolute()
 
 
 def _score_all(

@@ -77,6 +77,6 @@ def demo(
     )
     page = run(study, context)
     context.say("answering for the same pictures, to show what an answer looks like")
-    answered = {"table": given["table"], "images": given["images"]}
-    predict(study, **answered, out=folder / "answers.csv", scores=True, context=context)
+    where = {name: given[name] for name in ("table", "images") if name in given}
+    predict(study, **where, out=folder / "answers.csv", scores=True, context=context)
     return study, page

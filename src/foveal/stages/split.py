@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from foveal.errors import StudyError
 from foveal.manifest import Truth
@@ -40,6 +41,14 @@ def split(study: Study, context: Context = Context()) -> None:
 
 def _split_depends(opened: Opened) -> dict[str, object]:
     return {"format": SPLIT_FORMAT, "folds": opened.recipe.folds, "cases": opened.cases}
+
+
+def open_split(study: Study) -> tuple[Opened, Split]:
+    """A study with a row a unit, as `split` cut its cases, and the folds of the units."""
+    opened = open_study(study)
+    made = split_of(opened)
+    units = made.units(opened.manifest)
+    return replace(opened, manifest=units, target=opened.recipe.target.encode(units)), made
 
 
 def split_of(opened: Opened) -> Split:

@@ -23,8 +23,8 @@ from foveal.errors import UsageError, nearest
 from foveal.manifest import Truth
 from foveal.predictions import Predictions, join
 from foveal.split.record import NONE, Split
-from foveal.stages.open import Opened, open_study
-from foveal.stages.split import split, split_of, truth_of
+from foveal.stages.open import Opened
+from foveal.stages.split import open_split, split, truth_of
 from foveal.study import (
     Study,
     changed,
@@ -59,9 +59,8 @@ def train(
     Raises:
         Stopped: The signal came; the same call goes on.
     """
-    opened = open_study(study)
     split(study, context)
-    made = split_of(opened)
+    opened, made = open_split(study)
     jobs = _pending(opened, made, member, fold)
     if not jobs:
         return
@@ -214,8 +213,8 @@ def fit_job(
     """Train one member without one fold and score that fold. Runs in a process of its own."""
     from safetensors.numpy import save
 
-    opened = open_study(Study(Path(study)))
-    recipe, made = opened.recipe, split_of(opened)
+    opened, made = open_split(Study(Path(study)))
+    recipe = opened.recipe
     (chosen,) = [m for m in recipe.members if m.name == member]
     folder, depends = place(opened, made, chosen, fold)
     resources = resources_of(opened, device=device, threads=threads, stop=channel.should_stop)

@@ -41,7 +41,7 @@ def what_was_run(study: Study) -> Section:
             ", ".join(f"{k}={v}" for k, v in settings.options.items()) or "all as they come",
         ),
         ("table", source.table),
-        ("images", source.images),
+        ("files", source.images or ", ".join(source.files)),
         ("target", ", ".join(source.target)),
         (
             "roles",
