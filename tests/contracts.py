@@ -422,6 +422,8 @@ def check_embedding(head: Any) -> None:
         assert (given.grad[0].flatten(1) if not flat else given.grad[:1]).ne(0).any()
         free = [p for p in built.parameters() if p.requires_grad]
         assert all(torch.isfinite(p.grad).all() and (p.grad != 0).any() for p in free)
+        torch.optim.SGD(built.parameters(), lr=0.1).step()
+        torch.testing.assert_close(built(given).mean(0), torch.zeros(head.width), atol=1e-5, rtol=0)
         built.eval()
         torch.testing.assert_close(built(given)[:1], built(given[:1]))
 

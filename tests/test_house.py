@@ -19,6 +19,7 @@ FLOORS = {
     "models": 3,
     "transforms": 3,
     "read": 3,
+    "lattice": 4,
     "split": 4,
     "survey": 4,
     "simulate": 4,

@@ -73,9 +73,17 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """What decisions are fitted and judged on; every array has one entry a case."""
+    """What decisions are fitted and judged on, one entry a case.
 
-    target: Shaped[np.ndarray, "case ..."]
+    Attributes:
+        target: An array, or anything else that gives those of some rows by `target[rows]`.
+        weight: How much a case counts.
+        group: What must stay together.
+        fold: The fold that judges the case.
+        site: Where the case is from.
+    """
+
+    target: Any
     weight: Float[np.ndarray, " case"]
     group: Int[np.ndarray, " case"]
     fold: Int[np.ndarray, " case"]

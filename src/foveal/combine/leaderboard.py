@@ -58,7 +58,7 @@ class Entry:
         return blend, self.decode.fit(blend(parts), truth)
 
 
-Labelled = list[tuple[Int[np.ndarray, " row"], Any]]
+Labelled = list[tuple[Int[np.ndarray, "_"], Any]]
 """Rows and their labels, fold by fold; labels are whatever a decoder gives, an array or planes."""
 
 

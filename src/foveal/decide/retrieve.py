@@ -25,9 +25,6 @@ BLOCK_VALUES = 1 << 22
 TILE = 1 << 10
 """Pictures, and queries, that are compared at a time."""
 
-DEEP = 64
-"""Pictures of an individual from which on they are no longer compared layer by layer."""
-
 ROWS = 32
 """Queries whose scores stay in the cache while they are finished."""
 
@@ -95,8 +92,8 @@ def _add_best(
 ) -> None:
     """Add a share of the best cosine of every individual, in place; one without pictures gets any.
 
-    Pictures are taken by some whole individuals at a time, first the first picture of each, then
-    the second of those that have one, and so on: the best are then a few maxima of whole blocks.
+    Some whole individuals at a time, those with the most pictures first: the first picture of each,
+    then the second of those that have one, and so on, so that the best are maxima of whole layers.
     """
     order = np.argsort(owner, kind="stable")
     ends = np.cumsum(count)
@@ -107,32 +104,28 @@ def _add_best(
         pictures, counts = order[begin : ends[last - 1]], count[first:last]
         if not len(pictures):
             continue
-        place = np.argsort(np.argsort(-counts, kind="stable"))  # the more pictures, the earlier
-        depth = np.arange(len(pictures)) - np.repeat(np.cumsum(counts) - counts, counts)
-        widths = np.bincount(depth)
-        if is_deep := len(widths) > DEEP:
-            place = np.cumsum(counts > 0) - 1
-        else:
-            pictures = pictures[np.lexsort((np.repeat(place, counts), depth))]
-        vectors = share * gallery[pictures]
+        place = np.argsort(np.argsort(-counts, kind="stable"))
+        layer = np.arange(len(pictures)) - np.repeat(np.cumsum(counts) - counts, counts)
+        vectors = share * gallery[pictures[np.lexsort((np.repeat(place, counts), layer))]]
+        widths, layers = np.unique(np.bincount(layer), return_counts=True)
         size = max(1, min(TILE, BLOCK_VALUES // len(pictures)))
         for row in range(0, len(queries), size):
-            cosines = queries[row : row + size] @ vectors.T
-            if is_deep:
-                best = np.maximum.reduceat(cosines, np.flatnonzero(depth == 0), axis=1)
-            else:
-                best = _deepest(cosines, widths)
-            out[row : row + size, first:last] += np.take(best, place, axis=1, mode="clip")
+            cosines = vectors @ queries[row : row + size].T
+            best = _best_of_layers(cosines, widths[::-1], layers[::-1])
+            out[row : row + size, first:last] += np.take(best, place, axis=0, mode="clip").T
 
 
-def _deepest(
-    cosines: Float[np.ndarray, "query picture"], widths: Int[np.ndarray, " layer"]
-) -> Float[np.ndarray, "query individual"]:
-    """The maximum over layers that lie side by side, none wider than the one before; in place."""
-    best, at = cosines[:, : widths[0]], widths[0]
-    for width in widths[1:]:
-        np.maximum(best[:, :width], cosines[:, at : at + width], out=best[:, :width])
-        at += width
+def _best_of_layers(
+    cosines: Float[np.ndarray, "picture query"],
+    widths: Int[np.ndarray, " run"],
+    layers: Int[np.ndarray, " run"],
+) -> Float[np.ndarray, "individual query"]:
+    """The maximum over layers of pictures, runs of them equally wide and ever narrower; in place."""
+    best, at = cosines[: widths[0]], 0
+    for width, deep in zip(widths, layers, strict=True):
+        run = cosines[at : at + width * deep].reshape(deep, width, -1)
+        np.maximum(best[:width], run.max(axis=0), out=best[:width])
+        at += width * deep
     return best
 
 
@@ -197,7 +190,7 @@ class RankedNames:
         names, scores = ranked(predictions, self.k)
         if self.new is None:
             return names
-        before = (scores >= self.cut).sum(axis=1)
+        before = (np.isfinite(scores) & (scores >= self.cut)).sum(axis=1)
         kind = np.result_type(names.dtype, np.array([self.new]).dtype)
         place = np.arange(self.k)
         shifted = np.concatenate([names[:, :1], names], axis=1)[:, : self.k].astype(kind)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -49,9 +49,7 @@ class Eigenpictures:
         flat = _flat(table, np.arange(len(job.cases)))
         centre = flat[job.train].mean(axis=0)
         away = flat[job.train] - centre
-        variance, directions = np.linalg.eigh(away.T @ away / len(away))
-        kept = min(self.components, len(away) - 1, len(variance))
-        variance, directions = variance[::-1][:kept], directions[:, ::-1][:, :kept]
+        variance, directions = _main_directions(away, self.components)
         strength = variance + FLOOR_OF_VARIANCE * variance[-1] + 1e-12
         state = State({"centre": centre, "turn": (directions / np.sqrt(strength)).astype("f4")})
         job.report({"done": 1.0})
@@ -83,6 +81,23 @@ class Eigenpictures:
     def estimate(self, cases: int, resources: Resources) -> float:
         """About how many seconds a training takes."""
         return 2.0 + cases * 1e-3
+
+
+def _main_directions(
+    away: Float[np.ndarray, "case pixel"], count: int
+) -> tuple[Float[np.ndarray, " direction"], Float[np.ndarray, "pixel direction"]]:
+    """The directions of most variance, the largest first, from the smaller of the two products."""
+    from scipy.linalg import eigh
+
+    rows, columns = away.shape
+    size, kept = min(rows, columns), min(count, rows - 1, columns)
+    square = (away.T @ away if columns <= rows else away @ away.T) / rows
+    found: Any = eigh(square, subset_by_index=[size - kept, size - 1])
+    variance, vectors = found
+    variance, vectors = np.maximum(variance[::-1], 0), vectors[:, ::-1]
+    if columns > rows:
+        vectors = unit((away.T @ vectors).T).T
+    return variance, vectors
 
 
 def _flat(table: Pictures, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, "case pixel"]:

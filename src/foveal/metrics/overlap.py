@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,32 @@ class FBeta:
         """True positives, false positives, false negatives of each case."""
         counts = _counts(labels != 0, truth.target != 0)
         return truth.weight[:, None] * counts.reshape(len(labels), -1, 3).sum(axis=1)
+
+    def value(self, sums: Float[np.ndarray, "*pool 3"]) -> Float[np.ndarray, "*pool"]:
+        """F-beta of each pool; 0 where nothing is there and nothing was found."""
+        return _f_beta(np.asarray(sums, dtype=np.float64), self.beta)
+
+
+@dataclass(frozen=True, slots=True)
+class CellFBeta:
+    """F-beta over the pixels behind the cells of planes; below 1 beta favours precision.
+
+    Labels are one mask of cells a unit, truth is `foveal.lattice.Planes`: a cell that is given
+    counts with all pixels of its region, whatever share of them is foreground.
+    """
+
+    beta: float = 0.5
+
+    @property
+    def name(self) -> str:
+        """The field's name of the score."""
+        return "dice" if self.beta == 1 else f"f_{self.beta:g}"
+
+    def tally(self, labels: Sequence[np.ndarray], truth: Truth) -> Float[np.ndarray, "case 3"]:
+        """True positives, false positives, false negatives of each unit, in pixels."""
+        pairs = zip(labels, truth.target.positive, truth.target.area, strict=True)
+        counts = [(p[given].sum(), (a - p)[given].sum(), p[~given].sum()) for given, p, a in pairs]
+        return truth.weight[:, None] * np.array(counts, dtype=np.float64).reshape(-1, 3)
 
     def value(self, sums: Float[np.ndarray, "*pool 3"]) -> Float[np.ndarray, "*pool"]:
         """F-beta of each pool; 0 where nothing is there and nothing was found."""

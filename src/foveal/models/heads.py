@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 Map = Float[Tensor, "case feature height width"]
 Vector = Float[Tensor, "case feature"]
@@ -105,6 +106,17 @@ class Head:
         return nn.Sequential(pool, nn.Dropout(self.dropout), linear)
 
 
+class SteadyNorm(nn.BatchNorm1d):
+    """Batch norm that uses its running statistics where a batch is one case."""
+
+    def forward(self, input: Vector) -> Vector:
+        """One vector a case; the name of the argument is torch's."""
+        if self.training and len(input) == 1:
+            mean, variance = self.running_mean, self.running_var
+            return functional.batch_norm(input, mean, variance, self.weight, self.bias)
+        return super().forward(input)
+
+
 @dataclass(frozen=True, slots=True)
 class Embedding:
     """Pooling, dropout, one linear layer and a norm without a shift: a place in space.
@@ -123,6 +135,6 @@ class Embedding:
         """Make the head for so many features."""
         pool = nn.Identity() if self.pool is None else self.pool()
         linear = nn.Linear(features * (2 if self.pool is AverageMax else 1), self.width, bias=False)
-        norm = nn.BatchNorm1d(self.width)
+        norm = SteadyNorm(self.width)
         norm.bias.requires_grad = False
         return nn.Sequential(pool, nn.Dropout(self.dropout), linear, norm)

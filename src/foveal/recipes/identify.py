@@ -62,6 +62,9 @@ POWERS = (PowerMean(), PowerMean("root mean", 0.5), PowerMean("power mean", 4.0)
 FLOOR_SIDE = 32
 """Side of the picture that the floor member compares, in pixels."""
 
+WORK = 3.8e8
+"""Pixels that all epochs of a training of `small` may look at."""
+
 Folds = Annotated[int, Field(ge=2)]
 BetweenShare = Annotated[float, Field(gt=0, lt=1)]
 
@@ -75,7 +78,7 @@ def small(
     queries_per_identity: Count = 1,
     k: Count = 5,
     size: Size | None = None,
-    backbone: str = "resnet10t",
+    backbone: str = "test_resnet",
     weights: str = "none",
     epochs: Count | None = None,
     batch: Count = 32,
@@ -83,19 +86,19 @@ def small(
     seed: int = 0,
     members: str = "",
     optimiser: Optimiser = "adamw",
-    lr: Positive = 2e-3,
+    lr: Positive = 1e-2,
     warm_up: NotNegative = 1.0,
     ema: Decay = 0.99,
     clip: Positive = 1.0,
     margin: Positive = 0.3,
-    scale: Positive = 30.0,
+    scale: Positive = 10.0,
     centres: Count = 1,
     embedding: Count = 256,
     pooling: Pooling = "gem",
     dropout: Share = 0.0,
     drop_path: Share = 0.0,
     mirrored: bool = False,
-    least: Count = 4,
+    least: Count = 1,
     together: Count = 1,
     nearest: Share = 0.5,
     rotate: Degrees = 15.0,
@@ -108,8 +111,8 @@ def small(
 ) -> Recipe:
     """Any pictures of individuals on a CPU: two margins with a small network from scratch.
 
-    `epochs` follows from the number of pictures where not given, so that `run` is to take at most
-    30 minutes on 2 busy cores for 3,000 pictures of 64 x 64.
+    `epochs` follows from the number of pictures and their size where not given, so that `run` is to
+    take at most 30 minutes on 2 busy cores.
 
     Args:
         facts: What `init` measured.
@@ -120,7 +123,7 @@ def small(
         size: Side in pixels of a square with as many pixels, or HEIGHTxWIDTH.
         backbone: A timm network.
         weights: none, imagenet, a file or a folder.
-        epochs: Passes over the training pictures; by their number if left out.
+        epochs: Passes over the training pictures; by their number and size if left out.
         batch: Pictures a step.
         folds: How many.
         seed: Of everything that is random.
@@ -149,8 +152,9 @@ def small(
         layout: Of pictures in memory: auto, contiguous or channels_last.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
+    shape = shape_of(size or _own_side(facts), facts.aspect)
     training = Training(
-        size=shape_of(size or _own_side(facts), facts.aspect),
+        size=shape,
         backbone=Backbone(backbone, weights, drop_path),
         mean=facts.mean,
         std=facts.std,
@@ -168,7 +172,7 @@ def small(
         ),
         sampler=PerIndividual(least, together),
         views=VIEWS["centre"],
-        epochs=epochs or _epochs(facts.cases),
+        epochs=epochs or _epochs(facts.cases * shape[0] * shape[1]),
         batch=batch,
         optim=OPTIMISERS[optimiser](lr, weight_decay=0.05),
         warm_up=warm_up,
@@ -365,10 +369,9 @@ def _own_side(facts: Facts) -> int:
     return max(32, min(112, round(math.sqrt(facts.height * facts.width))))
 
 
-def _epochs(cases: int) -> int:
-    """Epochs of `small` by the number of pictures, from the time that a run may take."""
-    table = ((300, 60), (1000, 50), (2000, 30), (4000, 20))
-    return next((epochs for most, epochs in table if cases <= most), 12)
+def _epochs(pixels: int) -> int:
+    """Epochs of `small` by the pixels of all pictures, from the time that a run may take."""
+    return min(max(round(WORK / pixels), 8), 80)
 
 
 def _floor(facts: Facts, components: int, nearest: float) -> Eigenpictures:
@@ -435,5 +438,5 @@ FAMILY = Family(
     facts=facts,
     audit=suspicions,
     simulate=simulate_flukes,
-    demo=("small", {"new": "new_whale", "epochs": 30, "size": 64}),
+    demo=("small", {"new": "new_whale", "epochs": 40, "size": 64}),
 )

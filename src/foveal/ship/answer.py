@@ -103,7 +103,7 @@ class IdentityTable:
         (target,) = asked.target_columns
         header = [asked.id_column, target, *self._number_names(target)]
         width = len(header) if asked.scores else 2
-        prior = (" ".join(given.prior["names"]), *given.prior["numbers"])
+        prior = (" ".join(given.prior["names"]), *map(_short, given.prior["numbers"]))
         rows = {name: (name, *prior) for name in asked.ids}
         for name, labels, numbers in zip(
             given.ids, given.labels.tolist(), self._numbers(given), strict=True
@@ -132,7 +132,7 @@ class IdentityTable:
 
     def _numbers(self, given: Given) -> list[tuple[float, ...]]:
         if given.predictions is None:
-            return []
+            return [tuple(given.prior["numbers"])] * len(given.ids)
         best = np.maximum(ranked(given.predictions, 1)[1][:, 0], 0).tolist()
         if self.new is None:
             return [(score,) for score in best]

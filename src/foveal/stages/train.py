@@ -187,7 +187,7 @@ def place(opened: Opened, made: Split, member: Member, fold: int) -> tuple[Path,
     depends |= {
         "format": TRAIN_FORMAT,
         "seed": opened.recipe.seed,
-        "target": opened.recipe.target,
+        "target": opened.recipe.target.train(opened.target),
         "cases": opened.cases,
         "folds": digest(made.fold == fold, made.learns(fold), made.group),
         "override": _override(folder),

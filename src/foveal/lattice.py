@@ -1,0 +1,119 @@
+"""The global lattice of a study of volumes: masks as areas in square cells, and back to pixels.
+
+A cell is `lattice` pixels wide. What lies in it is counted, not sampled, from the plane's upper
+left corner for windows of every size, so labels, scores in training and answers all mean the same
+cells. Cells at the lower and right edge may hold fewer pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from foveal.errors import TargetError
+from foveal.manifest import Case, Window
+from foveal.read.image import UnreadableImage, decode
+
+Plane = Float[np.ndarray, "_ _"]
+"""Rows and columns of cells; planes of one list differ in size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """What is true of some units, cell by cell.
+
+    Attributes:
+        positive: Pixels of the mask in every cell, inside the region.
+        area: Pixels of the region in every cell.
+    """
+
+    positive: tuple[Plane, ...]
+    area: tuple[Plane, ...]
+
+    def __len__(self) -> int:
+        return len(self.area)
+
+    def __getitem__(self, rows: Int[np.ndarray, " row"] | Bool[np.ndarray, " row"]) -> Planes:
+        kept = np.arange(len(self))[rows].tolist()
+        return Planes(tuple(self.positive[k] for k in kept), tuple(self.area[k] for k in kept))
+
+
+def cells(pixels: Shaped[np.ndarray, "height width"], lattice: int) -> Plane:
+    """The sum of the pixels of every cell.
+
+    Example:
+        >>> cells(np.ones((3, 4)), 2).tolist()
+        [[4.0, 4.0], [2.0, 2.0]]
+    """
+    down = np.add.reduceat(pixels, np.arange(0, pixels.shape[0], lattice), axis=0, dtype=np.float32)
+    return np.add.reduceat(down, np.arange(0, pixels.shape[1], lattice), axis=1)
+
+
+def enlarged(plane: Plane, lattice: int, height: int, width: int) -> Float[np.ndarray, "_ _"]:
+    """A plane at the size of a slice, straight lines between the middles of cells."""
+    size = (plane.shape[1] * lattice, plane.shape[0] * lattice)
+    large = cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    return large[:height, :width]
+
+
+def read_mask(path: str, size: tuple[int, int] | None = None) -> Bool[np.ndarray, "height width"]:
+    """A mask: anything but 0 is foreground.
+
+    Args:
+        path: Of the picture.
+        size: Height and width that it must have.
+
+    Raises:
+        TargetError: It is missing, does not decode, or has another size.
+    """
+    try:
+        mask = decode(path).any(axis=2)
+    except UnreadableImage as error:
+        raise TargetError(str(error)) from None
+    if size is not None and mask.shape != size:
+        raise TargetError(
+            f"{path}: {mask.shape[0]} x {mask.shape[1]} pixels, where the slices have "
+            f"{size[0]} x {size[1]}"
+        )
+    return np.asarray(mask)
+
+
+def region_of(case: Case, height: int, width: int) -> Bool[np.ndarray, "height width"]:
+    """Where a volume counts: its region mask, or everywhere."""
+    if len(case.paths) < 2:
+        return np.ones((height, width), dtype=bool)
+    return read_mask(case.paths[1], (height, width))
+
+
+def planes_of(cases: Sequence[Case], masks: Sequence[str], lattice: int) -> Planes:
+    """The truth of units, from the files of their masks.
+
+    Args:
+        cases: Units, with their windows.
+        masks: The file of each unit's mask.
+        lattice: Pixels a cell is wide.
+    """
+    found: dict[tuple[str, tuple[str, ...]], tuple[np.ndarray, np.ndarray]] = {}
+    positive, area = [], []
+    for case, path in zip(cases, masks, strict=True):
+        key = (path, case.paths)
+        if key not in found:
+            mask = read_mask(path)
+            region = region_of(case, *mask.shape)
+            found = {key: (mask & region, region)}  # parts of a volume follow each other
+        for kept, pixels in zip((positive, area), found[key], strict=True):
+            kept.append(cells(part_of(pixels, case.window), lattice))
+    return Planes(tuple(positive), tuple(area))
+
+
+def part_of(
+    pixels: Shaped[np.ndarray, "rows columns"], window: Window | None
+) -> Shaped[np.ndarray, "_ _"]:
+    """The window of a plane; all of it where there is none."""
+    if window is None:
+        return pixels
+    return pixels[window.top : window.top + window.height, window.left : window.left + window.width]
