@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import contracts
-from conftest import FAST, NEW, job_of
+from conftest import FAST, NEW, SWIM, job_of
 from contracts import GRADES, label, parts
 from foveal import stages
 from foveal.manifest import Case, Truth
@@ -18,7 +18,7 @@ from foveal.metrics import FBeta, MacroF1, MapAtK
 from foveal.models.heads import AverageMax, GeM, Head
 from foveal.read.image import Photograph, UnreadableImage
 from foveal.recipes import identify
-from foveal.ship.panels import GRADE_PANELS, Section
+from foveal.ship.panels import GRADE_PANELS, IDENTITY_PANELS, Section
 from foveal.split import Folds, QueryFolds
 from foveal.stages.address import families, recipes_of
 from foveal.stages.open import Opened, open_study
@@ -245,11 +245,15 @@ def test_answers(tmp_path: Path, form: object) -> None:
             contracts.check_answer(one, tmp_path / "a.csv", asked, of)
 
 
-def test_panels(tmp_path: Path, eyes: dict) -> None:
-    options = {**FAST, "members": "floor,patches"}
-    study = stages.init(tmp_path / "study", recipe="grade:small", options=options, **eyes)
+@pytest.mark.parametrize("family", ["grade", "identify"])
+def test_panels(tmp_path: Path, family: str, eyes: dict, flukes: dict, small_floor: None) -> None:
+    given, options, panels = {
+        "grade": (eyes, {**FAST, "members": "floor,patches"}, GRADE_PANELS),
+        "identify": (flukes, {**SWIM, "members": "floor"}, IDENTITY_PANELS),
+    }[family]
+    study = stages.init(tmp_path / "study", recipe=f"{family}:small", options=options, **given)
     stages.run(study, INLINE)
-    for panel in GRADE_PANELS:
+    for panel in panels:
         section = panel(study)
         assert isinstance(section, Section)
         assert section.title

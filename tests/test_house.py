@@ -20,6 +20,7 @@ FLOORS = {
     "transforms": 3,
     "read": 3,
     "lattice": 4,
+    "scan": 5,
     "split": 4,
     "survey": 4,
     "simulate": 4,

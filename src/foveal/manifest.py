@@ -114,6 +114,7 @@ class Facts:
         bits: 8 or 16.
         mean: Per channel, of full scale, 0 to 1.
         std: Per channel, of full scale.
+        depth: Slices of the shallowest volume; 1 for pictures.
         sizes: How many pictures have each "height x width".
         sites: The names of the sites, sorted.
     """
@@ -127,6 +128,7 @@ class Facts:
     bits: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    depth: int = 1
     sizes: Mapping[str, int] = field(default_factory=dict)
     sites: tuple[str, ...] = ()
 

@@ -1,15 +1,17 @@
-"""What the target columns mean: a grade, or who it is."""
+"""What the target columns mean: a grade, who it is, or where something is."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from foveal.errors import TargetError, nearest
+from foveal.lattice import planes_of
 from foveal.manifest import Manifest, Truth
 from foveal.split.identities import KNOWN, NEW, share_of_new
 from foveal.split.record import Split
@@ -186,3 +188,45 @@ def _no_name(text: str) -> str:
     if not text:
         return "the cell is empty"
     return f'"{text}" has white space' if any(letter.isspace() for letter in text) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """One mask a volume, as wide and high as its slices.
+
+    Attributes:
+        lattice: Pixels a cell is wide in which masks are learned and judged.
+    """
+
+    lattice: int
+
+    def encode(self, manifest: Manifest) -> Shaped[np.ndarray, " case"]:
+        """The file of every case's mask.
+
+        Raises:
+            TargetError: A file is missing.
+        """
+        paths = manifest.target[:, 0]
+        missing = [
+            f"{manifest.name(k)}: no such file: {path}"
+            for k, path in enumerate(paths.tolist())
+            if not Path(path).is_file()
+        ]
+        if missing:
+            raise TargetError(f"{len(missing)} of {len(paths)} masks are missing", missing)
+        return paths
+
+    def remarks(self, encoded: Shaped[np.ndarray, " case"]) -> list[str]:
+        """Nothing that is not measured elsewhere."""
+        return []
+
+    def train(self, encoded: Shaped[np.ndarray, " case"]) -> Shaped[np.ndarray, " case"]:
+        """The files themselves."""
+        return encoded
+
+    def truth(
+        self, manifest: Manifest, encoded: Shaped[np.ndarray, " case"], split: Split
+    ) -> Truth:
+        """What lies in every cell of every unit."""
+        planes = planes_of(manifest.cases(), encoded.tolist(), self.lattice)
+        return replace(plain_truth(manifest, encoded, split), target=planes)

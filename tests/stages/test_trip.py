@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import FAST
+from conftest import FAST, SWIM
 from foveal import stages
 from foveal.errors import ManifestError, StudyError, TargetError, UsageError
 from foveal.study import Study
@@ -128,12 +128,16 @@ def killed(arguments: list[str], after: float) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("family", ["grade", "identify"])
 def test_killed_at_random_moments_the_answers_are_the_same_bytes(
-    eyes: dict, tmp_path: Path
+    family: str, eyes: dict, flukes: dict, tmp_path: Path
 ) -> None:
-    whole = make(tmp_path / "whole", eyes)
+    given, options = {"grade": (eyes, FAST), "identify": (flukes, SWIM)}[family]
+    whole, torn = (
+        stages.init(tmp_path / name, recipe=f"{family}:small", options=options, **given)
+        for name in ("whole", "torn")
+    )
     stages.run(whole, Context(slots=("cpu",)))
-    torn = make(tmp_path / "torn", eyes)
     for attempt in range(60):
         code = killed(["run", str(torn.folder), "--quiet"], after=3.0 + 2.3 * (attempt % 5))
         if code == 0:
@@ -142,7 +146,7 @@ def test_killed_at_random_moments_the_answers_are_the_same_bytes(
     outs = []
     for study in (whole, torn):
         out = tmp_path / f"{study.folder.name}.csv"
-        stages.predict(study, table=eyes["table"], images=eyes["images"], out=out, scores=True)
+        stages.predict(study, table=given["table"], images=given["images"], out=out, scores=True)
         outs.append(out.read_bytes())
     assert outs[0] == outs[1]
 

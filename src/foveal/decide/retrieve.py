@@ -120,7 +120,7 @@ def _best_of_layers(
     widths: Int[np.ndarray, " run"],
     layers: Int[np.ndarray, " run"],
 ) -> Float[np.ndarray, "individual query"]:
-    """The maximum over layers of pictures, runs of them equally wide and ever narrower; in place."""
+    """The maximum over layers of pictures, each run of them narrower than the last; in place."""
     best, at = cosines[: widths[0]], 0
     for width, deep in zip(widths, layers, strict=True):
         run = cosines[at : at + width * deep].reshape(deep, width, -1)

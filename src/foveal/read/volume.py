@@ -237,7 +237,7 @@ def _write(
     """
     flat = path.with_suffix(".flat")
     sample = stack.read(wanted[0])
-    _check(sample, sample, stack.names[wanted[0]])
+    check_slice(sample, sample, stack.names[wanted[0]])
     mark = {
         "shape": [len(wanted), *sample.shape],
         "dtype": sample.dtype.str,
@@ -248,7 +248,7 @@ def _write(
         file.seek(done * sample.nbytes)
         for k, place in enumerate(wanted[done:], start=done):
             plane = sample if place == wanted[0] else stack.read(place)
-            _check(plane, sample, stack.names[place])
+            check_slice(plane, sample, stack.names[place])
             file.write(np.ascontiguousarray(plane).tobytes())
             file.flush()
             write_json(flat.with_suffix(".flat.json"), {**mark, "done": k + 1})
@@ -287,7 +287,8 @@ def _progress(flat: Path, mark: dict[str, Any]) -> int:
     return done if told == mark and size >= done * plane else 0
 
 
-def _check(plane: np.ndarray, first: Slice, name: str) -> None:
+def check_slice(plane: np.ndarray, first: Slice, name: str) -> None:
+    """Raise `UnreadableImage` where a slice does not fit the first one."""
     if plane.dtype not in (np.uint8, np.uint16):
         raise UnreadableImage(f"{name}: {plane.dtype} pixels; 8 or 16 bit unsigned are read")
     if plane.shape != first.shape:

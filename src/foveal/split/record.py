@@ -136,7 +136,7 @@ class Split:
 def groups(manifest: Manifest) -> tuple[Int[np.ndarray, " case"], list[str]]:
     """The group of every case: its own, and that of every picture equal byte for byte.
 
-    An empty group cell is a group of its own.
+    An empty group cell is a group of its own; volumes that are physically one are one group.
     """
     n = len(manifest)
     named = manifest.roles.get("group", np.zeros(n, dtype=np.str_))
@@ -159,6 +159,7 @@ def groups(manifest: Manifest) -> tuple[Int[np.ndarray, " case"], list[str]]:
         return joined
 
     join(named)
+    join(manifest.measured.get("physical", np.zeros(n, dtype=np.str_)))
     joined = join(manifest.measured.get("sha256", np.zeros(n, dtype=np.str_)))
     notes = []
     if joined:

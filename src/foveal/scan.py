@@ -1,0 +1,149 @@
+"""What `init` measures of volumes: size, depth, brightness, which share slices, how much is mask.
+
+Every slice is decoded once, one at a time; a slice, region or mask that does not fit the others is
+an error that names its file::
+
+    manifest, facts = measure(manifest, [scan(case) for case in manifest.cases()])
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from foveal.errors import TargetError
+from foveal.lattice import read_mask, region_of
+from foveal.manifest import Case, Facts, Manifest
+from foveal.read.image import UnreadableImage
+from foveal.read.volume import check_slice, find_slices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scanned:
+    """What one volume is, from decoding all its slices.
+
+    Attributes:
+        height: Of a slice, in pixels.
+        width: Of a slice, in pixels.
+        depth: Slices.
+        bits: 8 or 16.
+        mean: Of a sample of pixels, as a share of full scale.
+        square: Of the same, the mean of squares.
+        sha256: Of all slices.
+        files: That the slices lie in, links resolved.
+    """
+
+    height: int
+    width: int
+    depth: int
+    bits: int
+    mean: float
+    square: float
+    sha256: str
+    files: tuple[str, ...]
+
+
+def scan(case: Case) -> Scanned:
+    """Decode all slices of a volume, one at a time, and measure them.
+
+    Raises:
+        UnreadableImage: A slice does not decode or has another shape than the first, or the region
+            has.
+    """
+    stack = find_slices(case.paths[0])
+    first = stack.read(0)
+    sha, samples = hashlib.sha256(), []
+    for k, name in enumerate(stack.names):
+        plane = first if k == 0 else stack.read(k)
+        check_slice(plane, first, name)
+        sha.update(np.ascontiguousarray(plane).tobytes())
+        steps = [max(1, side // 64) for side in plane.shape]
+        samples.append(plane[:: steps[0], :: steps[1]] / float(np.iinfo(plane.dtype).max))
+    try:
+        region_of(case, *first.shape)
+    except TargetError as error:
+        raise UnreadableImage(str(error)) from None
+    seen = np.stack(samples)
+    return Scanned(
+        height=first.shape[0],
+        width=first.shape[1],
+        depth=len(stack),
+        bits=first.dtype.itemsize * 8,
+        mean=float(seen.mean()),
+        square=float((seen**2).mean()),
+        sha256=sha.hexdigest(),
+        files=stack.files,
+    )
+
+
+def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Facts]:
+    """The manifest with what was measured of every volume, and the facts of them all.
+
+    Raises:
+        TargetError: A mask is missing, does not decode, or has another size than the slices.
+    """
+    shares = _mask_shares(manifest, found)
+    sizes = [f"{v.height}x{v.width}" for v in found]
+    names, counts = np.unique(sizes, return_counts=True)
+    mean, square = np.mean([v.mean for v in found]), np.mean([v.square for v in found])
+    facts = Facts(
+        cases=len(manifest),
+        target={"share": round(float(np.mean(shares)), 6)} if shares else {},
+        height=int(np.median([v.height for v in found])),
+        width=int(np.median([v.width for v in found])),
+        aspect=1.0,
+        channels=1,
+        bits=max(v.bits for v in found),
+        depth=min(v.depth for v in found),
+        mean=(round(float(mean), 4),),
+        std=(round(float(np.sqrt(max(square - mean**2, 1e-6))), 4),),
+        sizes={str(n): int(c) for n, c in zip(names, counts, strict=True)},
+        sites=tuple(sorted(set(manifest.roles["site"].tolist()) - {""}))
+        if "site" in manifest.roles
+        else (),
+    )
+    measured = {
+        "image_size": np.asarray(sizes),
+        "sha256": np.asarray([v.sha256 for v in found]),
+        "physical": np.asarray([f"volume {k}" for k in _physical(found)]),
+        "depth": np.asarray([str(v.depth) for v in found]),
+    }
+    return replace(manifest, measured=measured), facts
+
+
+def _mask_shares(manifest: Manifest, found: Sequence[Scanned]) -> list[float]:
+    """The share of foreground of every mask, each read in full."""
+    shares, bad = [], []
+    for k, volume in enumerate(found):
+        for path in manifest.target[k].tolist():
+            try:
+                shares.append(float(read_mask(path, (volume.height, volume.width)).mean()))
+            except TargetError as error:
+                bad.append(f"{manifest.name(k)}: {error}")
+    if bad:
+        raise TargetError(f"{len(bad)} masks cannot be used; cure: correct them", bad)
+    if shares and not any(shares):
+        raise TargetError("all masks are empty; there is nothing to learn; cure: another --target")
+    return shares
+
+
+def _physical(found: Sequence[Scanned]) -> list[int]:
+    """A number for each volume; those that share a file share it."""
+    owner: dict[str, int] = {}
+    number = list(range(len(found)))
+    for k, volume in enumerate(found):
+        same = {number[owner[f]] for f in volume.files if f in owner} | {number[k]}
+        least = min(same)
+        number = [least if n in same else n for n in number]
+        owner |= dict.fromkeys(volume.files, k)
+    return number
+
+
+def region_profile(case: Case, axis: int) -> Float[np.ndarray, " place"]:
+    """The region's pixels at each place along an axis (0 rows, 1 columns)."""
+    first = find_slices(case.paths[0]).read(0)
+    return region_of(case, *first.shape).sum(axis=1 - axis).astype(np.float64)
