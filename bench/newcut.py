@@ -3,9 +3,9 @@
 The rivals are what competition code does: at each threshold of a grid build the answer of every
 query as a list of five names, "new" put in before the first score below it, and average precision
 at 5 with a function a query, either the well-known `apk` or, faster, by the place of the one right
-name. The same grid in NumPy stands beside them. All start from the same sorted best five scores and names. First
-the cut is compared with brute force over all distinct scores on small problems: weights, some of
-them zero, ties, neighbouring floats and missing names.
+name. The same grid in NumPy stands beside them. All start from the same sorted best five scores and
+names. First the cut is compared with brute force over all distinct scores on small problems:
+weights, some of them zero, ties, neighbouring floats and missing names.
 
 Goals: every small problem equal to brute force; at 8,000 queries at least 100 x as fast as the
 faster rival, and never a lower MAP@5. Under a minute::
@@ -165,9 +165,7 @@ def weighted(
 
 def small(
     rng: np.random.Generator,
-) -> tuple[
-    Float[np.ndarray, "query k"], Int[np.ndarray, " query"], Float[np.ndarray, " query"]
-]:
+) -> tuple[Float[np.ndarray, "query k"], Int[np.ndarray, " query"], Float[np.ndarray, " query"]]:
     """Scores, ranks and weights of a few queries."""
     n, k = int(rng.integers(1, 13)), int(rng.integers(1, 6))
     scores = rng.random((n, k))

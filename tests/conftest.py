@@ -1,8 +1,9 @@
 """Small real inputs that several tests share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -41,6 +42,22 @@ SWIM = {
     "components": 8,
 }
 """Options that make `identify:small` take a second a training, with individuals to be hidden."""
+
+
+INK = {
+    "size": 32,
+    "lattice": 4,
+    "depth": 4,
+    "group": 2,
+    "crops": 8,
+    "epochs": 1,
+    "batch": 4,
+    "folds": 2,
+    "backbone": "test_resnet",
+    "width": 8,
+    "trees": 4,
+}
+"""Options that make `segment:small` take a second a training."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -89,6 +106,69 @@ def swum(tmp_path_factory: pytest.TempPathFactory, flukes: dict, small_floor: No
     """A study of whales with folds, nothing trained."""
     study = stages.init(
         tmp_path_factory.mktemp("swum") / "study", recipe="identify:small", options=SWIM, **flukes
+    )
+    stages.split(study, Context(slots=()))
+    return open_study(study)
+
+
+def draw_scans(
+    folder: Path,
+    *,
+    sizes: Sequence[tuple[int, int]],
+    depths: Sequence[int],
+    region: int | None = 0,
+    seed: int = 0,
+) -> dict:
+    """Arguments of `init` for volumes of noise with bright blobs, called a, b, c, ...
+
+    Args:
+        folder: Where the table and the pictures are written.
+        sizes: Height and width of the slices of each.
+        depths: Slices of each.
+        region: The one that counts in a part only; none does if None.
+        seed: Of places and noise.
+    """
+    rng = np.random.default_rng(seed)
+    lines = ["id,slices,mask" + ("" if region is None else ",region")]
+    for k, ((height, width), depth) in enumerate(zip(sizes, depths, strict=True)):
+        name = "abcdefgh"[k]
+        mask = np.zeros((height, width), dtype=np.uint8)
+        for x, y in rng.integers((8, 8), (width - 8, height - 8), (7, 2)).tolist():
+            cv2.circle(mask, (x, y), int(rng.integers(5, 10)), 255, -1)
+        bright = 80 + 0.4 * cv2.GaussianBlur(mask, (0, 0), 1.5)
+        (folder / name).mkdir(parents=True)
+        for z in range(depth):
+            plane = np.clip(bright + rng.normal(0, 15, mask.shape), 0, 255).astype(np.uint8)
+            cv2.imwrite(str(folder / name / f"{z}.png"), plane)
+        cv2.imwrite(str(folder / f"{name}-mask.png"), mask)
+        line = f"{name},{name},{name}-mask.png"
+        if k == region:
+            inside = np.zeros_like(mask)
+            inside[3:-9, 6:-10] = 255
+            cv2.imwrite(str(folder / f"{name}-region.png"), inside)
+            line += f",{name}-region.png"
+        elif region is not None:
+            line += ","
+        lines.append(line)
+    (folder / "scans.csv").write_text("\n".join(lines) + "\n")
+    return {"table": str(folder / "scans.csv"), "target": "mask"}
+
+
+SIZES, DEPTHS = ((64, 96), (64, 96), (60, 90), (64, 96)), (4, 3, 5, 1)
+"""Of the volumes `scans`; cells of one are partial at its edge."""
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Arguments of `init` for four small volumes, one of which counts in a part only."""
+    return draw_scans(tmp_path_factory.mktemp("scans"), sizes=SIZES, depths=DEPTHS)
+
+
+@pytest.fixture(scope="session")
+def inked(tmp_path_factory: pytest.TempPathFactory, scans: dict) -> Opened:
+    """A study of volumes with folds over whole ones, nothing trained."""
+    study = stages.init(
+        tmp_path_factory.mktemp("inked") / "study", recipe="segment:small", options=INK, **scans
     )
     stages.split(study, Context(slots=()))
     return open_study(study)

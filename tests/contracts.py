@@ -18,15 +18,17 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from foveal.lattice import Planes
 from foveal.losses.margin import UNKNOWN
 from foveal.manifest import Facts, Truth
-from foveal.predictions import Predictions
+from foveal.predictions import NO_FOLD, Predictions
 from foveal.split.record import NONE
 from foveal.stages.train import FOR_NEW, load_state
 from foveal.study import describe, digest, revive
 from foveal.task import Given
 
 GRADES = 5
+LATTICE = 4
 NEW = "new"
 NAMES = tuple(f"w{k}" for k in range(8))
 BUILT_WITH = {
@@ -35,6 +37,7 @@ BUILT_WITH = {
     "height": 24,
     "width": 32,
     "k": 5,
+    "lattice": LATTICE,
 }
 """What parts that cannot be built from nothing are built with."""
 
@@ -137,6 +140,44 @@ def likeness(of: Truth, noise: float = 0.2, seed: int = 1) -> Predictions:
     )
 
 
+def planes_truth(n: int = 9, seed: int = 0) -> Truth:
+    """Planes of cells, no two as large, some outside the region, weights that differ."""
+    rng = np.random.default_rng(seed)
+    area = [rng.integers(0, 3, (4 + k % 3, 9 - k % 4)) * (LATTICE**2 / 2) for k in range(n)]
+    positive = [a * (rng.random(a.shape) < 0.3) for a in area]
+    planes = ([p.astype(np.float32) for p in some] for some in (positive, area))
+    return dataclasses.replace(truth(n, seed), target=Planes(*map(tuple, planes)))
+
+
+def plane_scores(of: Truth, noise: float = 0.2, seed: int = 1) -> Predictions:
+    """The truth with noise, above 0 to 1 inside the region, 0 outside."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for positive, area in zip(of.target.positive, of.target.area, strict=True):
+        score = 0.2 + 0.5 * (positive > 0) + rng.normal(0, noise, area.shape)
+        made.append(np.where(area > 0, score.clip(1e-6, 1), 0).astype(np.float32))
+    n = len(made)
+    return Predictions(
+        ids=tuple(f"c{k}" for k in range(n)),
+        values=np.concatenate([m.reshape(-1) for m in made]),
+        shapes=tuple(m.shape for m in made),
+        columns=(),
+        fold=np.full(n, NO_FOLD),
+        seconds=rng.uniform(0, 1, n),
+        peak_bytes=np.zeros(n),
+    )
+
+
+def planes_of(predictions: Predictions) -> list[np.ndarray]:
+    """The plane of every unit."""
+    return [plane for _, plane in predictions.arrays()]
+
+
+def some_of(labels: Any, rows: np.ndarray) -> Any:
+    """The labels of some cases: an array, or one of each."""
+    return labels[rows] if isinstance(labels, np.ndarray) else [labels[k] for k in rows.tolist()]
+
+
 def unchanged(call: Callable, *given: Any) -> Any:
     """What a call returns, after a look that nothing handed in was written to."""
     before = [digest_of(g) for g in given]
@@ -156,7 +197,7 @@ def digest_of(value: Any) -> str:
 # --- decisions ------------------------------------------------------------------------------------
 
 
-def check_metric(metric: Any, labels: np.ndarray, of: Truth, perfect: np.ndarray) -> None:
+def check_metric(metric: Any, labels: Any, of: Truth, perfect: Any) -> None:
     """Additive, best where all is right, blind for cases of no weight, able to judge one case."""
     tally = unchanged(metric.tally, labels, of)
     assert tally.shape[0] == len(labels)
@@ -169,13 +210,14 @@ def check_metric(metric: Any, labels: np.ndarray, of: Truth, perfect: np.ndarray
     assert abs(best - 1) < 1e-12
     assert value < best
     order = np.random.default_rng(0).permutation(len(labels))
-    moved = metric.tally(labels[order], of.take(order))
+    moved = metric.tally(some_of(labels, order), of.take(order))
     np.testing.assert_array_equal(moved, tally[order])
     mute = dataclasses.replace(of, weight=np.where(np.arange(len(labels)) == 0, 0.0, of.weight))
     np.testing.assert_allclose(
         metric.tally(labels, mute).sum(axis=0), tally[1:].sum(axis=0), atol=1e-9
     )
-    assert metric.tally(labels[:1], of.take(np.arange(1))).shape == tally[:1].shape
+    one = np.arange(1)
+    assert metric.tally(some_of(labels, one), of.take(one)).shape == tally[:1].shape
     assert isinstance(metric.name, str)
 
 
@@ -221,6 +263,30 @@ def check_decoder_of_names(decoder: Any) -> None:
     one = np.arange(1)
     assert decoder.fit(given.take(given.ids[:1]), of.take(one))(given).shape == labels.shape
     assert fitted(given.take([])).shape == (0, decoder.k)
+
+
+def check_decoder_of_planes(decoder: Any) -> None:
+    """A mask a unit that rises with the score, never outside the region, the same from JSON."""
+    of = planes_truth()
+    given = plane_scores(of)
+    fitted = unchanged(decoder.fit, given, of)
+    labels = unchanged(fitted, given)
+    assert sum(int(label.sum()) for label in labels) > 0
+    for label, plane in zip(labels, planes_of(given), strict=True):
+        assert (label.shape, label.dtype) == (plane.shape, bool)
+        assert not label[plane == 0].any()
+        if label.any() and not label.all():
+            assert plane[label].min() > plane[~label].max()
+    order = np.random.default_rng(0).permutation(len(labels))
+    ids = [given.ids[k] for k in order]
+    moved = fitted(given.take(ids))
+    assert all(np.array_equal(m, labels[k]) for m, k in zip(moved, order, strict=True))
+    assert decoder.fit(given.take(ids), of.take(order)) == fitted
+    again = revive(json.loads(json.dumps(describe(fitted))))
+    assert all(np.array_equal(a, b) for a, b in zip(again(given), labels, strict=True))
+    one = np.arange(1)
+    assert len(decoder.fit(given.take(given.ids[:1]), of.take(one))(given)) == len(labels)
+    assert fitted(given.take([])) == []
 
 
 def check_chance_of_new(chance: Any) -> None:
@@ -300,6 +366,27 @@ def check_blend_of_names(blend: Any) -> None:
                                   joined.take(ids).values)  # fmt: skip
 
 
+def check_blend_of_planes(blend: Any) -> None:
+    """Scores stay between the parts' own, and 0 where all are."""
+    of = planes_truth()
+    given = [plane_scores(of, seed=k) for k in (1, 2, 3)]
+    fitted = unchanged(blend.fit, given, of)
+    joined = unchanged(fitted, given)
+    assert (joined.ids, joined.shapes) == (given[0].ids, given[0].shapes)
+    np.testing.assert_allclose(joined.seconds, np.sum([g.seconds for g in given], axis=0))
+    values = np.stack([g.values for g in given])
+    assert (joined.values >= values.min(axis=0) - 1e-6).all()
+    assert (joined.values <= values.max(axis=0) + 1e-6).all()
+    np.testing.assert_array_equal(joined.values > 0, values[0] > 0)
+    again = revive(json.loads(json.dumps(describe(fitted))))
+    np.testing.assert_array_equal(again(given).values, joined.values)
+    alone = blend.fit(given[:1], of)(given[:1])
+    np.testing.assert_allclose(alone.values, given[0].values, rtol=1e-6)
+    ids = [given[0].ids[k] for k in np.random.default_rng(0).permutation(len(of.weight))]
+    moved = fitted([g.take(ids) for g in given])
+    np.testing.assert_array_equal(moved.values, joined.take(ids).values)
+
+
 def check_splitter(splitter: Any, manifest: Any) -> None:
     """No fold learns from a group that it judges, and the same table gives the same folds."""
     made = unchanged(splitter, manifest)
@@ -318,10 +405,10 @@ def check_splitter(splitter: Any, manifest: Any) -> None:
 # --- pixels ---------------------------------------------------------------------------------------
 
 
-def check_loss(loss: Any, outputs: int, target: torch.Tensor, right: torch.Tensor) -> None:
+def check_loss(loss: Any, target: torch.Tensor, right: torch.Tensor) -> None:
     """Finite, differentiable, lower where the logits are right, blind for the order of cases."""
     torch.manual_seed(0)
-    logits = torch.randn(len(target), outputs, requires_grad=True)
+    logits = torch.randn(right.shape, requires_grad=True)
     value = loss(logits, target)
     assert value.shape == ()
     assert torch.isfinite(value)
@@ -331,7 +418,7 @@ def check_loss(loss: Any, outputs: int, target: torch.Tensor, right: torch.Tenso
     order = torch.randperm(len(target))
     torch.testing.assert_close(loss(logits[order], target[order]), value)
     assert loss(right, target) < value
-    huge = loss(1e4 * torch.randn(len(target), outputs), target)
+    huge = loss(1e4 * torch.randn(right.shape), target)
     assert torch.isfinite(huge)
     assert torch.isfinite(loss(logits[:1], target[:1]))
 
@@ -369,6 +456,17 @@ def check_score_rule(rule: Any, outputs: int, right: torch.Tensor, grades: torch
     torch.testing.assert_close(rule(right), grades.float(), atol=0.05, rtol=0)
 
 
+def check_score_of_cells(rule: Any) -> None:
+    """A probability a cell, higher for a higher logit, at any size."""
+    logits = torch.randn(3, 4, 5)
+    found = rule(logits)
+    assert found.shape == logits.shape
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert (found.flatten()[logits.flatten().argsort()].diff() > 0).all()
+    torch.testing.assert_close(rule(logits[:1, :2]), found[:1, :2])
+
+
 def check_transform(transform: Any, image: np.ndarray) -> None:
     """Shape and depth stay; the same generator gives the same picture, another one another."""
     made = unchanged(lambda x: transform(x, np.random.default_rng(0)), image)
@@ -378,12 +476,15 @@ def check_transform(transform: Any, image: np.ndarray) -> None:
     assert any((made != transform(image, np.random.default_rng(k))).any() for k in range(1, 9))
 
 
-def check_mix(mix: Any) -> None:
+def check_mix(mix: Any, *, of_cells: bool = False) -> None:
     """What a case gives away another one takes; the same generator mixes the same way."""
     images, target = torch.rand(6, 3, 8, 10), torch.eye(6)
+    if of_cells:
+        target = target[:, :, None, None].repeat(1, 1, 4, 5)
     mixed, owed = unchanged(lambda a, b: mix(a, b, np.random.default_rng(0)), images, target)
     assert mixed.shape == images.shape
-    torch.testing.assert_close(owed.sum(1), torch.ones(6))
+    assert owed.shape == target.shape
+    torch.testing.assert_close(owed.sum(1), torch.ones_like(target[:, 0]))
     again = mix(images, target, np.random.default_rng(0))
     assert torch.equal(again[0], mixed)
     assert torch.equal(again[1], owed)
@@ -488,6 +589,19 @@ def check_answer(form: Any, path: Path, asked: Any, of: Truth) -> None:
     form.write(path, asked, Given(prior=prior))
     lines = path.read_text().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == list(asked.ids)
+    assert revive(json.loads(json.dumps(describe(form)))) == form
+
+
+def check_answer_of_masks(form: Any, folder: Path, asked: Any, of: Truth) -> None:
+    """A mask and a row for each row asked for, in its order, also where nothing is known."""
+    masks = np.array([f"m{k}.png" for k in range(len(of.weight))])
+    prior = json.loads(json.dumps(form.prior(masks, of.weight)))
+    form.write(folder, asked, Given(prior=prior))
+    lines = (folder / "masks.csv").read_text().splitlines()
+    assert lines == ["id,rle", *(f"{name}," for name in asked.ids)]
+    names = {f"{name}.png" for name in asked.ids}
+    assert {p.name for p in folder.glob("*.png")} == names
+    assert {p.name for p in folder.glob("probability/*")} == (names if asked.scores else set())
     assert revive(json.loads(json.dumps(describe(form)))) == form
 
 

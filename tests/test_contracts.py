@@ -13,18 +13,22 @@ import contracts
 from conftest import FAST, NEW, SWIM, job_of
 from contracts import GRADES, label, parts
 from foveal import stages
+from foveal.combine.blend import PowerMean
 from foveal.manifest import Case, Truth
 from foveal.metrics import FBeta, MacroF1, MapAtK
+from foveal.metrics.overlap import CellFBeta
 from foveal.models.heads import AverageMax, GeM, Head
 from foveal.read.image import Photograph, UnreadableImage
 from foveal.recipes import identify
+from foveal.scan import region_profile
 from foveal.ship.panels import GRADE_PANELS, IDENTITY_PANELS, Section
 from foveal.split import Folds, QueryFolds
+from foveal.split.volumes import VolumeFolds
 from foveal.stages.address import families, recipes_of
 from foveal.stages.open import Opened, open_study
 from foveal.task import Asked, Context
 from foveal.transforms import views
-from foveal.transforms.mix import Cutmix, FirstOf, Mixup
+from foveal.transforms.mix import CellCutmix, Cutmix, FirstOf, Mixup
 
 INLINE = Context(slots=())
 OUTPUTS = {"squared_error": 1, "cumulative_bce": GRADES - 1, "ExpectedGrade": GRADES}
@@ -36,12 +40,19 @@ SURE = {
 }
 """Logits that are right and sure of it, by the number of outputs."""
 GRADE = torch.tensor([0, 1, 2, 3, 4, 4, 2])
+OF_CELLS = {"CrossEntropyAndFBeta", "foreground", "CellFBeta", "Absolute", "Share", "MaskFolder"}
+"""Parts that are about planes of cells; of the others, about cases."""
 
 
 @pytest.mark.parametrize("loss", parts("losses", "logits", "target"), ids=label)
 def test_losses(loss: object) -> None:
-    outputs = OUTPUTS[label(loss)]
-    contracts.check_loss(loss, outputs, torch.eye(GRADES)[GRADE], SURE[outputs](GRADE))
+    if label(loss) in OF_CELLS:
+        share = torch.randint(0, 2, (7, 4, 5), generator=torch.Generator().manual_seed(0)).float()
+        target = torch.stack([share, torch.ones_like(share)], 1)
+        contracts.check_loss(loss, target, 12 * (2 * share - 1))
+        return
+    right = SURE[OUTPUTS[label(loss)]](GRADE)
+    contracts.check_loss(loss, torch.eye(GRADES)[GRADE], right)
 
 
 @pytest.mark.parametrize("settings", parts("losses", "individuals", "width", method="build"),
@@ -53,13 +64,20 @@ def test_margins(settings: object, centres: int) -> None:
 
 @pytest.mark.parametrize("rule", parts("losses", "logits"), ids=label)
 def test_score_rules(rule: object) -> None:
+    if label(rule) in OF_CELLS:
+        contracts.check_score_of_cells(rule)
+        return
     outputs = RULES[label(rule)]
     contracts.check_score_rule(rule, outputs, SURE[outputs](GRADE), GRADE)
 
 
-def judged(kind: type) -> tuple[np.ndarray, Truth, np.ndarray]:
+def judged(kind: type) -> tuple[object, Truth, object]:
     """Labels with faults, the truth, and labels without."""
     of, rng = contracts.truth(), np.random.default_rng(0)
+    if kind is CellFBeta:
+        of = contracts.planes_truth()
+        right = [positive > 0 for positive in of.target.positive]
+        return [rng.random(r.shape) < 0.5 for r in right], of, right
     if kind is MapAtK:
         names = np.array([f"n{k}" for k in of.target])
         guesses = np.array([[f"n{k}" for k in rng.permutation(7)[:5]] for _ in names])
@@ -82,7 +100,8 @@ FITTED = parts("decide", "predictions", "truth", method="fit")
 SHARES = [part for part in FITTED if label(part) == "GradeProbabilities"]
 CHANCES = [part for part in FITTED if label(part) == "NewProbability"]
 NAMES = [part for part in FITTED if hasattr(part, "new") and part not in CHANCES]
-CUTS = [part for part in FITTED if part not in [*SHARES, *CHANCES, *NAMES]]
+PLANES = [part for part in FITTED if label(part) in OF_CELLS]
+CUTS = [part for part in FITTED if part not in [*SHARES, *CHANCES, *NAMES, *PLANES]]
 
 
 @pytest.mark.parametrize("decoder", CUTS, ids=label)
@@ -95,6 +114,12 @@ def test_decoders(decoder: object) -> None:
 @pytest.mark.parametrize("decoder", NAMES, ids=label)
 def test_decoders_of_names(decoder: object, new: str | None, k: int) -> None:
     contracts.check_decoder_of_names(dataclasses.replace(decoder, new=new, k=k))
+
+
+@pytest.mark.parametrize("beta", [0.5, 2.0])
+@pytest.mark.parametrize("decoder", PLANES, ids=label)
+def test_decoders_of_planes(decoder: object, beta: float) -> None:
+    contracts.check_decoder_of_planes(dataclasses.replace(decoder, beta=beta))
 
 
 @pytest.mark.parametrize("chance", CHANCES, ids=label)
@@ -117,6 +142,11 @@ def test_blends_of_names(blend: object) -> None:
     contracts.check_blend_of_names(blend)
 
 
+@pytest.mark.parametrize("blend", [PowerMean(), PowerMean("sure", 3.0)], ids=lambda b: b.name)
+def test_blends_of_planes(blend: object) -> None:
+    contracts.check_blend_of_planes(blend)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("transform", parts("transforms", "image", "rng"), ids=label)
@@ -136,10 +166,17 @@ def test_mixes(mix: object) -> None:
     contracts.check_mix(mix)
 
 
+@pytest.mark.parametrize(
+    "mix", [CellCutmix(1.0), Mixup(), FirstOf((CellCutmix(0.5), Mixup()))], ids=label
+)
+def test_mixes_of_cells(mix: object) -> None:
+    contracts.check_mix(mix, of_cells=True)
+
+
 def test_no_mix_is_forgotten() -> None:
     module = inspect.getmodule(Mixup)
     kinds = {n for n, t in vars(module).items() if dataclasses.is_dataclass(t)}
-    assert kinds == {"Mixup", "Cutmix", "FirstOf"}
+    assert kinds == {"Mixup", "Cutmix", "CellCutmix", "FirstOf"}
 
 
 VIEWS = [v for value in vars(views).values() if isinstance(value, tuple) for v in value]
@@ -216,10 +253,17 @@ def test_members_that_recognise(swum: Opened, tmp_path: Path, name: str) -> None
     contracts.check_member(member, job_of(swum, tmp_path / "job"), tmp_path / "state")
 
 
-def test_no_member_is_forgotten(opened: Opened, swum: Opened) -> None:
-    names = [{m.name for m in study.recipe.members} for study in (opened, swum)]
+@pytest.mark.parametrize("name", ["floor", "network"])
+def test_members_that_find(inked: Opened, tmp_path: Path, name: str) -> None:
+    (member,) = [m for m in inked.recipe.members if m.name == name]
+    contracts.check_member(member, job_of(inked, tmp_path / "job"), tmp_path / "state")
+
+
+def test_no_member_is_forgotten(opened: Opened, swum: Opened, inked: Opened) -> None:
+    names = [{m.name for m in study.recipe.members} for study in (opened, swum, inked)]
     assert names[0] == {"floor", "patches", "regression", "cumulative", "expectation"}
     assert names[1] == {"floor", "arcface", "cosface"}
+    assert names[2] == {"floor", "network"}
 
 
 @pytest.mark.parametrize("folds", [Folds(3), Folds(4, seed=3)])
@@ -234,8 +278,26 @@ def test_splitters_of_queries(swum: Opened, new: str | None, share: float) -> No
     contracts.check_splitter(folds, swum.manifest)
 
 
+@pytest.mark.parametrize("folds", [2, 4])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_splitters_of_volumes(inked: Opened, folds: int, seed: int) -> None:
+    splitter = VolumeFolds(folds, contracts.LATTICE, region_profile, seed)
+    contracts.check_splitter(splitter, inked.manifest)
+
+
 @pytest.mark.parametrize("form", parts("ship", "path", "asked", "given", method="write"), ids=label)
 def test_answers(tmp_path: Path, form: object) -> None:
+    if label(form) in OF_CELLS:
+        cv2.imwrite(str(tmp_path / "a.png"), np.full((9, 12), 77, np.uint8))
+        cases = tuple(Case(id=n, paths=(str(tmp_path / f"{n}.png"),)) for n in "ba")
+        for scores in (False, True):
+            asked = Asked(
+                ids=("b", "a"), cases=cases, id_column="id", target_columns=("m",), scores=scores
+            )
+            contracts.check_answer_of_masks(
+                form, tmp_path / str(scores), asked, contracts.planes_truth()
+            )
+        return
     names = hasattr(form, "new")
     forms = [dataclasses.replace(form, new=new) for new in (None, NEW)] if names else [form]
     of = contracts.names_truth() if names else contracts.truth()
@@ -260,7 +322,7 @@ def test_panels(tmp_path: Path, family: str, eyes: dict, flukes: dict, small_flo
 
 
 @pytest.mark.parametrize("family", families())
-def test_recipes(opened: Opened, swum: Opened, family: str) -> None:
-    facts = {"grade": opened, "identify": swum}[family].settings.facts
+def test_recipes(opened: Opened, swum: Opened, inked: Opened, family: str) -> None:
+    study = {"grade": opened, "identify": swum, "segment": inked}[family]
     for function in recipes_of(__import__(f"foveal.recipes.{family}", fromlist=["_"])).values():
-        contracts.check_recipe(function, facts)
+        contracts.check_recipe(function, study.settings.facts)

@@ -180,7 +180,13 @@ class Approach:
 
 @runtime_checkable
 class Answer(Protocol):
-    """The file that a user asked for."""
+    """The file, or the folder, that a user asked for.
+
+    Attributes:
+        suffix: Of its usual name; empty for a folder.
+    """
+
+    suffix: ClassVar[str]
 
     def write(self, path: Path, asked: Asked, given: Given) -> None:
         """Write it whole or not at all."""
@@ -200,6 +206,7 @@ class Asked:
     """What a table asks for: cases in order, and the names of its columns."""
 
     ids: tuple[str, ...]
+    cases: tuple[Case, ...] = ()
     id_column: str
     target_columns: tuple[str, ...]
     scores: bool

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, fbeta_score
 
 from conftest import truth_of
-from foveal.metrics.overlap import FBeta, MacroF1
+from foveal.lattice import Planes, cells
+from foveal.metrics.overlap import CellFBeta, FBeta, MacroF1
 from foveal.metrics.ranking import MapAtK
 
 
@@ -13,6 +16,51 @@ def test_f_beta_equals_scikit_learn(beta: float) -> None:
     y, z = rng.integers(0, 2, (4, 9, 7)), rng.integers(0, 2, (4, 9, 7))
     got = FBeta(beta).value(FBeta(beta).tally(z, truth_of(y)).sum(axis=0))
     assert got == pytest.approx(fbeta_score(y.ravel(), z.ravel(), beta=beta))
+
+
+def planes_of(masks: np.ndarray, regions: np.ndarray, lattice: int) -> Planes:
+    counted = [[cells(p, lattice) for p in some] for some in (masks & regions, regions)]
+    return Planes(tuple(counted[0]), tuple(counted[1]))
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+def test_f_beta_of_cells_of_one_pixel_is_that_of_pixels(beta: float) -> None:
+    rng = np.random.default_rng(0)
+    masks, given = rng.random((2, 4, 9, 7)) < 0.4
+    of = truth_of(masks, rng.uniform(0.5, 2, 4))
+    everywhere = planes_of(masks, np.ones_like(masks), 1)
+    got = CellFBeta(beta).tally(list(given), replace(of, target=everywhere))
+    np.testing.assert_allclose(got, FBeta(beta).tally(given, of))
+    assert CellFBeta(beta).value(got.sum(axis=0)) == FBeta(beta).value(got.sum(axis=0))
+
+
+@pytest.mark.parametrize("lattice", [2, 4, 16])
+def test_cells_count_with_the_pixels_behind_them(lattice: int) -> None:
+    rng = np.random.default_rng(lattice)
+    masks, regions = rng.random((2, 3, 9, 14)) < [[[[0.4]]], [[[0.7]]]]
+    shape = (3, -(-9 // lattice), -(-14 // lattice))
+    given = rng.random(shape) < 0.5
+    pixels = given.repeat(lattice, axis=1).repeat(lattice, axis=2)[:, :9, :14] & regions
+    weight = np.array([0.5, 1.0, 3.0])
+    planes = planes_of(masks, regions, lattice)
+    got = CellFBeta().tally(list(given), replace(truth_of(masks, weight), target=planes))
+    by_hand = FBeta().tally(pixels, truth_of(masks & regions, weight))
+    np.testing.assert_allclose(got, by_hand)
+
+
+def test_f_beta_of_no_cells_and_of_nothing() -> None:
+    empty = np.zeros((2, 3), dtype=np.float32)
+    of = truth_of(np.zeros(2))
+    planes = Planes((empty,) * 2, (empty + 1,) * 2)
+    tally = CellFBeta().tally([empty > 0, empty == 0], replace(of, target=planes))
+    assert tally.tolist() == [[0, 0, 0], [0, 6, 0]]
+    assert CellFBeta().value(tally).tolist() == [0, 0]
+    none = CellFBeta().tally([], replace(truth_of(np.zeros(0)), target=Planes((), ())))
+    assert none.shape == (0, 3)
+
+
+def test_the_score_of_cells_is_called_by_its_name() -> None:
+    assert [CellFBeta(b).name for b in (0.5, 1, 2)] == ["f_0.5", "dice", "f_2"]
 
 
 def test_macro_f1_equals_scikit_learn() -> None:

@@ -15,8 +15,7 @@ def millions(module: torch.nn.Module) -> float:
 def small(**changes: object) -> VolumetricModel:
     settings = {"groups": 3, "channels": 2, "lattice": 8, "width": 16, "decoder_width": 8}
     torch.manual_seed(0)
-    backbone = Backbone("test_resnet")
-    return Volumetric(backbone=backbone, **{**settings, **changes}, blocks=1).build()
+    return Volumetric(**{**settings, **changes}, blocks=1).build(Backbone("test_resnet"))
 
 
 @pytest.mark.parametrize(
@@ -30,9 +29,7 @@ def small(**changes: object) -> VolumetricModel:
 def test_published_sizes(
     name: str, groups: int, channels: int, blocks: int, neck: float, whole: float
 ) -> None:
-    model = Volumetric(
-        backbone=Backbone(name), groups=groups, channels=channels, blocks=blocks
-    ).build()
+    model = Volumetric(groups=groups, channels=channels, blocks=blocks).build(Backbone(name))
     assert millions(model.neck) == pytest.approx(neck, abs=5e-4)
     assert millions(model.head) == pytest.approx(0.526, abs=5e-4)
     assert millions(model) == pytest.approx(whole, abs=0.05)
@@ -80,14 +77,22 @@ def test_slices_go_to_their_group() -> None:
     seen: list[torch.Tensor] = []
     model.encoder.register_forward_hook(lambda module, given, out: seen.append(given[0]))
     model(slices)
-    assert torch.equal(seen[0], torch.stack([slices[0, :3], slices[0, 3:]]))
+    spread, mean = torch.std_mean(slices)
+    level = (slices - mean) / (spread + 1e-6)
+    torch.testing.assert_close(seen[0], torch.stack([level[0, :3], level[0, 3:]]))
+
+
+def test_an_input_counts_by_its_contrast_alone_where_it_is_to() -> None:
+    slices = torch.rand(1, 6, 32, 32)
+    model = small().eval()
+    torch.testing.assert_close(model(slices), model(0.3 * slices + 5), atol=1e-4, rtol=1e-3)
+    plain = small(per_input=False).eval()
+    assert not torch.allclose(plain(slices), plain(0.3 * slices + 5), atol=1e-3)
 
 
 def test_dropout_and_drop_path_are_there() -> None:
     backbone = Backbone("resnet10t", drop_path=0.5)
-    model = Volumetric(
-        backbone=backbone, groups=1, channels=1, width=8, blocks=1, dropout=0.5
-    ).build()
+    model = Volumetric(groups=1, channels=1, width=8, blocks=1, dropout=0.5).build(backbone)
     slices = torch.rand(1, 1, 64, 64)
     model.train()
     assert not torch.equal(

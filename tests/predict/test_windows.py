@@ -20,8 +20,8 @@ PLANE = np.random.default_rng(0).integers(0, 255, (52, 72, 2)).astype(np.uint8)
 def read(tile: int):
     volume = Volume(PLANE)
     side = tile * CELL
-    return lambda row, column: volume(
-        Window(top=row * CELL, left=column * CELL, height=side, width=side)
+    return lambda row, column: np.moveaxis(
+        volume(Window(top=row * CELL, left=column * CELL, height=side, width=side)), 2, 0
     )
 
 

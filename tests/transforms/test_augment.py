@@ -160,6 +160,65 @@ def test_cutout_greys_one_square_of_a_quarter_of_the_side():
     assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (10, 10)
 
 
+# --- with a mask ----------------------------------------------------------------------------------
+
+COLOURED = {"brightness": 0.3, "contrast": 0.5, "colour": 0.5, "cutout": 1.0}
+
+
+def mask_of(image: np.ndarray) -> np.ndarray:
+    """Where the first channel is bright, and everywhere."""
+    bright = image[:, :, :1] > np.iinfo(image.dtype).max // 2
+    return (np.concatenate([bright, np.ones_like(bright)], axis=2) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 5, 35])
+@pytest.mark.parametrize("moves", [STILL, BENT, replace(BENT, elastic=0.0)])
+def test_a_mask_moves_as_its_picture_and_takes_no_colour(moves, channels, dtype):
+    image = picture(channels, dtype, 33, 47)
+    mask = mask_of(image)
+    for one in (image, mask):
+        one.setflags(write=False)
+    for vary in (moves, replace(moves, **COLOURED)):
+        for seed in range(3):
+            varied, moved = vary.with_mask(image, mask, rng(seed))
+            np.testing.assert_array_equal(varied, vary(image, rng(seed)))
+            np.testing.assert_array_equal(moved, moves(mask, rng(seed)))
+            assert moved.dtype == np.uint8
+            assert moved.shape == mask.shape
+            assert (moved[:, :, 1] == 255).all()
+
+
+def test_a_mask_with_a_picture_leaves_the_generator_where_the_picture_does():
+    image, one, other = picture(), rng(3), rng(3)
+    BENT.with_mask(image, mask_of(image), one)
+    BENT(image, other)
+    assert one.random() == other.random()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_mask_that_is_a_threshold_of_its_picture_stays_one_for_flips(seed):
+    image = picture()
+    flips = replace(STILL, flip_horizontal=0.5, flip_vertical=0.5)
+    varied, moved = flips.with_mask(image, mask_of(image), rng(seed))
+    np.testing.assert_array_equal(moved, mask_of(varied))
+
+
+@pytest.mark.parametrize("name", ["rotate_degrees", "scale", "shear_degrees", "shift", "elastic"])
+def test_a_mask_that_is_a_threshold_of_its_picture_stays_one_but_at_its_edge(name):
+    image = picture(1)
+    vary = replace(STILL, **{name: SETTINGS[name]})
+    varied, moved = vary.with_mask(image, mask_of(image), rng(2))
+    assert (moved[:, :, 0] != mask_of(image)[:, :, 0]).mean() > 0.02
+    wanted = mask_of(varied)[:, :, 0] > 0
+    inside = cv2.erode(wanted.astype(np.uint8), np.ones((3, 3))) > 0
+    outside = cv2.dilate(wanted.astype(np.uint8), np.ones((3, 3))) == 0
+    assert (moved[:, :, 0][inside] > 127).all()
+    assert (moved[:, :, 0][outside] <= 127).all()
+    assert inside.any()
+    assert outside.any()
+
+
 # --- prepare -------------------------------------------------------------------------------------
 
 

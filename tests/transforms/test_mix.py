@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from foveal.transforms.mix import Cutmix, FirstOf, Mixup
+from foveal.transforms.mix import CellCutmix, Cutmix, FirstOf, Mixup
 
 
 def batch(cases: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,3 +96,102 @@ def test_a_batch_is_mixed_by_the_first_way_that_does() -> None:
     assert all(torch.equal(a, b) for a, b in zip(both, alone, strict=True))
     faded = FirstOf((Mixup(probability=1.0), always))(images, target, rng(0))
     assert torch.equal(faded[0], Mixup(probability=1.0)(images, target, rng(0))[0])
+
+
+CELLS, WIDE = (6, 9), 4
+"""Cells of a crop, and pixels a cell is wide."""
+
+
+def crops(cases: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every case in its own colour, its target in the same; every place a shade of it."""
+    rows, columns = CELLS
+    shade = torch.arange(rows * columns, dtype=torch.float32).view(1, 1, rows, columns) / 100
+    colour = torch.arange(cases, dtype=torch.float32).view(-1, 1, 1, 1)
+    target = (colour + shade).repeat(1, 2, 1, 1)
+    target[:, 1] *= -1
+    images = (colour + shade).repeat(1, 3, 1, 1)
+    return images.repeat_interleave(WIDE, 2).repeat_interleave(WIDE, 3), target
+
+
+def test_cell_cutmix_cuts_between_cells_and_takes_the_mask_along():
+    images, target = crops()
+    partners = set()
+    for seed in range(40):
+        mixed, owed = CellCutmix(1.0)(images, target, np.random.default_rng(seed))
+        assert torch.equal(owed[:, 0], -owed[:, 1])
+        pixels = owed[:, :1].repeat_interleave(WIDE, 2).repeat_interleave(WIDE, 3)
+        assert torch.equal(mixed, pixels.expand(-1, 3, -1, -1))
+        whose = owed[:, 0].floor()
+        torch.testing.assert_close(owed[:, 0] - whose, target[:, 0] - target[:, 0].floor())
+        boxes = set()
+        for k, picture in enumerate(whose):
+            foreign = picture != k
+            assert foreign.sum() == foreign.any(0).sum() * foreign.any(1).sum()
+            assert len(picture[foreign].unique()) <= 1
+            partners |= {(k, int(other)) for other in picture[foreign].unique()}
+            rows, columns = (foreign.any(side).nonzero()[:, 0].tolist() for side in (1, 0))
+            if rows:
+                boxes.add((rows[0], rows[-1], columns[0], columns[-1]))
+        assert len(boxes) <= 1
+    assert len(partners) > 12
+
+
+def test_cell_cutmix_takes_every_share_of_the_area_alike():
+    images, target = crops(2)
+    found = []
+    for seed in range(400):
+        _, owed = CellCutmix(1.0)(images, target, np.random.default_rng(seed))
+        foreign = owed[0, 0].floor() != 0
+        if foreign.any():
+            found.append(foreign.float().mean().item())
+    assert np.mean(found) == pytest.approx(0.5, abs=0.05)
+    assert np.std(found) == pytest.approx(1 / np.sqrt(12), abs=0.04)
+    assert min(found) < 0.05
+    assert max(found) == 1
+
+
+def test_cell_cutmix_reaches_every_place():
+    images, target = crops(2)
+    seen = torch.zeros(CELLS)
+    for seed in range(200):
+        _, owed = CellCutmix(1.0)(images, target, np.random.default_rng(seed))
+        seen += owed[0, 0].floor() != 0
+    assert (seen > 5).all()
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_cell_cutmix_mixes_the_share_of_batches_that_it_is_told(probability):
+    images, target = crops()
+    rng, mix = np.random.default_rng(0), CellCutmix(probability)
+    made = [mix(images, target, rng) for _ in range(200)]
+    assert abs(np.mean([m[0] is not images for m in made]) - probability) < 0.1
+    assert all((m[0] is images) == (m[1] is target) for m in made)
+
+
+def test_cell_cutmix_mixes_the_same_for_the_same_generator_and_writes_to_nothing():
+    images, target = crops()
+    before = images.clone(), target.clone()
+    first, second, other = (
+        CellCutmix(1.0)(images, target, np.random.default_rng(s)) for s in (1, 1, 2)
+    )
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    assert not torch.equal(first[1], other[1])
+    assert torch.equal(images, before[0])
+    assert torch.equal(target, before[1])
+
+
+def test_crops_are_cut_or_blended_never_both():
+    images, target = crops()
+    ways = {"cut": 0, "blended": 0, "none": 0}
+    for seed in range(60):
+        mix = FirstOf((CellCutmix(0.5), Mixup(alpha=1.0, probability=0.5)))
+        mixed, owed = mix(images, target, np.random.default_rng(seed))
+        pixels = owed[:, :1].repeat_interleave(WIDE, 2).repeat_interleave(WIDE, 3)
+        torch.testing.assert_close(mixed, pixels.expand(-1, 3, -1, -1))
+        if mixed is images:
+            ways["none"] += 1
+        else:
+            seen = set(target[:, 0].flatten().tolist())
+            ways["cut" if set(owed[:, 0].flatten().tolist()) <= seen else "blended"] += 1
+    assert min(ways.values()) > 5

@@ -46,8 +46,9 @@ def demo(
 
     folder = out or Path(f"demo-{family}")
     with session.work(common, folder / "study") as (_, context):
-        study, report = stages.demo(family, folder, options=options_of(options), context=context)
-    answer = folder / "answers.csv"
+        study, report, answer = stages.demo(
+            family, folder, options=options_of(options), context=context
+        )
     data = {"study": str(study.folder), "report": str(report), "answer": str(answer)}
     text = f"{_leaderboard(study)}\nanswers  {answer}\nreport   {report}"
     return Result(text, data, f"open {shlex.quote(str(report))} in a browser")
@@ -224,8 +225,7 @@ def report(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Resul
 
     with session.work(common, folder, lock="report") as (study, context):
         page = stages.report(study, context)
-    table = "--table new.csv --images 'new/{image}' --out answers.csv"
-    return Result(str(page), {"report": str(page)}, next_call("predict", folder, table))
+    return Result(str(page), {"report": str(page)}, _to_predict(study, folder))
 
 
 @app.command
@@ -242,9 +242,9 @@ def run(folder: Path, /, *, hours: str = "", common: Common = QUIET, session: Hi
 
     with session.work(common, folder, hours=hours, lock="run") as (study, context):
         page = stages.run(study, context)
-    table = "--table new.csv --images 'new/{image}' --out answers.csv"
-    following = next_call("predict", folder, table)
-    return Result(f"{_leaderboard(study)}\n{page}", {"report": str(page)}, following)
+    return Result(
+        f"{_leaderboard(study)}\n{page}", {"report": str(page)}, _to_predict(study, folder)
+    )
 
 
 @app.command
@@ -400,6 +400,12 @@ def recipes(address: str = "", /, *, common: Common = QUIET, session: Hidden) ->
     width = max(map(len, known))
     lines = [f"{name:{width}}  {words}" for name, words in known.items()]
     return Result("\n".join(lines), known, "foveal recipes ADDRESS")
+
+
+def _to_predict(study: Any, folder: Path) -> str:
+    """The call that answers for new cases, with what this study needs."""
+    images = " --images 'new/{image}'" if study.settings().source.images else ""
+    return next_call("predict", folder, f"--table new.csv{images} --out answers.csv")
 
 
 def _leaderboard(study: Any) -> str:

@@ -50,7 +50,7 @@ class Classical:
         centre, scale = spread(raw, w)
         x = standardised(raw, centre, scale)
         alpha, share = self._chosen(x, y, w, group, seed)
-        forest = _forest(x, y, w, trees=self.trees, seed=seed)
+        nodes = forest(x, y, w, trees=self.trees, seed=seed)
         slope, intercept = ridge(x, y, w, alpha)
         job.report({"done": 1.0})
         tensors = {
@@ -59,7 +59,7 @@ class Classical:
             "slope": slope,
             "intercept": np.array([intercept]),
             "share": np.array([share]),
-            **forest,
+            **nodes,
         }
         return State(tensors, {"alpha": alpha, "ridge_share": share})
 
@@ -101,7 +101,7 @@ class Classical:
         wooden = np.zeros(len(y))
         for k in np.unique(fold):
             inside, out = fold != k, fold == k
-            nodes = _forest(x[inside], y[inside], w[inside], trees=self.trees // 4, seed=seed)
+            nodes = forest(x[inside], y[inside], w[inside], trees=self.trees // 4, seed=seed)
             wooden[out] = walk(nodes, x[out])
         mixed = [(w * (s * linear + (1 - s) * wooden - y) ** 2).sum() for s in SHARES]
         return alpha, SHARES[int(np.argmin(mixed))]
@@ -115,16 +115,16 @@ def evaluate(state: State, x: Float[np.ndarray, "case feature"]) -> Float[np.nda
     return share * (x @ t["slope"] + t["intercept"][0]) + (1 - share) * walk(t, x)
 
 
-def _forest(
+def forest(
     x: np.ndarray, y: np.ndarray, w: np.ndarray, *, trees: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Extremely random trees as the arrays of their nodes."""
     from sklearn.ensemble import ExtraTreesRegressor
 
-    forest = ExtraTreesRegressor(
+    fitted = ExtraTreesRegressor(
         trees, min_samples_leaf=2, max_features=0.3, random_state=seed, n_jobs=1
     ).fit(x.astype(np.float32), y, sample_weight=w)
-    return forest_arrays([one.tree_ for one in forest.estimators_])
+    return forest_arrays([one.tree_ for one in fitted.estimators_])
 
 
 def forest_arrays(trees: Sequence) -> dict[str, np.ndarray]:

@@ -94,13 +94,13 @@ def score_each(
                 values.astype(np.float32),
                 columns=columns,
                 seconds=seconds,
-                peak_bytes=_peak_bytes(device),
+                peak_bytes=peak_bytes(device),
             )
         )
     return said
 
 
-def _peak_bytes(device: str) -> float:
+def peak_bytes(device: str) -> float:
     """The most memory this process has held, on the device where there is one."""
     if device.startswith("cuda"):
         import torch

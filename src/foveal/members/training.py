@@ -24,8 +24,11 @@ from foveal.study import digest, write_json
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Batches, Pictures, even_parts
 from foveal.train.checkpoint import Checkpoint
-from foveal.train.loop import Epoch, Plan, Watch, fit
+from foveal.train.loop import Data, Epoch, Plan, Watch, fit
 from foveal.train.optim import AdamW
+from foveal.train.sampling import Uniform
+from foveal.transforms.augment import Augment
+from foveal.transforms.views import centre
 
 SAMPLER_STREAM = 1 << 21
 """Keeps the randomness of an epoch's draws apart from that of its cases."""
@@ -65,9 +68,9 @@ class Training:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bits: int
-    augment: Callable
-    sampler: Callable
-    views: tuple[View, ...]
+    augment: Augment
+    sampler: Callable = field(default_factory=Uniform)
+    views: tuple[View, ...] = centre
     epochs: int
     batch: int
     mix: Callable | None = None
@@ -97,7 +100,7 @@ class Training:
         job: Job,
         model: nn.Module,
         loss: Callable,
-        lessons: Lessons,
+        lessons: Data,
         *,
         judge: Callable[[nn.Module], float],
         accumulate: int,
@@ -224,11 +227,21 @@ class Training:
         fits = is_cuda or is_depthwise(model)
         return precision, fits if self.layout == "auto" else self.layout == "channels_last"
 
-    def seconds(self, model: nn.Module, cases: int, resources: Resources) -> float:
-        """About what a training on so many cases takes, from small steps on this machine."""
+    def seconds(
+        self, model: nn.Module, cases: int, resources: Resources, *, channels: int | None = None
+    ) -> float:
+        """About what a training on so many cases takes, from small steps on this machine.
+
+        Args:
+            model: To be trained.
+            cases: Of an epoch.
+            resources: Whose device computes.
+            channels: Of its input; as many as the mean has if left out.
+        """
         _, channels_last = self.numerics(model, resources.device)
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        images = torch.zeros(4, len(self.mean), *self.size, device=resources.device)
+        channels = channels or len(self.mean)
+        images = torch.zeros(4, channels, *self.size, device=resources.device)
         images = images.contiguous(memory_format=layout)
         model = model.to(resources.device).to(memory_format=layout)
         threads = torch.get_num_threads()

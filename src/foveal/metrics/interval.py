@@ -6,7 +6,7 @@ resample is one row of counts times the table of group sums, and a thousand of t
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -25,8 +25,8 @@ class Metric(Protocol):
         """The field's name of the score."""
         ...
 
-    def tally(self, labels: np.ndarray, truth: Truth) -> np.ndarray:
-        """Additive statistics "case stat"."""
+    def tally(self, labels: Any, truth: Truth) -> np.ndarray:
+        """Additive statistics "case stat" of what a decoder gave: an array, or a mask each."""
         ...
 
     def value(self, sums: np.ndarray) -> np.ndarray:

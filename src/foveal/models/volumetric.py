@@ -4,7 +4,7 @@ The stack is cut into groups of neighbouring slices. A picture backbone sees eac
 channels of one picture; blocks that mix over depth, separated by channel, follow; then average and
 maximum over the groups, and one logit a cell of the lattice::
 
-    model = Volumetric(Backbone("resnetrs50"), groups=7, channels=5, lattice=32).build()
+    model = Volumetric(groups=7, channels=5, lattice=32).build(Backbone("resnetrs50"))
     model(torch.zeros(2, 35, 256, 256)).shape     # (2, 8, 8)
 
 A lattice finer than the last feature map is reached by going back up through the finer maps.
@@ -120,6 +120,9 @@ class VolumetricModel(nn.Module):
     def forward(self, slices: Float[Tensor, "case slice rows columns"]) -> Tensor:
         """Logits "case row column", one a cell of the lattice."""
         cases, groups = len(slices), self.settings.groups
+        if self.settings.per_input:
+            spread, mean = torch.std_mean(slices, dim=(1, 2, 3), keepdim=True)
+            slices = (slices - mean) / (spread + 1e-6)
         pictures = slices.unflatten(1, (groups, self.settings.channels)).flatten(0, 1)
         maps = self.encoder(pictures)
         deep = self._stacked(self.neck(maps[-1]), cases)
@@ -141,7 +144,6 @@ class Volumetric:
     """The 2.5-D network.
 
     Attributes:
-        backbone: Of the pictures.
         groups: Slice groups.
         channels: Slices of a group.
         lattice: Pixels a cell of the output is wide: 1, 2, 4, ... up to the backbone's stride.
@@ -149,9 +151,9 @@ class Volumetric:
         width: Features behind the backbone.
         decoder_width: Features on the way back up to a finer lattice.
         dropout: Share of features dropped before the logit.
+        per_input: Whether every input is brought to mean 0 and deviation 1 by itself.
     """
 
-    backbone: Backbone
     groups: int
     channels: int
     lattice: int = 32
@@ -159,18 +161,24 @@ class Volumetric:
     width: int = 512
     decoder_width: int = 64
     dropout: float = 0.0
+    per_input: bool = True
 
-    def build(self, *, pretrained: bool = True) -> VolumetricModel:
-        """Make the network.
+    @property
+    def slices(self) -> int:
+        """That the network looks at."""
+        return self.groups * self.channels
+
+    def build(self, backbone: Backbone, *, pretrained: bool = True) -> VolumetricModel:
+        """Make the network on an encoder of pictures.
 
         Raises:
             UsageError: No feature map of the backbone is as coarse as the lattice.
         """
-        encoder = self.backbone.levels(channels=self.channels, pretrained=pretrained)
+        encoder = backbone.levels(channels=self.channels, pretrained=pretrained)
         coarsest = encoder.strides[-1]
         if self.lattice > coarsest or coarsest % self.lattice:
             raise UsageError(
-                f"lattice={self.lattice}: {self.backbone.name} gives cells of {coarsest} pixels; "
+                f"lattice={self.lattice}: {backbone.name} gives cells of {coarsest} pixels; "
                 "cure: that or a half, a quarter, ... of it"
             )
         fine_enough = [k for k, s in enumerate(encoder.strides) if s >= self.lattice]

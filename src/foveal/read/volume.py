@@ -7,7 +7,7 @@ rows are in memory; what was interrupted is gone on with::
 
     stack = find_slices("scans/fragment1")
     volume = store(stack, Path("fragment1.npy"), slices=(15, 50))
-    volume(Window(top=0, left=0, height=256, width=256))     # "depth height width"
+    volume(Window(top=0, left=0, height=256, width=256))     # "height width depth"
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Volume:
         """Height and width of a slice."""
         return self.values.shape[:2]
 
-    def __call__(self, window: Window) -> Shaped[np.ndarray, "depth height width"]:
-        """A part of all slices; beyond the edge the volume is mirrored."""
+    def __call__(self, window: Window) -> Shaped[np.ndarray, "height width depth"]:
+        """A part of all slices, as it lies on disk; beyond the edge the volume is mirrored."""
         rows = mirrored(window.top, window.height, self.plane[0])
         columns = mirrored(window.left, window.width, self.plane[1])
         spans = (rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)
@@ -84,7 +84,7 @@ class Volume:
             part = self.values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         else:
             part = self.values[np.ix_(rows, columns)]
-        return np.ascontiguousarray(np.moveaxis(part, 2, 0))
+        return np.ascontiguousarray(part)
 
 
 def mirrored(start: int, count: int, size: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -24,6 +24,8 @@ class GradeTable:
 
     With scores it also has the expected grade and a probability for every grade.
     """
+
+    suffix: ClassVar[str] = ".csv"
 
     grades: int
 
@@ -83,6 +85,8 @@ class IdentityTable:
     With scores it also has the score of the best individual, 0 to 1, and where somebody may be new
     the probability of that.
     """
+
+    suffix: ClassVar[str] = ".csv"
 
     k: int
     new: str | None = None

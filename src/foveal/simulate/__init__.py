@@ -2,5 +2,6 @@
 
 from foveal.simulate.flukes import simulate_flukes as simulate_flukes
 from foveal.simulate.retina import simulate_retina as simulate_retina
+from foveal.simulate.scroll import simulate_scroll as simulate_scroll
 
-__all__ = ["simulate_flukes", "simulate_retina"]
+__all__ = ["simulate_flukes", "simulate_retina", "simulate_scroll"]

@@ -73,6 +73,7 @@ def predict(
     manifest = load(source)
     asked = Asked(
         ids=manifest.ids,
+        cases=tuple(manifest.cases()),
         id_column=source.id,
         target_columns=study.settings().source.target,
         scores=scores,

@@ -49,7 +49,7 @@ def run(study: Study, context: Context = Context()) -> Path:
 
 def demo(
     family: str, folder: Path, *, options: Mapping[str, Any], context: Context = Context()
-) -> tuple[Study, Path]:
+) -> tuple[Study, Path, Path]:
     """Simulate a small data set of a family and take the whole trip with it.
 
     Args:
@@ -59,7 +59,7 @@ def demo(
         context: Who is told, what may be used.
 
     Returns:
-        The study and its report.
+        The study, its report and the answers.
     """
     if family not in families():
         raise UsageError(f'no family "{family}"{nearest(family, families())}')
@@ -78,5 +78,6 @@ def demo(
     page = run(study, context)
     context.say("answering for the same pictures, to show what an answer looks like")
     where = {name: given[name] for name in ("table", "images") if name in given}
-    predict(study, **where, out=folder / "answers.csv", scores=True, context=context)
-    return study, page
+    answers = folder / f"answers{open_study(study).recipe.answer.suffix}"
+    predict(study, **where, out=answers, scores=True, context=context)
+    return study, page, answers

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -95,7 +95,7 @@ def cached(
     """
     failed: dict[int, str] = {}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path):
+    with alone(path):
         found = _load(path)
         if found is None:
             first = _first(make, count, failed)
@@ -141,7 +141,8 @@ def seconds_to_make(make: Callable[[int], np.ndarray], rows: Sequence[int]) -> f
 
 
 @contextmanager
-def _alone(path: Path):
+def alone(path: Path) -> Iterator[None]:
+    """Hold the lock beside a file that several jobs may want to make."""
     with path.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -25,6 +25,9 @@ from foveal.arrays import Pixels, Resized
 DARK = 12 / 255
 """Brightness, of full scale, that a blurred border does not reach."""
 
+Parts = Shaped[np.ndarray, "height width part"]
+"""What belongs to the pixels of a picture, such as a mask and where it counts."""
+
 UNMOVED = np.eye(2, 3)
 LEVELS = np.arange(256.0)[:, None]
 
@@ -148,20 +151,42 @@ class Augment:
 
         Everything is drawn whether it is used or not, so that no setting moves another.
         """
+        return self._varied(image, None, rng)[0]
+
+    def with_mask(
+        self, image: Pixels, mask: Parts, rng: np.random.Generator
+    ) -> tuple[Pixels, Parts]:
+        """A variant of a picture, and its mask moved as the picture was; neither is written to.
+
+        A hidden square hides nothing of the mask.
+        """
+        picture, moved = self._varied(image, mask, rng)
+        assert moved is not None
+        return picture, moved
+
+    def _varied(
+        self, image: Pixels, mask: Parts | None, rng: np.random.Generator
+    ) -> tuple[Pixels, Parts | None]:
         height, width = image.shape[:2]
         draws = rng.random(63 + image.shape[2])
         cut, around_zero = draws[:3], 2 * draws[3:] - 1
         shape, tone, bend = around_zero[:7], around_zero[7:10], around_zero[10:60]
-        matrix = self._matrix(shape, height, width)
+        move = self._movement(self._matrix(shape, height, width), bend, height, width)
+        picture = self._coloured(move(image), tone, around_zero[60:])
+        if cut[0] < self.cutout:
+            picture = _cut_out(picture, cut[1:])
+        return picture, None if mask is None else move(mask)
+
+    def _movement(
+        self, matrix: np.ndarray, bend: np.ndarray, height: int, width: int
+    ) -> Callable[[Pixels], Resized]:
+        """Flip, turn, zoom, slant, shift and bend as one reading of a picture."""
         if self.elastic:
             lattice = (self.elastic * bend.reshape(5, 5, 2)).astype(np.float32)
-            picture = _remap(image, *_bent_maps(matrix, lattice, height, width))
-        elif (matrix != UNMOVED).any():
-            picture = _planewise(image, lambda planes: _warp(planes, matrix))
-        else:
-            picture = image
-        picture = self._coloured(picture, tone, around_zero[60:])
-        return _cut_out(picture, cut[1:]) if cut[0] < self.cutout else picture
+            return partial(_remap, maps=_bent_maps(matrix, lattice, height, width))
+        if (matrix != UNMOVED).any():
+            return partial(_planewise, apply=partial(_warp, matrix=matrix))
+        return np.asarray
 
     def _matrix(self, draws: Float[np.ndarray, "7"], height: int, width: int) -> np.ndarray:
         """The map from places in the result to places in the picture, as 2 x 3."""
@@ -244,9 +269,9 @@ def _bent_maps(
     return a[0, 0] * x + a[0, 1] * y + a[0, 2], a[1, 0] * x + a[1, 1] * y + a[1, 2]
 
 
-def _remap(image: Pixels, map_x: np.ndarray, map_y: np.ndarray) -> Pixels:
+def _remap(image: Pixels, maps: tuple[np.ndarray, np.ndarray]) -> Pixels:
     def look_up(planes: np.ndarray) -> np.ndarray:
-        return cv2.remap(planes, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        return cv2.remap(planes, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
     return _planewise(image, lambda planes: _as_four(planes, look_up))
 

@@ -76,10 +76,41 @@ class Cutmix:
 
 
 @dataclass(frozen=True, slots=True)
+class CellCutmix:
+    """Every case shows a rectangle of another one, mask and all, cut between cells of the lattice.
+
+    Attributes:
+        probability: Share of batches that are mixed.
+    """
+
+    probability: float = 0.5
+
+    def __call__(
+        self,
+        images: Images,
+        target: Float[Tensor, "case part row column"],
+        rng: np.random.Generator,
+    ) -> tuple[Images, Float[Tensor, "case part row column"]]:
+        """The mixed batch."""
+        use, share, partner = rng.random(), rng.random(), _partners(images, rng)
+        cells = np.array(target.shape[-2:])
+        size = np.maximum(np.round(np.sqrt(share) * cells), 1).astype(int)
+        start = rng.integers(0, cells - size + 1)
+        if use >= self.probability:
+            return images, target
+        pixels = images.shape[-1] // target.shape[-1]
+        mixed = (images.clone(), target.clone())
+        for made, given, wide in zip(mixed, (images, target), (pixels, 1), strict=True):
+            (top, left), (bottom, right) = start * wide, (start + size) * wide
+            made[..., top:bottom, left:right] = given[partner][..., top:bottom, left:right]
+        return mixed
+
+
+@dataclass(frozen=True, slots=True)
 class FirstOf:
     """Ways to mix, each asked in turn until one of them mixes the batch."""
 
-    ways: tuple[Mixup | Cutmix, ...]
+    ways: tuple[Mixup | Cutmix | CellCutmix, ...]
 
     def __call__(
         self, images: Images, target: Targets, rng: np.random.Generator

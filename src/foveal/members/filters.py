@@ -1,0 +1,174 @@
+"""The floor of a segmentation: filter responses of every cell into extremely random trees.
+
+The slices are reduced to their mean, maximum and spread over depth; each is seen blurred, by its
+slopes and by its ridges at several widths, and the responses are averaged over a cell. Planes are
+seen band by band, so that memory does not grow with them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from foveal.errors import DataError
+from foveal.lattice import cells
+from foveal.manifest import Case, Window
+from foveal.members.classical import forest, walk
+from foveal.members.pictures import peak_bytes
+from foveal.members.volumes import (
+    StoredVolumes,
+    as_predictions,
+    inside_region,
+    learnable,
+    mask_of,
+    window_of,
+)
+from foveal.predictions import Predictions
+from foveal.read.volume import Volume
+from foveal.task import Job, Resources, State
+
+WIDTHS = (1.0, 2.0, 4.0, 8.0)
+"""Of the filters, in pixels."""
+
+HALO = 32
+"""Pixels around a band that its filters look at."""
+
+BAND = 1 << 20
+"""Most pixels of a band."""
+
+Table = Float[np.ndarray, "cell feature"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterTrees:
+    """Filter responses and trees.
+
+    Attributes:
+        lattice: Pixels a cell is wide.
+        slices: Around the middle that are looked at.
+        name: Of the member.
+        trees: Of the forest.
+        samples: Most cells that it learns from.
+        guard: Pixels that learning keeps away from parts that the fold judges.
+    """
+
+    kind: ClassVar[str] = "classical"
+
+    lattice: int
+    slices: int
+    name: str = "floor"
+    trees: int = 50
+    samples: int = 20_000
+    guard: int = 0
+
+    def fit(self, job: Job) -> State:
+        """Learn from cells of the training rows, drawn evenly."""
+        volumes = [self._stored(job.cases[k], job.resources) for k in job.train.tolist()]
+        allowed = learnable(
+            job.cases, job.train.tolist(), job.held.tolist(), volumes, guard=self.guard
+        )
+        rng = np.random.default_rng(job.key)
+        share = self.samples / max(sum(float(a.sum()) for a in allowed) / self.lattice**2, 1)
+        x, y, w = [], [], []
+        for k, volume, where in zip(job.train.tolist(), volumes, allowed, strict=True):
+            true = mask_of(str(job.target[k]), volume) & where
+            area = cells(where, self.lattice)
+            drawn = (area > 0) & (rng.random(area.shape) < share)
+            table = self._features(volume, window_of(Case(id="", paths=()), volume))
+            x.append(table[drawn])
+            y.append((cells(true, self.lattice) / np.maximum(area, 1))[drawn])
+            w.append(job.weight[k] * area[drawn])
+        seed = int(np.random.SeedSequence(job.key).generate_state(1)[0] % 2**31)
+        nodes = forest(
+            np.concatenate(x), np.concatenate(y), np.concatenate(w), trees=self.trees, seed=seed
+        )
+        job.report({"done": 1.0})
+        return State(nodes)
+
+    def score(
+        self,
+        states: Sequence[State],
+        cases: Sequence[Case],
+        rows: Int[np.ndarray, " row"],
+        resources: Resources,
+    ) -> list[Predictions]:
+        """Score rows of the cases with each of several states; an unreadable case is left out."""
+        kept: list[Case] = []
+        planes: list[list[np.ndarray]] = [[] for _ in states]
+        seconds: list[float] = []
+        for row in rows.tolist():
+            case = cases[row]
+            started = time.monotonic()
+            try:
+                volume = self._stored(case, resources)
+            except DataError:
+                continue
+            table = self._features(volume, window_of(case, volume))
+            for state, into in zip(states, planes, strict=True):
+                said = walk(state.tensors, table.reshape(-1, table.shape[2]))
+                plane = said.reshape(table.shape[:2]).astype(np.float32)
+                into.append(inside_region(plane, case, volume, self.lattice))
+            kept.append(case)
+            seconds.append((time.monotonic() - started) / max(len(states), 1))
+        peak = peak_bytes(resources.device)
+        return [as_predictions(kept, p, seconds=seconds, peak_bytes=peak) for p in planes]
+
+    def check(self) -> None:
+        """Any lattice and any number of trees can be built."""
+
+    def estimate(self, cases: int, resources: Resources) -> float:
+        """About how many seconds a training takes."""
+        return 5.0 + cases
+
+    def _stored(self, case: Case, resources: Resources) -> Volume:
+        return StoredVolumes(self.slices)(case, resources)
+
+    def _features(self, volume: Volume, window: Window) -> Float[np.ndarray, "row column feature"]:
+        """The responses of all cells of a window, band by band."""
+        step = max(1, BAND // (window.width + 2 * HALO) // self.lattice) * self.lattice
+        bands = []
+        for top in range(window.top, window.top + window.height, step):
+            height = min(step, window.top + window.height - top)
+            around = Window(
+                top=top - HALO,
+                left=window.left - HALO,
+                height=height + 2 * HALO,
+                width=window.width + 2 * HALO,
+            )
+            bands.append(self._responses(np.moveaxis(volume(around), 2, 0)))
+        return np.concatenate(bands)
+
+    def _responses(
+        self, slices: Shaped[np.ndarray, "slice height width"]
+    ) -> Float[np.ndarray, "_ _ _"]:
+        """Of one band without its halo, averaged over cells."""
+        stack = slices.astype(np.float32) / float(np.iinfo(slices.dtype).max)
+        inner = (slice(HALO, -HALO), slice(HALO, -HALO))
+        area = cells(np.ones(stack[0][inner].shape, dtype=np.float32), self.lattice)
+        seen = [stack.mean(axis=0)]
+        if len(stack) > 1:
+            seen += [stack.max(axis=0), stack.std(axis=0)]
+        answers = [
+            cells(response[inner], self.lattice) / area
+            for plane in seen
+            for response in _filtered(plane)
+        ]
+        return np.stack(answers, axis=2)
+
+
+def _filtered(plane: Float[np.ndarray, "height width"]) -> list[Float[np.ndarray, "height width"]]:
+    """The plane blurred, its slope, and its two curvatures, at every width."""
+    found = [plane]
+    for width in WIDTHS:
+        blurred = cv2.GaussianBlur(plane, (0, 0), width, borderType=cv2.BORDER_REFLECT_101)
+        dy, dx = np.gradient(blurred)
+        (dyy, dyx), dxx = np.gradient(dy), np.gradient(dx, axis=1)
+        middle, apart = (dyy + dxx) / 2, np.sqrt(((dyy - dxx) / 2) ** 2 + dyx**2)
+        found += [blurred, np.hypot(dx, dy), middle + apart, middle - apart]
+    return found

@@ -1,0 +1,119 @@
+"""What members of a segmentation look at: stored volumes, windows of them, and where to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from foveal.lattice import cells, part_of, read_mask, region_of
+from foveal.manifest import Case, Window
+from foveal.predictions import NO_FOLD, Predictions
+from foveal.read.volume import Volume, find_slices, store
+from foveal.study import digest
+from foveal.task import Resources
+from foveal.train.cache import alone
+
+Plane = Float[np.ndarray, "_ _"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVolumes:
+    """Slices of volumes around their middle, as mapped files in a study's cache.
+
+    Attributes:
+        slices: How many; beyond the ends the edge slice is repeated.
+        first: The first one, counted from the first slice; None for those around the middle.
+    """
+
+    slices: int
+    first: int | None = None
+
+    def __call__(self, case: Case, resources: Resources) -> Volume:
+        """The volume of a case, stored when it is first asked for."""
+        stack = find_slices(case.paths[0])
+        first = (len(stack) - self.slices) // 2 if self.first is None else self.first
+        name = digest(stack.names, first, self.slices)
+        path = resources.cache / f"volume-{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(path):
+            return store(
+                stack,
+                path,
+                slices=(first, first + self.slices),
+                should_stop=resources.should_stop,
+            )
+
+
+def window_of(case: Case, volume: Volume) -> Window:
+    """The part of the plane that a unit stands for."""
+    height, width = volume.plane
+    return case.window or Window(top=0, left=0, height=height, width=width)
+
+
+def learnable(
+    cases: Sequence[Case],
+    rows: Sequence[int],
+    held: Sequence[int],
+    volumes: Sequence[Volume],
+    *,
+    guard: int,
+) -> list[Bool[np.ndarray, "_ _"]]:
+    """Where a training may learn: for each row the pixels of its plane.
+
+    Inside the unit and its region, and at a distance from the parts that the fold judges, at the
+    same place in all volumes.
+
+    Args:
+        cases: All units.
+        rows: To learn from.
+        held: That the fold judges.
+        volumes: Of the rows.
+        guard: That distance, in pixels.
+    """
+    judged = [w for w in (cases[k].window for k in held) if w is not None]
+    found = []
+    for row, volume in zip(rows, volumes, strict=True):
+        allowed = np.zeros(volume.plane, dtype=bool)
+        window = window_of(cases[row], volume)
+        part_of(allowed, window)[...] = part_of(region_of(cases[row], *volume.plane), window)
+        for w in judged:
+            top, left = max(w.top - guard, 0), max(w.left - guard, 0)
+            allowed[top : w.top + w.height + guard, left : w.left + w.width + guard] = False
+        found.append(allowed)
+    return found
+
+
+def mask_of(path: str, volume: Volume) -> Bool[np.ndarray, "height width"]:
+    """The mask of a volume."""
+    return read_mask(path, volume.plane)
+
+
+def as_predictions(
+    cases: Sequence[Case],
+    planes: Sequence[Plane],
+    *,
+    seconds: Sequence[float],
+    peak_bytes: float,
+) -> Predictions:
+    """One plane of scores a unit."""
+    flat = [plane.reshape(-1) for plane in planes]
+    values = np.concatenate(flat) if flat else np.zeros(0)
+    return Predictions(
+        ids=tuple(case.id for case in cases),
+        values=values.astype(np.float32),
+        shapes=tuple(plane.shape for plane in planes),
+        columns=(),
+        fold=np.full(len(cases), NO_FOLD),
+        seconds=np.asarray(seconds, dtype=np.float64),
+        peak_bytes=np.full(len(cases), float(peak_bytes)),
+    )
+
+
+def inside_region(plane: Plane, case: Case, volume: Volume, lattice: int) -> Plane:
+    """Scores of a unit, 0 where no pixel of the region lies, never 0 elsewhere."""
+    region = part_of(region_of(case, *volume.plane), window_of(case, volume))
+    least = np.float32(1e-6)  # a score of 0 says "outside"
+    return np.where(cells(region, lattice) > 0, np.clip(plane, least, 1), 0).astype(np.float32)

@@ -1,0 +1,391 @@
+"""A stack of slices to one mask: 2.5-D networks on crops, judged on one lattice.
+
+The floor looks at filter responses; a network learns slice groups as pictures and mixes them over
+depth. Masks are decided by one threshold for all volumes, or by one share of each, both exact.
+Rows V1, V2, V3, V5, V6, V8, V9 of the systems that foveal contains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from foveal.combine.blend import PowerMean
+from foveal.decide.share import Absolute, Share
+from foveal.losses.overlap import CrossEntropyAndFBeta
+from foveal.manifest import Facts, Manifest
+from foveal.members.filters import FilterTrees
+from foveal.members.segmenter import Segmenter
+from foveal.members.training import Training
+from foveal.metrics.overlap import CellFBeta
+from foveal.models.backbone import Backbone
+from foveal.models.volumetric import Volumetric
+from foveal.options import (
+    FLOOR,
+    OPTIMISERS,
+    Count,
+    Decay,
+    Degrees,
+    Layout,
+    NotNegative,
+    Optimiser,
+    Positive,
+    Precision,
+    wanted,
+)
+from foveal.options import Share as Part
+from foveal.scan import measure, region_profile, scan
+from foveal.ship.masks import MaskFolder
+from foveal.ship.panels.segment import MASK_PANELS
+from foveal.simulate.scroll import simulate_scroll
+from foveal.split.volumes import VolumeFolds
+from foveal.targets import Mask
+from foveal.task import Family, Member, Recipe
+from foveal.transforms.augment import Augment
+from foveal.transforms.mix import CellCutmix, FirstOf, Mixup
+from foveal.transforms.tiles import Inner, Windows, hann, uniform
+
+DECIDE = {"share": Share, "absolute": Absolute}
+Decide = Literal["share", "absolute"]
+
+Weighting = Literal["uniform", "hann", "inner"]
+Lattice = Literal[1, 2, 4, 8, 16, 32]
+
+Folds = Annotated[int, Field(ge=2)]
+"""How many; over volumes, or over parts of them."""
+
+
+def small(
+    facts: Facts,
+    /,
+    *,
+    size: Annotated[int, Field(ge=32, le=1024)] = 128,
+    lattice: Lattice = 4,
+    depth: Count | None = None,
+    group: Count = 3,
+    backbone: str = "test_resnet",
+    weights: str = "none",
+    epochs: Count = 12,
+    crops: Count = 400,
+    batch: Count = 8,
+    folds: Folds = 5,
+    guard: Annotated[int, Field(ge=0)] = 32,
+    seed: int = 0,
+    members: str = "",
+    optimiser: Optimiser = "adamw",
+    lr: Positive = 2e-3,
+    warm_up: NotNegative = 1.0,
+    ema: Decay = 0.99,
+    clip: Positive = 1.0,
+    blocks: Count = 1,
+    width: Count = 64,
+    dropout: Part = 0.0,
+    drop_path: Part = 0.0,
+    smoothing: Part = 0.05,
+    overlap: NotNegative = 1.0,
+    beta: Positive = 0.5,
+    decide: Decide = "absolute",
+    rotate: Degrees = 180.0,
+    elastic: Annotated[float, Field(ge=0, le=0.2)] = 0.0,
+    cutmix: Part = 0.0,
+    mixup: Part = 0.0,
+    z_shift: Annotated[int, Field(ge=0)] = 0,
+    shuffle: Part = 0.0,
+    weighting: Weighting = "hann",
+    stride: Part = 0.5,
+    alternate: bool = True,
+    trees: Count = 40,
+    precision: Precision = "auto",
+    layout: Layout = "auto",
+    cache_gb: NotNegative = 8.0,
+) -> Recipe:
+    """Any stacks of slices on a CPU: filter responses with trees, and a small 2.5-D network.
+
+    Args:
+        facts: What `init` measured.
+        size: Side of a crop and of a window, in pixels.
+        lattice: Pixels a cell is wide: 1, 2, 4 for thin structures, up to 32.
+        depth: Slices around the middle; as many as the shallowest volume has, 16 at most, if left
+            out.
+        group: Slices that the network sees together, as the channels of one picture.
+        backbone: A timm network.
+        weights: none, imagenet, a file or a folder.
+        epochs: Of `crops` crops each.
+        crops: Crops of an epoch.
+        batch: Crops a step, and windows a step when scoring.
+        folds: How many.
+        guard: Pixels that learning keeps away from what the fold judges, where volumes are cut.
+        seed: Of everything that is random.
+        members: Names with commas between them; all if left out.
+        optimiser: adamw or sgd.
+        lr: Peak learning rate.
+        warm_up: Epochs until it is reached.
+        ema: Decay of the average of the weights, which is what answers.
+        clip: Largest norm of the gradient.
+        blocks: Of the network that look over depth.
+        width: Features behind the backbone.
+        dropout: Share of features dropped before the logit.
+        drop_path: Stochastic depth, where the backbone has it.
+        smoothing: How far targets keep from 0 and 1, times a half.
+        overlap: Weight of soft F-beta in the loss.
+        beta: Of the metric, the decision and the loss; below 1 favours precision.
+        decide: absolute (one threshold for all volumes) or share (of each plane).
+        rotate: Largest turn either way, in degrees.
+        elastic: Largest bend, as a share of the side.
+        cutmix: Share of batches whose crops show a rectangle of each other.
+        mixup: Share of the other batches whose crops are blended.
+        z_shift: Most slices by which a crop is moved in depth.
+        shuffle: Share of crops whose slices are shuffled inside their groups.
+        weighting: Of the cells of a window: uniform, hann or inner (the edge is discarded).
+        stride: From window to window, as a share of their side.
+        alternate: Whether windows are seen flipped in turn.
+        trees: Of the floor member's forest.
+        precision: auto, 32-true or bf16-mixed.
+        layout: Of pictures in memory: auto, contiguous or channels_last.
+        cache_gb: Most disk that stored volumes may take; changes no result.
+    """
+    channels = min(group, depth or facts.depth)
+    groups = max(1, min(depth or min(facts.depth, 16), 64) // channels)
+    cells = size // lattice
+    network = Segmenter(
+        name="network",
+        network=Volumetric(
+            groups=groups,
+            channels=channels,
+            lattice=lattice,
+            blocks=blocks,
+            width=width,
+            dropout=dropout,
+        ),
+        loss=CrossEntropyAndFBeta(beta, smoothing, overlap),
+        training=Training(
+            size=(size, size),
+            backbone=Backbone(backbone, weights, drop_path),
+            mean=facts.mean,
+            std=facts.std,
+            bits=facts.bits,
+            augment=Augment(
+                flip_vertical=0.5,
+                rotate_degrees=rotate,
+                scale=(0.8, 1.25),
+                shear_degrees=5.0,
+                elastic=elastic,
+                brightness=0.1,
+                contrast=0.2,
+            ),
+            mix=_mix(cutmix, mixup),
+            epochs=epochs,
+            batch=batch,
+            optim=OPTIMISERS[optimiser](lr, weight_decay=0.02),
+            warm_up=warm_up,
+            ema=ema,
+            clip=clip,
+            precision=precision,
+            layout=layout,
+        ),
+        windows=Windows(cells, max(1, round(cells * stride)), _weighting(weighting, cells)),
+        alternate=alternate,
+        z_shift=z_shift,
+        shuffle=shuffle,
+        crops=crops,
+        guard=guard,
+    )
+    floor = FilterTrees(
+        lattice=lattice, slices=groups * channels, name=FLOOR, trees=trees, guard=guard
+    )
+    return _recipe(
+        (floor, network),
+        members=members,
+        lattice=lattice,
+        beta=beta,
+        decide=decide,
+        split=VolumeFolds(folds, lattice, region_profile, seed),
+        seed=seed,
+        cache_gb=cache_gb,
+    )
+
+
+def vesuvius(
+    facts: Facts,
+    /,
+    *,
+    size: Annotated[int, Field(ge=32, le=1024)] = 256,
+    lattice: Lattice = 32,
+    backbone: str = "resnetrs50,convnext_tiny",
+    weights: str = "imagenet",
+    epochs: Count = 30,
+    crops: Count = 25_000,
+    batch: Count = 16,
+    folds: Folds = 5,
+    guard: Annotated[int, Field(ge=0)] = 128,
+    seed: int = 0,
+    members: str = "",
+    optimiser: Optimiser = "adamw",
+    lr: Positive = 5e-4,
+    warm_up: NotNegative = 0.6,
+    ema: Decay = 0.99,
+    clip: Positive = 2.0,
+    dropout: Part = 0.0,
+    drop_path: Part = 0.2,
+    smoothing: Part = 0.2,
+    decide: Decide = "share",
+    mixup: Part = 0.5,
+    cutmix: Part = 0.5,
+    z_shift: Annotated[int, Field(ge=0)] = 2,
+    shuffle: Part = 0.2,
+    weighting: Weighting = "uniform",
+    stride: Part = 0.25,
+    precision: Precision = "auto",
+    layout: Layout = "auto",
+    cache_gb: NotNegative = 40.0,
+) -> Recipe:
+    """Ink in papyrus: each backbone on 7 groups of 5 slices and on 9 groups of 3.
+
+    Made for the three fragments of the 2023 competition (65 slices of up to 14,830 x 9,506 pixels)
+    and one large GPU; the second place, an ensemble of such networks, reached an F0.5 of .68 on
+    its hidden fragment. This recipe has not been run on them here.
+
+    Args:
+        facts: What `init` measured.
+        size: Side of a crop and of a window, in pixels.
+        lattice: Pixels a cell is wide.
+        backbone: timm networks that give feature maps, with commas between them.
+        weights: none, imagenet, a file or a folder.
+        epochs: Of `crops` crops each.
+        crops: Crops of an epoch.
+        batch: Crops a step, and windows a step when scoring.
+        folds: How many.
+        guard: Pixels that learning keeps away from what the fold judges, where volumes are cut.
+        seed: Of everything that is random.
+        members: Names with commas between them; all if left out.
+        optimiser: adamw or sgd.
+        lr: Peak learning rate.
+        warm_up: Epochs until it is reached.
+        ema: Decay of the average of the weights, which is what answers.
+        clip: Largest norm of the gradient.
+        dropout: Share of features dropped before the logit.
+        drop_path: Stochastic depth, where the backbone has it.
+        smoothing: How far targets keep from 0 and 1, times a half.
+        decide: absolute (one threshold for all volumes) or share (of each plane).
+        mixup: Share of the batches that are left whose crops are blended.
+        cutmix: Share of batches whose crops show a rectangle of each other.
+        z_shift: Most slices by which a crop is moved in depth.
+        shuffle: Share of crops whose slices are shuffled inside their groups.
+        weighting: Of the cells of a window: uniform, hann or inner (the edge is discarded).
+        stride: From window to window, as a share of their side.
+        precision: auto, 32-true or bf16-mixed.
+        layout: Of pictures in memory: auto, contiguous or channels_last.
+        cache_gb: Most disk that stored volumes may take; changes no result.
+    """
+    cells = size // lattice
+    training = Training(
+        size=(size, size),
+        backbone=Backbone(weights=weights, drop_path=drop_path),
+        mean=facts.mean,
+        std=facts.std,
+        bits=facts.bits,
+        augment=Augment(
+            flip_vertical=0.5,
+            rotate_degrees=180.0,
+            scale=(0.8, 1.25),
+            shift=0.06,
+            elastic=0.02,
+            brightness=0.1,
+            contrast=0.3,
+        ),
+        mix=_mix(cutmix, mixup),
+        epochs=epochs,
+        batch=batch,
+        optim=OPTIMISERS[optimiser](lr, weight_decay=1e-4),
+        warm_up=warm_up,
+        ema=ema,
+        clip=clip,
+        precision=precision,
+        layout=layout,
+    )
+    networks = [
+        Segmenter(
+            name=f"{name}-{channels}x{groups}",
+            network=Volumetric(
+                groups=groups, channels=channels, lattice=lattice, blocks=blocks, dropout=dropout
+            ),
+            loss=CrossEntropyAndFBeta(smoothing=smoothing),
+            training=replace(training, backbone=replace(training.backbone, name=name)),
+            windows=Windows(cells, max(1, round(cells * stride)), _weighting(weighting, cells)),
+            z_shift=z_shift,
+            shuffle=shuffle,
+            crops=crops,
+            guard=guard,
+        )
+        for name in backbone.split(",")
+        for channels, groups, blocks in ((5, 7, 3), (3, 9, 6))
+    ]
+    floor = FilterTrees(lattice=lattice, slices=35, guard=guard)
+    return _recipe(
+        (floor, *networks),
+        members=members,
+        lattice=lattice,
+        beta=0.5,
+        decide=decide,
+        split=VolumeFolds(folds, lattice, region_profile, seed),
+        seed=seed,
+        cache_gb=cache_gb,
+    )
+
+
+def _recipe(
+    available: Sequence[Member],
+    *,
+    members: str,
+    lattice: int,
+    beta: float,
+    decide: Decide,
+    split: VolumeFolds,
+    seed: int,
+    cache_gb: float,
+) -> Recipe:
+    return Recipe(
+        target=Mask(lattice),
+        metric=CellFBeta(beta),
+        folds=split,
+        members=wanted(available, members),
+        floor=FLOOR,
+        blends=(PowerMean(),),
+        decode=DECIDE[decide](beta),
+        probabilities=Absolute(beta),
+        answer=MaskFolder(lattice),
+        panels=MASK_PANELS,
+        seed=seed,
+        cache_gb=cache_gb,
+    )
+
+
+def _mix(cutmix: float, mixup: float) -> FirstOf | None:
+    parts = (CellCutmix(cutmix), Mixup(probability=mixup))
+    wanted_parts = tuple(part for part in parts if part.probability > 0)
+    return FirstOf(wanted_parts) if wanted_parts else None
+
+
+def _weighting(name: Weighting, cells: int) -> Callable[[int], np.ndarray]:
+    return {"uniform": uniform, "hann": hann, "inner": Inner(cells // 8)}[name]
+
+
+def suspicions(manifest: Manifest) -> list[str]:
+    """Nothing yet that could make a score of masks lie."""
+    return []
+
+
+FAMILY = Family(
+    survey=scan,
+    facts=measure,
+    audit=suspicions,
+    simulate=simulate_scroll,
+    demo=("small", {}),
+    files=("slices",),
+    optional_files=("region",),
+    target_is_file=True,
+)

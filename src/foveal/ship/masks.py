@@ -1,0 +1,114 @@
+"""The answer of a segmentation: a folder of masks as large as the slices, and their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from foveal.lattice import enlarged
+from foveal.manifest import Case, Truth
+from foveal.metrics.overlap import CellFBeta
+from foveal.predictions import Predictions
+from foveal.read.image import UnreadableImage
+from foveal.read.volume import find_slices
+from foveal.study import csv_text, write_bytes, write_text
+from foveal.task import Asked, Given
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFolder:
+    """A folder with one mask a volume, as large as its slices, and all of them as runs.
+
+    `ID.png` holds 0 and 255; `masks.csv` (`id,rle`) pairs of start and length, counted from 1, row
+    by row; with scores `probability/ID.png` holds 16 bit. A slash in an id becomes an underscore in
+    file names.
+
+    Attributes:
+        lattice: Pixels a cell is wide.
+    """
+
+    suffix: ClassVar[str] = ""
+
+    lattice: int
+
+    def prior(
+        self, truth: Shaped[np.ndarray, " case"], weight: Float[np.ndarray, " case"]
+    ) -> dict[str, Any]:
+        """Nothing is foreground."""
+        return {}
+
+    def write(self, path: Path, asked: Asked, given: Given) -> None:
+        """Write every mask, then the table; a case of which nothing is known gets an empty mask."""
+        planes = {} if given.predictions is None else dict(given.predictions.arrays())
+        labels = dict(zip(given.ids, given.labels, strict=True))
+        rows: list[tuple[str, str]] = [("id", "rle")]
+        for case in asked.cases:
+            size = _slice_size(case)
+            score = np.zeros(size, dtype=np.float32)
+            mask = np.zeros(size, dtype=bool)
+            if case.id in labels:
+                score = enlarged(planes[case.id], self.lattice, *size)
+                mask = score >= _least(planes[case.id], labels[case.id])
+            name = f"{case.id.replace('/', '_')}.png"
+            write_bytes(path / name, png(mask * np.uint8(255)))
+            if asked.scores:
+                deep = np.round(score * 65535).astype(np.uint16)
+                write_bytes(path / "probability" / name, png(deep))
+            rows.append((case.id, run_lengths(mask)))
+        write_text(path / "masks.csv", csv_text(rows))
+
+    def out_of_fold(
+        self, labels: Sequence[np.ndarray], predictions: Predictions, truth: Truth
+    ) -> dict[str, list]:
+        """Pixels found, given and true of every unit, and what they come to."""
+        tally = CellFBeta(0.5).tally(labels, replace(truth, weight=np.ones(len(truth.weight))))
+        hit, extra, missed = tally.T
+        return {
+            "hit": [short(v) for v in hit.tolist()],
+            "given": [short(v) for v in (hit + extra).tolist()],
+            "true": [short(v) for v in (hit + missed).tolist()],
+            "f_0.5": [short(v) for v in CellFBeta(0.5).value(tally).tolist()],
+            "dice": [short(v) for v in CellFBeta(1.0).value(tally).tolist()],
+        }
+
+
+def run_lengths(mask: Bool[np.ndarray, "height width"]) -> str:
+    """Start and length of every run of foreground, counted from 1, row by row.
+
+    Example:
+        >>> run_lengths(np.array([[False, True, True], [True, False, True]]))
+        '2 3 6 1'
+    """
+    flat = np.concatenate([[False], mask.reshape(-1), [False]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    starts, lengths = edges[::2] + 1, edges[1::2] - edges[::2]
+    return " ".join(map(str, np.stack([starts, lengths], axis=1).reshape(-1).tolist()))
+
+
+def png(picture: Shaped[np.ndarray, "height width"]) -> bytes:
+    """A grey picture of 8 or 16 bit as a file."""
+    return cv2.imencode(".png", picture)[1].tobytes()
+
+
+def _least(plane: np.ndarray, label: Bool[np.ndarray, "_ _"]) -> float:
+    """The threshold that a label was made with: the lowest score that it holds."""
+    return float(plane[label].min()) if label.any() else float("inf")
+
+
+def _slice_size(case: Case) -> tuple[int, int]:
+    """Height and width of a volume's slices; one pixel where none can be read."""
+    try:
+        return find_slices(case.paths[0]).read(0).shape
+    except UnreadableImage:
+        return 1, 1
+
+
+def short(number: float) -> str:
+    """A number with as many digits as people read."""
+    return f"{number:.6g}"

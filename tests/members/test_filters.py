@@ -1,0 +1,189 @@
+"""The floor of a segmentation: its responses by hand, whatever the bands, and what it learns."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from sklearn.metrics import roc_auc_score
+
+from conftest import job_of
+from foveal.lattice import planes_of
+from foveal.manifest import Case, Window
+from foveal.members import filters
+from foveal.members.filters import WIDTHS, FilterTrees
+from foveal.members.volumes import window_of
+from foveal.read.volume import Volume
+from foveal.stages.open import Opened
+from foveal.task import Job
+
+HEIGHT, WIDTH = 150, 170
+
+
+def volume(
+    depth: int = 3, dtype: type = np.uint8, size: tuple[int, int] = (HEIGHT, WIDTH)
+) -> Volume:
+    """Noise of all widths, smooth enough to have slopes."""
+    rng = np.random.default_rng(depth)
+    noise = [
+        ndimage.gaussian_filter(rng.normal(0, 1, (*size, depth)), (s, s, 0)) * s for s in (1, 6)
+    ]
+    unit = np.clip(0.5 + 0.6 * sum(noise), 0, 1)
+    return Volume((unit * np.iinfo(dtype).max).astype(dtype))
+
+
+def member(lattice: int = 4, depth: int = 3) -> FilterTrees:
+    return FilterTrees(lattice=lattice, slices=depth, trees=4)
+
+
+def responses(of: Volume, window: Window | None = None, lattice: int = 4) -> np.ndarray:
+    window = window or window_of(Case(id="", paths=()), of)
+    return member(lattice, of.depth)._features(of, window)
+
+
+def by_hand(of: Volume) -> np.ndarray:
+    """The responses of every pixel, without bands or windows."""
+    stack = np.moveaxis(of.values.astype(np.float64), 2, 0) / np.iinfo(of.values.dtype).max
+    planes = [stack.mean(0)]
+    if len(stack) > 1:
+        planes += [stack.max(0), stack.std(0)]
+    found = []
+    for plane in planes:
+        found.append(plane)
+        for width in WIDTHS:
+            seen = ndimage.gaussian_filter(plane, width, mode="mirror", truncate=4)
+            dy, dx = np.gradient(seen)
+            hessian = np.empty((*plane.shape, 2, 2))
+            hessian[..., 0, 0], hessian[..., 0, 1] = np.gradient(dy)
+            hessian[..., 1, 1] = np.gradient(dx, axis=1)
+            hessian[..., 1, 0] = hessian[..., 0, 1]
+            low, high = np.moveaxis(np.linalg.eigvalsh(hessian), -1, 0)
+            found += [seen, np.hypot(dx, dy), high, low]
+    return np.stack(found, axis=2)
+
+
+def cell_means(pixels: np.ndarray, lattice: int) -> np.ndarray:
+    rows, columns = (-(-side // lattice) for side in pixels.shape[:2])
+    out = np.empty((rows, columns, pixels.shape[2]))
+    for y in range(rows):
+        for x in range(columns):
+            cell = pixels[y * lattice : (y + 1) * lattice, x * lattice : (x + 1) * lattice]
+            out[y, x] = cell.mean(axis=(0, 1))
+    return out
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("depth", "lattice"), [(1, 4), (3, 4), (5, 8), (2, 1)])
+def test_responses_are_those_worked_out_by_hand(depth: int, lattice: int, dtype: type) -> None:
+    of = volume(depth, dtype)
+    got, wanted = responses(of, lattice=lattice), cell_means(by_hand(of), lattice)
+    assert got.shape == wanted.shape
+    assert got.shape[2] == (1 if depth == 1 else 3) * (1 + 4 * len(WIDTHS))
+    inside = (slice(40 // lattice, -(40 // lattice)),) * 2
+    spread = wanted[inside].std(axis=(0, 1))
+    assert (spread > 0).all()
+    np.testing.assert_allclose(got[inside] / spread, wanted[inside] / spread, atol=0.02)
+
+
+@pytest.mark.parametrize("band", [1, 5000, 30_000])
+@pytest.mark.parametrize("lattice", [1, 4, 32])
+def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, band: int, lattice: int) -> None:
+    of = volume()
+    whole = responses(of, lattice=lattice)
+    monkeypatch.setattr(filters, "BAND", band)
+    np.testing.assert_array_equal(responses(of, lattice=lattice), whole)
+
+
+@pytest.mark.parametrize("window", [(0, 0, 64, 88), (40, 60, 64, 64), (80, 88, 70, 82)])
+def test_a_part_has_the_responses_of_its_place(window: tuple[int, int, int, int]) -> None:
+    of = volume()
+    top, left, height, width = window
+    part = responses(of, Window(top=top, left=left, height=height, width=width))
+    whole = responses(of)[top // 4 : -(-(top + height) // 4), left // 4 : -(-(left + width) // 4)]
+    np.testing.assert_array_equal(part, whole)
+
+
+def test_slices_are_seen_whatever_their_order_and_brightness_by_its_share_of_full_scale() -> None:
+    of = volume()
+    turned = Volume(np.ascontiguousarray(of.values[:, :, ::-1]))
+    np.testing.assert_allclose(responses(turned), responses(of), atol=1e-5)
+    deep = Volume(of.values.astype(np.uint16) * 257)
+    np.testing.assert_allclose(responses(deep), responses(of), atol=1e-5)
+
+
+def test_volumes_smaller_than_the_filters_pass() -> None:
+    for size in ((1, 1), (3, 70), (20, 5)):
+        got = responses(volume(2, size=size))
+        assert got.shape[:2] == tuple(-(-side // 4) for side in size)
+        assert np.isfinite(got).all()
+
+
+# --- learning -------------------------------------------------------------------------------------
+
+
+def floor(opened: Opened, **changes: object) -> FilterTrees:
+    (found,) = [m for m in opened.recipe.members if m.name == "floor"]
+    return replace(found, **changes)
+
+
+def said(of: FilterTrees, work: Job) -> list[np.ndarray]:
+    (got,) = of.score([of.fit(work)], work.cases, work.held, work.resources)
+    return [plane for _, plane in got.arrays()]
+
+
+def test_it_learns_blobs(inked: Opened, tmp_path: Path) -> None:
+    work = job_of(inked, tmp_path)
+    scores = said(floor(inked, trees=20), work)
+    held = [work.cases[k] for k in work.held]
+    planes = planes_of(held, [str(work.target[k]) for k in work.held], 4)
+    counts = [area > 0 for area in planes.area]
+    shares = [p / np.maximum(a, 1) for p, a in zip(planes.positive, planes.area, strict=True)]
+    true = np.concatenate([s[c] > 0.5 for s, c in zip(shares, counts, strict=True)])
+    found = np.concatenate([s[c] for s, c in zip(scores, counts, strict=True)])
+    assert roc_auc_score(true, found) > 0.95
+
+
+@pytest.mark.parametrize(
+    "change", [{"trees": 5}, {"samples": 100}, {"slices": 1}], ids=lambda c: next(iter(c))
+)
+def test_settings_reach_the_scores(inked: Opened, tmp_path: Path, change: dict) -> None:
+    work = job_of(inked, tmp_path)
+    before, after = said(floor(inked), work), said(floor(inked, **change), work)
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+
+
+def test_the_forest_sees_at_most_about_so_many_cells_drawn_from_where_may_be_learned(
+    inked: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[tuple[np.ndarray, ...]] = []
+    plain = filters.forest
+
+    def forest(x: np.ndarray, y: np.ndarray, w: np.ndarray, **more: int) -> dict:
+        heard.append((x, y, w))
+        return plain(x, y, w, **more)
+
+    monkeypatch.setattr(filters, "forest", forest)
+    work = job_of(inked, tmp_path)
+    for samples in (100, 10**6):
+        floor(inked, samples=samples).fit(work)
+    (few, many) = heard
+    assert 60 < len(few[0]) < 140
+    planes = planes_of([work.cases[k] for k in work.train],
+                       [str(work.target[k]) for k in work.train], 4)  # fmt: skip
+    area = np.concatenate([a[a > 0] for a in planes.area])
+    share = np.concatenate(
+        [(p / np.maximum(a, 1))[a > 0] for p, a in zip(planes.positive, planes.area, strict=True)]
+    )
+    np.testing.assert_array_equal(many[2], area)
+    np.testing.assert_allclose(many[1], share)
+    known = {row.tobytes() for row in many[0]}
+    assert all(row.tobytes() in known for row in few[0])
+
+
+def test_weights_of_cases_count(inked: Opened, tmp_path: Path) -> None:
+    work = job_of(inked, tmp_path)
+    weight = work.weight.copy()
+    weight[work.train[0]] = 0.01
+    before, after = said(floor(inked), work), said(floor(inked), replace(work, weight=weight))
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))

@@ -1,0 +1,598 @@
+"""`segment` takes the whole trip, leaves no trace where it refuses, and redoes what changed."""
+
+import csv
+import inspect
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import DEPTHS, FAST, INK, SIZES, draw_scans
+from foveal import stages
+from foveal.errors import DataError, SplitError, TargetError, UsageError
+from foveal.manifest import Source, load
+from foveal.recipes import segment
+from foveal.scan import scan
+from foveal.stages.address import recipes_of
+from foveal.stages.open import open_study
+from foveal.stages.split import open_split, split_of
+from foveal.stages.train import place
+from foveal.study import Study, digest
+from foveal.task import Context
+
+INLINE = Context(slots=())
+
+RECIPES = {
+    "small": INK,
+    "vesuvius": {
+        "size": 64,
+        "backbone": "test_resnet",
+        "weights": "none",
+        "folds": 2,
+        "crops": 8,
+        "epochs": 1,
+        "batch": 4,
+    },
+}
+"""Options that make a recipe quickly built."""
+
+
+def make(
+    folder: Path, of: dict, context: Context = INLINE, recipe: str = "small", **options: object
+) -> Study:
+    return stages.init(
+        folder,
+        recipe=f"segment:{recipe}",
+        options={**RECIPES[recipe], **options},
+        context=context,
+        **of,
+    )
+
+
+def made_of(recipe: str, of: dict, **options: object) -> object:
+    """The recipe for the volumes of a table."""
+    manifest = load(source_of(of))
+    _, facts = segment.FAMILY.facts(manifest, [scan(case) for case in manifest.cases()])
+    return getattr(segment, recipe)(facts, **{**RECIPES[recipe], **options})
+
+
+def source_of(of: dict) -> Source:
+    return Source(
+        table=of["table"],
+        files=("slices", "region", "mask"),
+        optional=("region",),
+        target=("mask",),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, scans: dict) -> Study:
+    study = make(tmp_path_factory.mktemp("segment") / "study", scans)
+    stages.run(study, INLINE)
+    return study
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def answer(study: Study, of: dict, out: Path, **more: object) -> dict[str, np.ndarray]:
+    """The masks that `masks.csv` tells of, drawn as large as the files say."""
+    csv.field_size_limit(10**7)
+    stages.predict(study, out=out, **{"table": of["table"], "context": INLINE, **more})
+    found = {}
+    for row in table_of(out / "masks.csv"):
+        picture = cv2.imread(str(out / f"{row['id']}.png"), cv2.IMREAD_UNCHANGED)
+        flat = np.zeros(picture.size, dtype=np.uint8)
+        numbers = [int(n) for n in row["rle"].split()]
+        for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+            assert length > 0
+            assert not flat[start - 1 : start - 1 + length].any()
+            flat[start - 1 : start - 1 + length] = 255
+        found[row["id"]] = flat.reshape(picture.shape)
+        np.testing.assert_array_equal(picture, found[row["id"]])
+        assert picture.dtype == np.uint8
+    return found
+
+
+def copied(of: dict, folder: Path) -> dict:
+    """The same volumes, to be harmed."""
+    shutil.copytree(Path(of["table"]).parent, folder)
+    return {**of, "table": str(folder / Path(of["table"]).name)}
+
+
+# --- the trip -------------------------------------------------------------------------------------
+
+
+def test_the_trip_ends_with_a_report_a_leaderboard_and_masks(
+    finished: Study, scans: dict, tmp_path: Path
+) -> None:
+    assert finished.report_file.stat().st_size > 10_000
+    board = table_of(finished.combine_folder / "leaderboard.csv")
+    assert [row["row"] for row in board] == ["floor", "network", "mean of all"]
+    assert all(0 <= float(row["score"]) <= 1 for row in board)
+    assert sum(row["chosen"] == "chosen" for row in board) == 1
+    masks = answer(finished, scans, tmp_path / "a")
+    assert {name: mask.shape for name, mask in masks.items()} == dict(
+        zip("abcd", SIZES, strict=True)
+    )
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {
+        "masks.csv", "a.png", "b.png", "c.png", "d.png"
+    }  # fmt: skip
+
+
+def test_with_scores_a_mask_is_what_lies_above_a_threshold(
+    finished: Study, scans: dict, tmp_path: Path
+) -> None:
+    masks = answer(finished, scans, tmp_path / "a", answer="floor", scores=True)
+    lowest, highest = [], []
+    for name, mask in masks.items():
+        score = cv2.imread(str(tmp_path / "a/probability" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        assert score.dtype == np.uint16
+        assert score.shape == mask.shape
+        lowest.append(int(score[mask > 0].min()))
+        highest.append(int(score[mask == 0].max()))
+    assert (np.array(lowest) >= np.array(highest)).all()
+    assert max(lowest) > 1000
+
+
+def test_what_was_learned_is_found_again(finished: Study, scans: dict, tmp_path: Path) -> None:
+    masks = answer(finished, scans, tmp_path / "a", answer="floor")
+    folder = Path(scans["table"]).parent
+    hit = given = true = 0
+    for name in "bcd":
+        truth = cv2.imread(str(folder / f"{name}-mask.png"), cv2.IMREAD_UNCHANGED) > 0
+        hit += int((truth & (masks[name] > 0)).sum())
+        given, true = given + int((masks[name] > 0).sum()), true + int(truth.sum())
+    assert 1.25 * hit / (0.25 * true + given) > 0.7
+
+
+def test_every_row_of_the_leaderboard_can_answer(
+    finished: Study, scans: dict, tmp_path: Path
+) -> None:
+    names = [row["row"] for row in table_of(finished.combine_folder / "leaderboard.csv")]
+    answers = [answer(finished, scans, tmp_path / name, answer=name) for name in names]
+    assert len({digest(a) for a in answers}) > 1
+
+
+def test_new_volumes_need_no_region_and_no_mask(
+    finished: Study, scans: dict, tmp_path: Path
+) -> None:
+    folder = Path(scans["table"]).parent
+    (tmp_path / "new.csv").write_text(f"slices,id\n{folder}/b,x\n{folder}/d/0.png,y/z\n")
+    out = tmp_path / "a"
+    told = stages.predict(finished, table=tmp_path / "new.csv", out=out, context=INLINE)
+    assert told.unreadable == {}
+    assert [row["id"] for row in table_of(out / "masks.csv")] == ["x", "y/z"]
+    seen = answer(finished, scans, tmp_path / "b")
+    for name, same in (("x", "b"), ("y_z", "d")):
+        picture = cv2.imread(str(out / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(picture, seen[same])
+
+
+def test_outside_its_region_a_volume_scores_nothing(
+    finished: Study, scans: dict, tmp_path: Path
+) -> None:
+    answer(finished, scans, tmp_path / "a", scores=True)
+    folder = Path(scans["table"]).parent
+    region = cv2.imread(str(folder / "a-region.png"), cv2.IMREAD_UNCHANGED) > 0
+    score = cv2.imread(str(tmp_path / "a/probability/a.png"), cv2.IMREAD_UNCHANGED)
+    far = cv2.erode((~region).astype(np.uint8), np.ones((17, 17))) > 0
+    assert far.any()
+    assert not score[far].any()
+    assert score[region].any()
+
+
+def test_outside_its_region_nothing_is_marked(finished: Study, scans: dict, tmp_path: Path) -> None:
+    folder = Path(scans["table"]).parent
+    region = cv2.imread(str(folder / "a-region.png"), cv2.IMREAD_UNCHANGED) > 0
+    for row in ("floor", "network", "mean of all"):
+        mask = answer(finished, scans, tmp_path / row, answer=row)["a"]
+        assert not mask[~region].any()
+
+
+def test_out_of_fold_pixels_are_those_of_the_score(finished: Study, scans: dict) -> None:
+    rows = table_of(finished.combine_folder / "oof.csv")
+    assert [row["id"] for row in rows] == ["a", "b", "c", "d"]
+    folder = Path(scans["table"]).parent
+    for row, (height, width) in zip(rows, SIZES, strict=True):
+        mask = cv2.imread(str(folder / f"{row['id']}-mask.png"), cv2.IMREAD_UNCHANGED) > 0
+        if row["id"] == "a":
+            mask &= cv2.imread(str(folder / "a-region.png"), cv2.IMREAD_UNCHANGED) > 0
+        assert float(row["true"]) == mask.sum()
+        assert float(row["hit"]) <= min(float(row["given"]), float(row["true"]))
+        assert float(row["given"]) <= height * width
+    hit, given, true = (sum(float(row[k]) for row in rows) for k in ("hit", "given", "true"))
+    board = table_of(finished.combine_folder / "leaderboard.csv")
+    (chosen,) = [row for row in board if row["chosen"]]
+    assert float(chosen["score"]) == pytest.approx(1.25 * hit / (0.25 * true + given), abs=1e-4)
+
+
+def test_a_second_run_trains_nothing(finished: Study) -> None:
+    heard: list[str] = []
+    stages.run(finished, Context(slots=(), progress=lambda what, *_: heard.append(what)))
+    assert "training" not in heard
+
+
+HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "slice": (lambda f: (f / "a/1.png").write_bytes((f / "a/1.png").read_bytes()[:90]), "1.png"),
+    "folder": (lambda f: shutil.rmtree(f / "a"), "no such file"),
+    "region": (lambda f: (f / "a-region.png").write_bytes(b"no picture"), "a-region.png"),
+    "size": (lambda f: shutil.copy(f / "c-mask.png", f / "a-region.png"), "60 x 90"),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_an_unreadable_volume_gets_an_empty_mask_and_is_named(
+    finished: Study, scans: dict, tmp_path: Path, harm: str
+) -> None:
+    harmed = copied(scans, tmp_path / "new")
+    act, words = HARMS[harm]
+    act(tmp_path / "new")
+    for row in ("floor", "network", "mean of all"):
+        out = tmp_path / row
+        told = stages.predict(
+            finished, table=harmed["table"], out=out, answer=row, scores=True, context=INLINE
+        )
+        assert list(told.unreadable) == ["a"]
+        assert words in told.unreadable["a"]
+        rows = table_of(out / "masks.csv")
+        assert [line["id"] for line in rows] == ["a", "b", "c", "d"]
+        assert rows[0]["rle"] == ""
+        assert not cv2.imread(str(out / "a.png"), cv2.IMREAD_UNCHANGED).any()
+        assert any(line["rle"] for line in rows[1:])
+
+
+# --- too few volumes ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    folder = tmp_path_factory.mktemp("few")
+    return draw_scans(folder, sizes=[(64, 96), (60, 90)], depths=(3, 2), seed=5)
+
+
+def test_too_few_volumes_are_cut_and_the_answer_holds_whole_ones(few: dict, tmp_path: Path) -> None:
+    heard: list[str] = []
+    context = Context(slots=(), say=heard.append)
+    study = make(tmp_path / "s", few, context, folds=3, guard=4)
+    stages.run(study, context)
+    assert sum("2 volumes for 3 folds: each is cut" in line for line in heard) == 1
+    rows = table_of(study.combine_folder / "oof.csv")
+    assert [row["id"] for row in rows] == [f"{name}/{k}" for name in "ab" for k in range(3)]
+    assert [row["fold"] for row in rows] == ["0", "1", "2"] * 2
+    masks = answer(study, few, tmp_path / "a")
+    assert {name: mask.shape for name, mask in masks.items()} == {"a": (64, 96), "b": (60, 90)}
+
+
+@pytest.mark.parametrize("members", ["floor", "network"])
+def test_a_guard_that_leaves_nothing_to_learn_is_said_before_anything_is_trained(
+    few: dict, tmp_path: Path, members: str
+) -> None:
+    with pytest.raises((UsageError, SplitError), match="guard"):
+        stages.run(make(tmp_path / "s", few, folds=3, guard=64, members=members), INLINE)
+
+
+def test_volumes_too_narrow_to_be_cut_are_refused(few: dict, tmp_path: Path) -> None:
+    with pytest.raises(SplitError, match="cannot be cut into 40 parts"):
+        make(tmp_path / "s", few, folds=40)
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("members", ["floor", "network"])
+def test_a_volume_without_foreground_does_no_harm(
+    scans: dict, tmp_path: Path, members: str
+) -> None:
+    of = copied(scans, tmp_path / "new")
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"new/{name}-mask.png"), np.zeros((64, 96), np.uint8))
+    lines = Path(of["table"]).read_text().splitlines()
+    folds = ["fold", "0", "0", "1", "2"]
+    table = tmp_path / "new/folds.csv"
+    table.write_text("\n".join(map(",".join, zip(lines, folds, strict=True))) + "\n")
+    study = make(tmp_path / "s", {**of, "table": table, "columns": {"fold": "fold"}},
+                 members=members)  # fmt: skip
+    stages.run(study, INLINE)
+    rows = table_of(study.combine_folder / "oof.csv")
+    assert [row["true"] for row in rows[:2]] == ["0", "0"]
+
+
+def test_volumes_that_say_their_group_are_never_cut(scans: dict, tmp_path: Path) -> None:
+    lines = Path(scans["table"]).read_text().splitlines()
+    named = ["who", "x", "x", "y", "y"]
+    table = Path(scans["table"]).with_name("grouped.csv")
+    table.write_text("\n".join(map(",".join, zip(lines, named, strict=True))) + "\n")
+    of = {**scans, "table": table, "columns": {"group": "who"}}
+    study = make(tmp_path / "s", of, folds=3)
+    stages.split(study, INLINE)
+    made = split_of(open_study(study))
+    assert made.window is None
+    assert made.fold.tolist() in ([0, 0, 1, 1], [1, 1, 0, 0])
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_a_family_of_path_columns_takes_no_pattern_and_one_of_patterns_needs_it(
+    finished: Study, scans: dict, eyes: dict, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="takes no --images"):
+        make(tmp_path / "s", {**scans, "images": "{slices}"})
+    without = {k: v for k, v in eyes.items() if k != "images"}
+    with pytest.raises(UsageError, match="needs --images"):
+        stages.init(tmp_path / "s", recipe="grade:small", options=FAST, context=INLINE, **without)
+    assert not (tmp_path / "s").exists()
+
+
+def test_answers_for_path_columns_take_no_pattern_either(
+    finished: Study, scans: dict, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="--images"):
+        answer(finished, scans, tmp_path / "a", images="{mask}")
+    assert not (tmp_path / "a").exists()
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "a mask of another size": (
+        lambda f: shutil.copy(f / "c-mask.png", f / "b-mask.png"),
+        ["b-mask.png", "60 x 90", "64 x 96", '"b"'],
+    ),
+    "a region of another size": (
+        lambda f: shutil.copy(f / "c-mask.png", f / "a-region.png"),
+        ["a-region.png", "60 x 90", "64 x 96", '"a"'],
+    ),
+    "no mask": (lambda f: (f / "d-mask.png").unlink(), ["d-mask.png", '"d"']),
+    "a broken mask": (lambda f: (f / "d-mask.png").write_bytes(b"x"), ["d-mask.png", '"d"']),
+    "no slices": (lambda f: shutil.rmtree(f / "b"), ["/b", "no such file", '"b"']),
+    "an empty folder": (
+        lambda f: [p.unlink() for p in (f / "b").iterdir()],
+        ["/b", "holds no slices", '"b"'],
+    ),
+    "a slice of another shape": (
+        lambda f: shutil.copy(f / "c/0.png", f / "b/2.png"),
+        ["b/2.png", "60 x 90", "64 x 96", '"b"'],
+    ),
+    "a slice that does not decode": (
+        lambda f: (f / "b/2.png").write_bytes((f / "b/2.png").read_bytes()[:90]),
+        ["b/2.png", '"b"'],
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_refused_with_its_file_and_nothing_is_left(
+    scans: dict, tmp_path: Path, fault: str
+) -> None:
+    of = copied(scans, tmp_path / "new")
+    harm, words = FAULTS[fault]
+    harm(tmp_path / "new")
+    with pytest.raises(DataError) as error:
+        make(tmp_path / "deep" / "s", of)
+    assert error.value.exit_code == 3
+    (culprit,) = error.value.culprits
+    for word in words:
+        assert word in culprit
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
+
+
+def test_empty_masks_teach_nothing(scans: dict, tmp_path: Path) -> None:
+    of = copied(scans, tmp_path / "new")
+    for name, size in zip("abcd", SIZES, strict=True):
+        cv2.imwrite(str(tmp_path / f"new/{name}-mask.png"), np.zeros(size, np.uint8))
+    with pytest.raises(TargetError, match="all masks are empty"):
+        make(tmp_path / "s", of)
+    assert not (tmp_path / "s").exists()
+
+
+def test_an_empty_cell_is_named_but_for_a_region(scans: dict, tmp_path: Path) -> None:
+    of = copied(scans, tmp_path / "new")
+    text = Path(of["table"]).read_text()
+    Path(of["table"]).write_text(text.replace("c,c,c-mask.png", "c,c,"))
+    with pytest.raises(DataError) as error:
+        make(tmp_path / "s", of)
+    assert error.value.culprits == ("row 3: the cell is empty",)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lattice": 3}, "lattice"),
+        ({"lattice": 64}, "lattice"),
+        ({"size": 16}, "size"),
+        ({"folds": 1}, "folds"),
+        ({"decide": "shares"}, "decide"),
+        ({"weighting": "hahn"}, "weighting"),
+        ({"guard": -1}, "guard"),
+        ({"beta": 0.0}, "beta"),
+        ({"shuffle": 1.5}, "shuffle"),
+        ({"members": "networks"}, "networks"),
+        ({"crop": 3}, 'did you mean "crops"'),
+        ({"backbone": "resnet1o"}, "did you mean"),
+    ],
+)
+def test_a_wrong_option_is_named(scans: dict, tmp_path: Path, options: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        make(tmp_path / "s", scans, **options)
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "lattice"), [(32, 1), (64, 32), (33, 1), (33, 2), (50, 4), (50, 8), (100, 16)]
+)
+def test_a_crop_is_of_whole_cells_or_refused(
+    scans: dict, tmp_path: Path, size: int, lattice: int
+) -> None:
+    try:
+        made = made_of("small", scans, size=size, lattice=lattice)
+    except UsageError:
+        made = made_of("small", scans, size=size // lattice * lattice, lattice=lattice)
+    (network,) = [m for m in made.members if m.name == "network"]
+    assert all(side % lattice == 0 for side in network.training.size)
+    assert network.windows.tile * lattice == network.training.size[0]
+
+
+# --- options --------------------------------------------------------------------------------------
+
+NETWORKS = {"small": {"network"}, "vesuvius": {"test_resnet-5x7", "test_resnet-3x9"}}
+DECIDED, SPLIT, FLOOR = "decisions", "split", "floor"
+EFFECTS = [
+    *((option, value, {"networks"}) for option, value in {
+        "size": 96, "epochs": 2, "crops": 12, "batch": 2, "group": 1, "optimiser": "sgd",
+        "lr": 0.01, "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "blocks": 2, "width": 12,
+        "dropout": 0.6, "drop_path": 0.5, "smoothing": 0.3, "overlap": 0.5, "rotate": 90.0,
+        "elastic": 0.05, "cutmix": 0.7, "mixup": 0.7, "z_shift": 1, "shuffle": 0.7,
+        "weighting": "inner", "stride": 0.75, "alternate": False, "precision": "bf16-mixed",
+        "layout": "channels_last",
+    }.items()),
+    ("depth", 2, {"networks", FLOOR}),
+    ("guard", 8, {"networks", FLOOR}),
+    ("trees", 5, {FLOOR}),
+    ("decide", None, {DECIDED}),  # the other one
+    ("beta", 1.0, {"networks", DECIDED}),
+    ("lattice", 16, {"networks", FLOOR, SPLIT, DECIDED}),
+    ("folds", 3, {"networks", FLOOR, SPLIT}),
+    ("seed", 1, {"networks", FLOOR, SPLIT}),
+]  # fmt: skip
+"""What is done again by an option: members are trained, folds made, masks decided."""
+
+
+def digests(study: Study) -> dict[str, str]:
+    stages.split(study, INLINE)
+    opened, made = open_split(study)
+    recipe = opened.recipe
+    found = {m.name: digest(place(opened, made, m, 0)[1]) for m in recipe.members}
+    return {
+        **found,
+        SPLIT: digest(recipe.folds),
+        DECIDED: digest(recipe.decode, recipe.metric, recipe.answer, recipe.blends),
+    }
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory, scans: dict) -> dict[str, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("usual")
+    return {name: digests(make(folder / name, scans, recipe=name)) for name in RECIPES}
+
+
+def effects() -> list[tuple[str, str, object, set[str]]]:
+    options = {name: inspect.signature(getattr(segment, name)).parameters for name in RECIPES}
+    return [(name, *effect) for name in RECIPES for effect in EFFECTS if effect[0] in options[name]]
+
+
+@pytest.mark.parametrize(("recipe", "option", "value", "touched"), effects())
+def test_a_changed_option_redoes_what_depends_on_it(
+    scans: dict,
+    tmp_path: Path,
+    usual: dict,
+    recipe: str,
+    option: str,
+    value: object,
+    touched: set,
+) -> None:
+    before = usual[recipe]
+    if option == "decide":
+        value = {"small": "share", "vesuvius": "absolute"}[recipe]
+    after = digests(make(tmp_path / "s", scans, recipe=recipe, **{option: value}))
+    assert after.keys() == before.keys()
+    wanted = touched - {"networks"} | (NETWORKS[recipe] if "networks" in touched else set())
+    assert {k for k in before if before[k] != after[k]} == wanted
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_an_option_without_a_result_redoes_nothing(
+    scans: dict, tmp_path: Path, usual: dict, recipe: str
+) -> None:
+    made = make(tmp_path / "s", scans, recipe=recipe, cache_gb=1.0)
+    assert digests(made) == usual[recipe]
+
+
+def test_another_backbone_is_another_training(scans: dict, tmp_path: Path, usual: dict) -> None:
+    after = digests(make(tmp_path / "s", scans, backbone="resnet10t"))
+    assert {k for k in after if after[k] != usual["small"][k]} == {"network"}
+    made = made_of("vesuvius", scans, backbone="resnet10t,test_resnet")
+    assert [m.name for m in made.members] == [
+        "floor", "resnet10t-5x7", "resnet10t-3x9", "test_resnet-5x7", "test_resnet-3x9"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_option_has_its_effect_tested(recipe: str) -> None:
+    elsewhere = {"facts", "members", "weights", "cache_gb", "backbone"}
+    tried = {option for one, option, _, _ in effects() if one == recipe}
+    assert tried | elsewhere == set(inspect.signature(getattr(segment, recipe)).parameters)
+
+
+def test_every_recipe_has_its_options_tested() -> None:
+    assert set(RECIPES) == set(recipes_of(segment))
+
+
+@pytest.mark.parametrize("file", ["a-mask.png", "a-region.png", "a/2.png"])
+def test_what_lies_in_a_file_redoes_what_depends_on_it(
+    scans: dict, tmp_path: Path, file: str
+) -> None:
+    of = copied(scans, tmp_path / "new")
+    before = digests(make(tmp_path / "s", of))
+    picture = cv2.imread(str(tmp_path / "new" / file), cv2.IMREAD_UNCHANGED)
+    picture[20:40, 20:40] = 255 - picture[20:40, 20:40]
+    cv2.imwrite(str(tmp_path / "new" / file), picture)
+    after = digests(make(tmp_path / "t", of))
+    assert {k for k in before if before[k] != after[k]} >= {"floor", "network"}
+
+
+# --- facts ----------------------------------------------------------------------------------------
+
+
+def test_the_facts_are_those_of_the_volumes(scans: dict) -> None:
+    manifest = load(source_of(scans))
+    measured, facts = segment.FAMILY.facts(manifest, [scan(case) for case in manifest.cases()])
+    assert (facts.cases, facts.height, facts.width, facts.bits) == (4, 64, 96, 8)
+    assert facts.depth == min(DEPTHS)
+    assert facts.sizes == {"64x96": 3, "60x90": 1}
+    assert measured.measured["depth"].tolist() == [str(d) for d in DEPTHS]
+    assert len(set(measured.measured["physical"].tolist())) == 4
+    folder = Path(scans["table"]).parent
+    masks = [cv2.imread(str(folder / f"{name}-mask.png"), -1) > 0 for name in "abcd"]
+    assert facts.target["share"] == pytest.approx(np.mean([m.mean() for m in masks]), abs=1e-6)
+    pixels = [cv2.imread(str(folder / f"{n}/{z}.png"), -1) / 255
+              for n, d in zip("abcd", DEPTHS, strict=True) for z in range(d)]  # fmt: skip
+    per_volume = np.split(
+        np.array([[p.mean(), (p**2).mean()] for p in pixels]), np.cumsum(DEPTHS)[:-1]
+    )
+    mean, square = np.mean([v.mean(axis=0) for v in per_volume], axis=0)
+    assert facts.mean[0] == pytest.approx(mean, abs=1e-4)
+    assert facts.std[0] == pytest.approx(np.sqrt(square - mean**2), abs=1e-4)
+
+
+def test_the_depth_is_that_of_the_shallowest_volume_up_to_sixteen(scans: dict) -> None:
+    manifest = load(source_of(scans))
+    _, facts = segment.FAMILY.facts(manifest, [scan(case) for case in manifest.cases()])
+    for depth, wanted in ((1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (10, (3, 3)), (65, (5, 3))):
+        made = segment.small(replace(facts, depth=depth))
+        (network,) = [m for m in made.members if m.name == "network"]
+        assert (network.network.groups, network.network.channels) == wanted
+        assert made.members[0].slices == network.network.slices
+
+
+def test_volumes_that_share_a_file_are_one(scans: dict, tmp_path: Path) -> None:
+    of = copied(scans, tmp_path / "new")
+    folder = tmp_path / "new"
+    for name, links in (("e", ["b/0.png"]), ("f", ["b/2.png", "d/0.png"])):
+        (folder / name).mkdir()
+        for k, link in enumerate(links):
+            (folder / name / f"{k}.png").symlink_to(folder / link)
+        with Path(of["table"]).open("a") as table:
+            table.write(f"{name},{name},a-mask.png,\n")
+    manifest = load(source_of(of))
+    measured, _ = segment.FAMILY.facts(manifest, [scan(case) for case in manifest.cases()])
+    physical = measured.measured["physical"].tolist()
+    assert physical[1] == physical[3] == physical[4] == physical[5]
+    assert len(set(physical)) == 3
+    made = make(tmp_path / "s", of, folds=3)
+    stages.split(made, INLINE)
+    fold = split_of(open_study(made)).fold.tolist()
+    assert fold[1] == fold[3] == fold[4] == fold[5]

@@ -1,0 +1,202 @@
+"""Masks in cells: what lies in them, whatever the window; and back to pixels."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foveal.errors import TargetError
+from foveal.lattice import Planes, cells, enlarged, part_of, planes_of, read_mask, region_of
+from foveal.manifest import Case, Window
+
+
+def pixels(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((height, width)) < 0.4
+
+
+def by_loops(plane: np.ndarray, lattice: int) -> np.ndarray:
+    rows, columns = (-(-side // lattice) for side in plane.shape)
+    out = np.zeros((rows, columns))
+    for y in range(plane.shape[0]):
+        for x in range(plane.shape[1]):
+            out[y // lattice, x // lattice] += plane[y, x]
+    return out
+
+
+@pytest.mark.parametrize("lattice", [1, 2, 3, 8, 32])
+@pytest.mark.parametrize("size", [(8, 16), (13, 9), (1, 1), (33, 31)])
+@pytest.mark.parametrize("kind", ["bool", "uint8", "float32"])
+def test_cells_are_sums_of_their_pixels(size: tuple[int, int], lattice: int, kind: str) -> None:
+    plane = (pixels(*size) * (1 if kind == "bool" else 200)).astype(kind)
+    got = cells(plane, lattice)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, by_loops(plane.astype(np.float64), lattice))
+
+
+@given(
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    lattice=st.sampled_from([1, 2, 4, 8]),
+    seed=st.integers(0, 99),
+    place=st.tuples(*[st.floats(0, 1)] * 4),
+)
+@settings(max_examples=80, deadline=None, database=None)
+def test_the_cells_of_a_window_are_those_of_the_plane_at_its_place(
+    size: tuple[int, int], lattice: int, seed: int, place: tuple[float, ...]
+) -> None:
+    plane = pixels(*size, seed)
+    first = [int(p * (-(-side // lattice) - 1)) for p, side in zip(place[:2], size, strict=True)]
+    count = [
+        1 + int(p * (-(-side // lattice) - f - 1))
+        for p, side, f in zip(place[2:], size, first, strict=True)
+    ]
+    ends = [min((f + c) * lattice, s) for f, c, s in zip(first, count, size, strict=True)]
+    window = Window(
+        top=first[0] * lattice,
+        left=first[1] * lattice,
+        height=ends[0] - first[0] * lattice,
+        width=ends[1] - first[1] * lattice,
+    )
+    wanted = cells(plane, lattice)[first[0] : first[0] + count[0], first[1] : first[1] + count[1]]
+    np.testing.assert_array_equal(cells(part_of(plane, window), lattice), wanted)
+
+
+def test_the_part_without_a_window_is_all() -> None:
+    plane = pixels(5, 6)
+    assert part_of(plane, None) is plane
+    window = Window(top=1, left=2, height=3, width=4)
+    np.testing.assert_array_equal(part_of(plane, window), plane[1:4, 2:6])
+
+
+# --- back to pixels -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lattice", [1, 2, 4, 32])
+@pytest.mark.parametrize("size", [(64, 96), (61, 95), (33, 34)])
+def test_an_enlarged_plane_has_its_size_and_stays_constant(
+    size: tuple[int, int], lattice: int
+) -> None:
+    shape = tuple(-(-side // lattice) for side in size)
+    got = enlarged(np.full(shape, 0.3, dtype=np.float32), lattice, *size)
+    assert got.shape == size
+    np.testing.assert_allclose(got, 0.3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("lattice", [1, 2, 4, 8, 16])
+def test_a_ramp_of_cells_is_a_ramp_of_pixels_with_the_same_middles(lattice: int, axis: int) -> None:
+    count = 9
+    ramp = np.broadcast_to(np.arange(count, dtype=np.float32)[:, None], (count, 5))
+    plane = ramp if axis == 0 else ramp.T
+    got = enlarged(plane, lattice, plane.shape[0] * lattice, plane.shape[1] * lattice)
+    line = got[:, 0] if axis == 0 else got[0]
+    wanted = (np.arange(count * lattice) + 0.5) / lattice - 0.5
+    np.testing.assert_allclose(line, np.clip(wanted, 0, count - 1), atol=1e-4)
+    assert (got == (line[:, None] if axis == 0 else line)).all()
+
+
+@pytest.mark.parametrize("lattice", [1, 4])
+def test_a_cut_enlargement_is_a_part_of_the_whole_one(lattice: int) -> None:
+    plane = np.random.default_rng(0).random((6, 7)).astype(np.float32)
+    whole = enlarged(plane, lattice, 6 * lattice, 7 * lattice)
+    part = enlarged(plane, lattice, 6 * lattice - lattice // 2, 7 * lattice - lattice // 4)
+    np.testing.assert_array_equal(part, whole[: part.shape[0], : part.shape[1]])
+    assert part.shape == (6 * lattice - lattice // 2, 7 * lattice - lattice // 4)
+
+
+def test_at_one_pixel_a_cell_nothing_changes() -> None:
+    plane = np.random.default_rng(0).random((6, 7)).astype(np.float32)
+    np.testing.assert_array_equal(enlarged(plane, 1, 6, 7), plane)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def written(path: Path, mask: np.ndarray, value: int = 255) -> str:
+    cv2.imwrite(str(path), (mask * value).astype(np.uint16 if value > 255 else np.uint8))
+    return str(path)
+
+
+@pytest.mark.parametrize("value", [1, 255, 256, 65535])
+def test_anything_but_0_is_foreground(tmp_path: Path, value: int) -> None:
+    mask = pixels(9, 12)
+    got = read_mask(written(tmp_path / "m.png", mask, value), (9, 12))
+    assert got.dtype == bool
+    np.testing.assert_array_equal(got, mask)
+
+
+def test_a_mask_in_colour_is_one_too(tmp_path: Path) -> None:
+    mask = pixels(9, 12)
+    colour = np.zeros((9, 12, 3), dtype=np.uint8)
+    colour[:, :, 2] = 200 * mask
+    cv2.imwrite(str(tmp_path / "m.png"), colour)
+    np.testing.assert_array_equal(read_mask(str(tmp_path / "m.png")), mask)
+
+
+def test_a_mask_of_another_size_is_named_with_both_sizes(tmp_path: Path) -> None:
+    path = written(tmp_path / "m.png", pixels(9, 12))
+    with pytest.raises(TargetError, match=r"m\.png: 9 x 12 pixels, where the slices have 12 x 9"):
+        read_mask(path, (12, 9))
+
+
+@pytest.mark.parametrize("harm", ["missing", "broken"])
+def test_a_mask_that_cannot_be_read_is_named(tmp_path: Path, harm: str) -> None:
+    if harm == "broken":
+        (tmp_path / "m.png").write_bytes(b"no picture")
+    with pytest.raises(TargetError, match=r"m\.png"):
+        read_mask(str(tmp_path / "m.png"), (9, 12))
+
+
+def test_a_region_is_everywhere_or_what_its_file_says(tmp_path: Path) -> None:
+    assert region_of(Case(id="a", paths=("x",)), 3, 4).tolist() == [[True] * 4] * 3
+    path = written(tmp_path / "r.png", pixels(9, 12))
+    case = Case(id="a", paths=("x", path))
+    np.testing.assert_array_equal(region_of(case, 9, 12), pixels(9, 12))
+    with pytest.raises(TargetError, match=r"r\.png: 9 x 12 pixels, where the slices have 9 x 13"):
+        region_of(case, 9, 13)
+
+
+# --- the truth ------------------------------------------------------------------------------------
+
+
+def test_planes_are_counted_inside_the_region_part_by_part(tmp_path: Path) -> None:
+    mask, region = pixels(10, 14), pixels(10, 14, 1)
+    paths = [written(tmp_path / f"{n}.png", m) for n, m in (("m", mask), ("r", region))]
+    windows = [
+        None,
+        Window(top=0, left=0, height=10, width=8),
+        Window(top=0, left=8, height=10, width=6),
+    ]
+    cases = [Case(id=f"a{k}", paths=("x", paths[1]), window=w) for k, w in enumerate(windows)]
+    cases.append(Case(id="b", paths=("y",)))
+    got = planes_of(cases, [paths[0]] * 4, 4)
+    assert len(got) == 4
+    for k, case in enumerate(cases):
+        inside = region if k < 3 else np.ones_like(region)
+        area = by_loops(part_of(inside, case.window), 4)
+        positive = by_loops(part_of(mask & inside, case.window), 4)
+        np.testing.assert_array_equal(got.area[k], area)
+        np.testing.assert_array_equal(got.positive[k], positive)
+    np.testing.assert_array_equal(np.hstack([got.area[1], got.area[2]]), got.area[0])
+    np.testing.assert_array_equal(np.hstack([got.positive[1], got.positive[2]]), got.positive[0])
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        (np.array([2, 0]), [2, 0]),
+        (np.array([True, False, True]), [0, 2]),
+        (np.array([], dtype=np.int64), []),
+        (np.array([1, 1]), [1, 1]),
+        (np.array([-1]), [2]),
+    ],
+)
+def test_planes_are_taken_by_place_and_by_mask(rows: np.ndarray, kept: list[int]) -> None:
+    parts = [np.full((k + 1, 2), k, dtype=np.float32) for k in range(3)]
+    got = Planes(tuple(parts), tuple(p + 10 for p in parts))[rows]
+    assert len(got) == len(kept)
+    for k, positive, area in zip(kept, got.positive, got.area, strict=True):
+        np.testing.assert_array_equal(positive, parts[k])
+        np.testing.assert_array_equal(area, parts[k] + 10)
