@@ -59,6 +59,14 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Units:
 
 
 @pytest.fixture(scope="module")
+def tall(tmp_path_factory: pytest.TempPathFactory) -> Units:
+    """The same, higher than wide."""
+    folder = tmp_path_factory.mktemp("tall")
+    of = draw_scans(folder, sizes=[(96, 64), (90, 50)], depths=(4, 4), seed=3)
+    return opened_study(folder / "study", of, folds=3, guard=4)
+
+
+@pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Units:
     """One volume in halves whose slices tell the row and the column of every pixel."""
     folder = tmp_path_factory.mktemp("places")
@@ -126,10 +134,11 @@ def allowed_in(of: Units, fold: int, guard: int) -> tuple[Job, list[np.ndarray]]
 
 @pytest.mark.parametrize("guard", [0, 1, 4, 13])
 @pytest.mark.parametrize("fold", [0, 1, 2])
+@pytest.mark.parametrize("units", ["cut", "tall"])
 def test_learning_keeps_the_guard_to_what_is_judged_at_any_place(
-    cut: Units, fold: int, guard: int
+    request: pytest.FixtureRequest, units: str, fold: int, guard: int
 ) -> None:
-    work, found = allowed_in(cut, fold, guard)
+    work, found = allowed_in(request.getfixturevalue(units), fold, guard)
     assert len(found) == len(work.train) > 0
     for row, allowed in zip(work.train, found, strict=True):
         case = work.cases[row]
@@ -550,7 +559,7 @@ def test_weights_of_cases_count(whole: Units, tmp_path: Path) -> None:
     assert not same(before, planes(network(whole), replace(work, weight=weight, folder=tmp_path)))
 
 
-@pytest.mark.parametrize(("size", "lattice"), [(33, 1), (50, 4), (50, 8)])
+@pytest.mark.parametrize(("size", "lattice"), [(33, 1), (50, 4), (64, 8), (96, 2)])
 def test_a_crop_of_any_size_is_refused_at_once_or_can_be_trained(
     whole: Units, tmp_path: Path, size: int, lattice: int
 ) -> None:

@@ -422,18 +422,17 @@ def test_a_wrong_option_is_named(scans: dict, tmp_path: Path, options: dict, wor
 
 
 @pytest.mark.parametrize(
-    ("size", "lattice"), [(32, 1), (64, 32), (33, 1), (33, 2), (50, 4), (50, 8), (100, 16)]
+    ("size", "lattice"), [(32, 1), (64, 32), (96, 8), (33, 2), (50, 4), (50, 8), (100, 16)]
 )
-def test_a_crop_is_of_whole_cells_or_refused(
-    scans: dict, tmp_path: Path, size: int, lattice: int
-) -> None:
-    try:
-        made = made_of("small", scans, size=size, lattice=lattice)
-    except UsageError:
-        made = made_of("small", scans, size=size // lattice * lattice, lattice=lattice)
+def test_a_crop_is_of_whole_cells_or_refused(scans: dict, size: int, lattice: int) -> None:
+    made = made_of("small", scans, size=size, lattice=lattice)
     (network,) = [m for m in made.members if m.name == "network"]
-    assert all(side % lattice == 0 for side in network.training.size)
-    assert network.windows.tile * lattice == network.training.size[0]
+    if any(side % lattice for side in network.training.size):
+        with pytest.raises(UsageError, match="size="):
+            network.check()
+        return
+    network.check()
+    assert network.training.size == (network.windows.tile * lattice,) * 2
 
 
 # --- options --------------------------------------------------------------------------------------
