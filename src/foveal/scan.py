@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -109,6 +110,7 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
     measured = {
         "image_size": np.asarray(sizes),
         "sha256": np.asarray([v.sha256 for v in found]),
+        "labels": np.asarray([_files_digest(manifest, k) for k in range(len(manifest))]),
         "physical": np.asarray([f"volume {k}" for k in _physical(found)]),
         "depth": np.asarray([str(v.depth) for v in found]),
     }
@@ -129,6 +131,14 @@ def _mask_shares(manifest: Manifest, found: Sequence[Scanned]) -> list[float]:
     if shares and not any(shares):
         raise TargetError("all masks are empty; there is nothing to learn; cure: another --target")
     return shares
+
+
+def _files_digest(manifest: Manifest, row: int) -> str:
+    """Of the bytes of a case's region and masks, so that a changed one is noticed."""
+    sha = hashlib.sha256()
+    for path in (*manifest.paths[row][1:], *manifest.target[row].tolist()):
+        sha.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    return sha.hexdigest()
 
 
 def _physical(found: Sequence[Scanned]) -> list[int]:

@@ -153,7 +153,8 @@ def test_learning_keeps_the_guard_to_what_is_judged_at_any_place(
 
 
 def test_a_guard_wider_than_the_volume_leaves_nothing(cut: Units) -> None:
-    assert not any(allowed.any() for allowed in allowed_in(cut, 1, 500)[1])
+    with pytest.raises(UsageError, match="guard=500"):
+        allowed_in(cut, 1, 500)
 
 
 def test_whole_volumes_are_learned_wherever_they_count(whole: Units) -> None:

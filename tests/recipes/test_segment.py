@@ -170,7 +170,7 @@ def test_new_volumes_need_no_region_and_no_mask(
     assert told.unreadable == {}
     assert [row["id"] for row in table_of(out / "masks.csv")] == ["x", "y/z"]
     seen = answer(finished, scans, tmp_path / "b")
-    for name, same in (("x", "b"), ("y_z", "d")):
+    for name, same in (("x", "b"), ("y%2Fz", "d")):
         picture = cv2.imread(str(out / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(picture, seen[same])
 

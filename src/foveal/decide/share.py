@@ -23,6 +23,9 @@ from foveal.predictions import Predictions
 
 Mask = Bool[np.ndarray, "_ _"]
 
+NOTHING = 2.0
+"""A threshold that no score reaches."""
+
 
 @dataclass(frozen=True, slots=True)
 class AboveThreshold:
@@ -51,8 +54,7 @@ class Absolute:
     def fit(self, predictions: Predictions, truth: Truth) -> AboveThreshold:
         """Fit on out-of-fold planes; the truth is `foveal.lattice.Planes`."""
         planes = [np.asarray(p) for _, p in predictions.arrays()]
-        best = best_threshold(list(_cells(planes, planes, truth)), beta=self.beta)
-        return AboveThreshold(best.threshold)
+        return AboveThreshold(_best(_cells(planes, planes, truth), self.beta))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,7 @@ class Share:
         """Fit on out-of-fold planes; the truth is `foveal.lattice.Planes`."""
         planes = [np.asarray(p) for _, p in predictions.arrays()]
         ranks = [rank_share(p) for p in planes]
-        best = best_threshold(list(_cells(ranks, planes, truth)), beta=self.beta)
-        return HighestShare(1 - best.threshold)
+        return HighestShare(1 - min(_best(_cells(ranks, planes, truth), self.beta), 1.0))
 
 
 def rank_share(plane: Float[np.ndarray, "_ _"]) -> Float[np.ndarray, "_ _"]:
@@ -99,6 +100,14 @@ def rank_share(plane: Float[np.ndarray, "_ _"]) -> Float[np.ndarray, "_ _"]:
     if len(values):
         out[inside] = (below / counts.sum())[place.reshape(-1)]
     return out
+
+
+def _best(found: Iterator[Cells], beta: float) -> float:
+    """The best threshold; above every score where nothing is foreground."""
+    volumes = list(found)
+    if not any(positive.any() for _, positive, _ in volumes):
+        return NOTHING
+    return best_threshold(volumes, beta=beta).threshold
 
 
 def _cells(

@@ -36,8 +36,8 @@ from foveal.task import Job, Resources, State
 WIDTHS = (1.0, 2.0, 4.0, 8.0)
 """Of the filters, in pixels."""
 
-HALO = 32
-"""Pixels around a band that its filters look at."""
+HALO = 34
+"""Pixels around a band that its filters look at: the widest blur, and two slopes of it."""
 
 BAND = 1 << 20
 """Most pixels of a band."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from foveal.errors import UsageError
 from foveal.lattice import cells, part_of, read_mask, region_of
 from foveal.manifest import Case, Window
 from foveal.predictions import NO_FOLD, Predictions
@@ -32,19 +33,25 @@ class StoredVolumes:
     first: int | None = None
 
     def __call__(self, case: Case, resources: Resources) -> Volume:
-        """The volume of a case, stored when it is first asked for."""
+        """The volume of a case, stored when it is first asked for.
+
+        Raises:
+            DataError: A slice or the region cannot be read, or they do not fit each other.
+        """
         stack = find_slices(case.paths[0])
         first = (len(stack) - self.slices) // 2 if self.first is None else self.first
         name = digest(stack.names, first, self.slices)
         path = resources.cache / f"volume-{name}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path):
-            return store(
+            volume = store(
                 stack,
                 path,
                 slices=(first, first + self.slices),
                 should_stop=resources.should_stop,
             )
+        region_of(case, *volume.plane)
+        return volume
 
 
 def window_of(case: Case, volume: Volume) -> Window:
@@ -72,6 +79,9 @@ def learnable(
         held: That the fold judges.
         volumes: Of the rows.
         guard: That distance, in pixels.
+
+    Raises:
+        UsageError: Nothing is left.
     """
     judged = [w for w in (cases[k].window for k in held) if w is not None]
     found = []
@@ -83,6 +93,10 @@ def learnable(
             top, left = max(w.top - guard, 0), max(w.left - guard, 0)
             allowed[top : w.top + w.height + guard, left : w.left + w.width + guard] = False
         found.append(allowed)
+    if not any(allowed.any() for allowed in found):
+        raise UsageError(
+            f"guard={guard} leaves nothing to learn from; cure: a smaller guard=, or fewer folds"
+        )
     return found
 
 

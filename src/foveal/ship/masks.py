@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from foveal.lattice import enlarged
+from foveal.lattice import enlarged, region_of
 from foveal.manifest import Case, Truth
 from foveal.metrics.overlap import CellFBeta
 from foveal.predictions import Predictions
@@ -26,8 +26,8 @@ class MaskFolder:
     """A folder with one mask a volume, as large as its slices, and all of them as runs.
 
     `ID.png` holds 0 and 255; `masks.csv` (`id,rle`) pairs of start and length, counted from 1, row
-    by row; with scores `probability/ID.png` holds 16 bit. A slash in an id becomes an underscore in
-    file names.
+    by row; with scores `probability/ID.png` holds 16 bit. A slash in an id becomes `%2F` in file
+    names.
 
     Attributes:
         lattice: Pixels a cell is wide.
@@ -53,15 +53,20 @@ class MaskFolder:
             score = np.zeros(size, dtype=np.float32)
             mask = np.zeros(size, dtype=bool)
             if case.id in labels:
-                score = enlarged(planes[case.id], self.lattice, *size)
+                score = np.where(region_of(case, *size), self._score(planes[case.id], size), 0)
                 mask = score >= _least(planes[case.id], labels[case.id])
-            name = f"{case.id.replace('/', '_')}.png"
+            name = f"{case.id.replace('%', '%25').replace('/', '%2F')}.png"
             write_bytes(path / name, png(mask * np.uint8(255)))
             if asked.scores:
                 deep = np.round(score * 65535).astype(np.uint16)
                 write_bytes(path / "probability" / name, png(deep))
             rows.append((case.id, run_lengths(mask)))
         write_text(path / "masks.csv", csv_text(rows))
+
+    def _score(self, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """A plane at the size of a slice; cells outside the region draw nothing down."""
+        inside = enlarged((plane > 0).astype(np.float32), self.lattice, *size)
+        return enlarged(plane, self.lattice, *size) / np.maximum(inside, np.float32(1e-6))
 
     def out_of_fold(
         self, labels: Sequence[np.ndarray], predictions: Predictions, truth: Truth

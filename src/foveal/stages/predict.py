@@ -162,6 +162,8 @@ def _source(study: Study, table: str | Path, images: str) -> Source:
     old, has = study.settings().source, read_table(Path(table))
     if old.images and not images:
         raise UsageError("this study needs --images, such as --images 'new/{image}'")
+    if images and not old.images:
+        raise UsageError(f"this study takes no --images: {', '.join(old.files)} are paths")
     return Source(
         table=str(table),
         images=images,
