@@ -30,11 +30,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_commands_and_options_named_in_a_page_exist(page: Path) -> None:
     from foveal.cli import app
-    from foveal.stages import about
+    from foveal.stages import about, addresses
 
     text = page.read_text(encoding="utf-8")
     verbs = set(re.findall(r"`foveal (\w+)", text)) | set(re.findall(r"^foveal (\w+)", text, re.M))
     assert verbs <= set(app), verbs - set(app)
-    options = {o["name"] for a in ("grade:small", "grade:aptos") for o in about(a)["options"]}
-    named = set(re.findall(r"`(?:grade:\w+ )?([a-z_]+)=", text))
+    options = {o["name"] for a in addresses() for o in about(a)["options"]}
+    named = set(re.findall(r"`(?:\w+:\w+ )?([a-z_]+)=", text))
     assert named - {"name"} <= options, named - options

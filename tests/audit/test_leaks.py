@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from conftest import truth_of
+from conftest import aptos, truth_of
 from foveal.audit.leaks import conflicting_duplicates, told_by
 from foveal.manifest import Manifest
-from test_split import aptos
 
 
 def test_the_picture_size_of_aptos_tells_the_grade() -> None:

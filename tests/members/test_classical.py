@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesRegressor
 
-from foveal.members.classical import _forest, evaluate, forest_arrays, walk
+from foveal.members.classical import evaluate, forest, forest_arrays, walk
 from foveal.members.ridge import ridge
 from foveal.task import State
 
@@ -28,7 +28,7 @@ def test_a_walked_forest_equals_scikit_learn() -> None:
 def test_a_state_scores_as_the_mixture_it_names() -> None:
     x, y, w = table()
     slope, intercept = ridge(x, y, w, 1.0)
-    nodes = _forest(x, y, w, trees=5, seed=0)
+    nodes = forest(x, y, w, trees=5, seed=0)
     for share in (0.0, 0.25, 1.0):
         state = State(
             {

@@ -259,7 +259,7 @@ EVERYTHING = {*MEMBERS, "split", "decisions"}
 EFFECTS = [
     *((option, value, NETWORKS) for option, value in {
         "size": 48, "backbone": "test_vit", "epochs": 1, "batch": 4, "optimiser": "sgd",
-        "lr": 0.01, "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "margin": 0.4, "scale": 20.0,
+        "lr": 0.02, "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "margin": 0.4, "scale": 20.0,
         "centres": 2, "embedding": 24, "pooling": "own", "dropout": 0.6, "drop_path": 0.5,
         "mirrored": True, "least": 9, "together": 4, "rotate": 90.0, "elastic": 0.05,
         "cutout": 1.0, "precision": "bf16-mixed", "layout": "channels_last",
@@ -368,9 +368,11 @@ def test_equal_pictures_of_other_names_are_found(flukes: dict) -> None:
 def test_more_pictures_take_fewer_epochs(flukes: dict) -> None:
     _, facts = measured(flukes)
     epochs = [
-        identify.small(replace(facts, cases=cases)).members[-1].training.epochs
-        for cases in (10, 300, 301, 1000, 2000, 4000, 10**6)
+        identify.small(replace(facts, cases=cases), size=64).members[-1].training.epochs
+        for cases in (10, 300, 2000, 4000, 8000, 10**6)
     ]
+    larger = identify.small(replace(facts, cases=4000), size=128).members[-1].training.epochs
+    assert larger < epochs[3]
     assert epochs == sorted(epochs, reverse=True)
     assert len(set(epochs)) > 3
     assert epochs[-1] >= 1

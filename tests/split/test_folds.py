@@ -4,23 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
+from conftest import aptos
 from foveal.errors import SplitError
 from foveal.manifest import Manifest, Window
 from foveal.split import Folds, Split, balanced_folds, groups, imbalance
-
-APTOS_SIZES = (
-    (0, 0, 1, 0, 1), (0, 0, 33, 5, 4), (279, 7, 1, 0, 0), (0, 2, 63, 9, 18), (901, 19, 39, 2, 13),
-    (0, 0, 2, 0, 0), (10, 0, 0, 2, 2), (0, 13, 28, 1, 19), (0, 1, 22, 3, 2), (351, 0, 0, 0, 0),
-    (31, 234, 233, 60, 80), (0, 0, 0, 1, 0), (0, 6, 3, 21, 4), (231, 44, 165, 47, 46),
-    (2, 13, 307, 32, 56), (0, 13, 91, 6, 31), (0, 18, 11, 4, 19),
-)  # fmt: skip
-"""Photographs of grade 0 to 4 for each of the 17 picture sizes of APTOS 2019."""
-
-
-def aptos() -> tuple[np.ndarray, np.ndarray]:
-    cells = [(g, k, n) for g, row in enumerate(APTOS_SIZES) for k, n in enumerate(row)]
-    group, grade, count = np.array(cells).T
-    return np.repeat(group, count), np.repeat(grade, count)
 
 
 def manifest(target: list[str], **roles: list[str]) -> Manifest:
