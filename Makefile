@@ -23,7 +23,7 @@ $(READY): pyproject.toml
 	@echo "Setting up $(VENV): about 5 GB of libraries (PyTorch with CUDA is most of it) will be downloaded once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[volume]" --group dev
 	@touch $(READY)
 
 demo: setup

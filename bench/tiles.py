@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 
 from foveal.manifest import Window
-from foveal.read.volume import find_slices, store
+from foveal.read.slices import find_slices
+from foveal.read.volume import store
 
 SIDE, DEPTH, FIRST, LAST = 1024, 65, 15, 50
 TILE, BLOCK = 256, 32

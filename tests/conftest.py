@@ -1,6 +1,6 @@
 """Small real inputs that several tests share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -10,7 +10,6 @@ import torch
 
 from foveal import stages
 from foveal.manifest import Truth
-from foveal.recipes import identify
 from foveal.simulate.flukes import simulate_flukes
 from foveal.simulate.retina import Faults, simulate_retina
 from foveal.stages.open import Opened, open_study
@@ -40,6 +39,7 @@ SWIM = {
     "backbone": "test_resnet",
     "embedding": 16,
     "components": 8,
+    "floor_size": "8x16",
 }
 """Options that make `identify:small` take a second a training, with individuals to be hidden."""
 
@@ -109,15 +109,7 @@ def flukes(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 @pytest.fixture(scope="session")
-def small_floor() -> Iterator[None]:
-    """Let the floor of `identify` compare pictures of a few pixels, which takes no time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(identify, "FLOOR_SIDE", "8x16")
-        yield
-
-
-@pytest.fixture(scope="session")
-def swum(tmp_path_factory: pytest.TempPathFactory, flukes: dict, small_floor: None) -> Opened:
+def swum(tmp_path_factory: pytest.TempPathFactory, flukes: dict) -> Opened:
     """A study of whales with folds, nothing trained."""
     study = stages.init(
         tmp_path_factory.mktemp("swum") / "study", recipe="identify:small", options=SWIM, **flukes
@@ -167,6 +159,53 @@ def draw_scans(
         lines.append(line)
     (folder / "scans.csv").write_text("\n".join(lines) + "\n")
     return {"table": str(folder / "scans.csv"), "target": "mask"}
+
+
+def write_zarr(
+    folder: Path,
+    planes: np.ndarray,
+    *,
+    axes: str = "zyx",
+    version: int = 3,
+    is_bare: bool = False,
+    chunks: tuple[int, int, int] = (5, 4, 16),
+    **more: object,
+) -> Path:
+    """Slices as an OME-Zarr image (0.4 in zarr 2, 0.5 in zarr 3) or as a bare array.
+
+    Args:
+        folder: Of the image or array.
+        planes: "slice height width".
+        axes: Of the array; those other than z, y and x get a length of 1.
+        version: Of zarr.
+        is_bare: Whether there is the array alone.
+        chunks: Their length along z, y and x.
+        more: Given to zarr with the array.
+    """
+    import zarr
+
+    others = [name for name in axes if name not in "zyx"]
+    whole = planes[(..., *[None] * len(others))]
+    have = ["z", "y", "x", *others]
+    if "z" not in axes:
+        whole, have = whole[0], have[1:]
+    pixels = whole.transpose([have.index(name) for name in axes])
+    along = dict(zip("zyx", chunks, strict=True))
+    more = {"chunks": tuple(along.get(name, 1) for name in axes), **more}
+    if is_bare:
+        zarr.create_array(folder, data=pixels, zarr_format=version, **more)
+        return folder
+    image = {
+        "axes": [{"name": name} for name in axes],
+        "datasets": [{"path": "full"}, {"path": "half"}],
+    }
+    told: dict = {"multiscales": [image if version == 3 else {**image, "version": "0.4"}]}
+    attributes = {"ome": {"version": "0.5", **told}} if version == 3 else told
+    group = zarr.create_group(folder, zarr_format=version, attributes=attributes)
+    group.create_array("full", data=pixels, **more)
+    half = pixels[tuple(slice(None, None, 2 if name in "yx" else 1) for name in axes)]
+    group.create_array("half", data=half)
+    return folder
 
 
 SIZES, DEPTHS = ((64, 96), (64, 96), (60, 90), (64, 96)), (4, 3, 5, 1)

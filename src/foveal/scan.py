@@ -1,7 +1,7 @@
 """What `init` measures of volumes: size, depth, brightness, which share slices, how much is mask.
 
-Every slice is decoded once, one at a time; a slice, region or mask that does not fit the others is
-an error that names its file::
+Everything is decoded once, a piece at a time; a slice, region or mask that does not fit the others
+is an error that names its file::
 
     manifest, facts = measure(manifest, [scan(case) for case in manifest.cases()])
 """
@@ -14,13 +14,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from foveal.errors import TargetError
-from foveal.lattice import read_mask, region_of
+from foveal.lattice import cells, read_mask, region_of
 from foveal.manifest import Case, Facts, Manifest
 from foveal.read.image import UnreadableImage
-from foveal.read.volume import check_slice, find_slices
+from foveal.read.slices import find_slices
+
+LATTICES = (2, 4)
+"""Pixels that a cell may be wide if masks can be told in it."""
+
+TOLD = 0.93
+"""Dice score of masks told in whole cells that is good enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +40,7 @@ class Scanned:
         bits: 8 or 16.
         mean: Of a sample of pixels, as a share of full scale.
         square: Of the same, the mean of squares.
-        sha256: Of all slices.
+        sha256: Of all pixels, the same for every way to keep them.
         files: That the slices lie in, links resolved.
     """
 
@@ -49,34 +55,35 @@ class Scanned:
 
 
 def scan(case: Case) -> Scanned:
-    """Decode all slices of a volume, one at a time, and measure them.
+    """Decode all slices of a volume, a piece at a time, and measure them.
 
     Raises:
         UnreadableImage: A slice does not decode or has another shape than the first, or the region
             has.
     """
     stack = find_slices(case.paths[0])
-    first = stack.read(0)
-    sha, samples = hashlib.sha256(), []
-    for k, name in enumerate(stack.names):
-        plane = first if k == 0 else stack.read(k)
-        check_slice(plane, first, name)
-        sha.update(np.ascontiguousarray(plane).tobytes())
-        steps = [max(1, side // 64) for side in plane.shape]
-        samples.append(plane[:: steps[0], :: steps[1]] / float(np.iinfo(plane.dtype).max))
+    of_slice, samples = [hashlib.sha256() for _ in stack.names], []
+    plane, dtype = (0, 0), np.dtype(np.uint8)
+    for piece in stack.pieces():
+        plane, dtype = piece.plane, piece.values.dtype
+        for sha, rows in zip(of_slice[piece.first :], piece.values, strict=False):
+            sha.update(np.ascontiguousarray(rows).tobytes())
+        down, across = (max(1, side // 64) for side in plane)
+        sample = piece.values[:, -piece.top % down :: down, ::across]
+        samples.append(sample.reshape(-1) / float(np.iinfo(dtype).max))
     try:
-        region_of(case, *first.shape)
+        region_of(case, *plane)
     except TargetError as error:
         raise UnreadableImage(str(error)) from None
-    seen = np.stack(samples)
+    seen = np.concatenate(samples)
     return Scanned(
-        height=first.shape[0],
-        width=first.shape[1],
+        height=plane[0],
+        width=plane[1],
         depth=len(stack),
-        bits=first.dtype.itemsize * 8,
+        bits=dtype.itemsize * 8,
         mean=float(seen.mean()),
         square=float((seen**2).mean()),
-        sha256=sha.hexdigest(),
+        sha256=hashlib.sha256(b"".join(sha.digest() for sha in of_slice)).hexdigest(),
         files=stack.files,
     )
 
@@ -87,13 +94,12 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
     Raises:
         TargetError: A mask is missing, does not decode, or has another size than the slices.
     """
-    shares = _mask_shares(manifest, found)
     sizes = [f"{v.height}x{v.width}" for v in found]
     names, counts = np.unique(sizes, return_counts=True)
     mean, square = np.mean([v.mean for v in found]), np.mean([v.square for v in found])
     facts = Facts(
         cases=len(manifest),
-        target={"share": round(float(np.mean(shares)), 6)} if shares else {},
+        target=_measured_masks(manifest, found),
         height=int(np.median([v.height for v in found])),
         width=int(np.median([v.width for v in found])),
         aspect=1.0,
@@ -117,20 +123,36 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
     return replace(manifest, measured=measured), facts
 
 
-def _mask_shares(manifest: Manifest, found: Sequence[Scanned]) -> list[float]:
-    """The share of foreground of every mask, each read in full."""
+def _measured_masks(manifest: Manifest, found: Sequence[Scanned]) -> dict[str, float]:
+    """The mean share of foreground, and the cells that masks can be told in; each read in full."""
     shares, bad = [], []
+    counts = {lattice: np.zeros(3) for lattice in LATTICES}
     for k, volume in enumerate(found):
         for path in manifest.target[k].tolist():
             try:
-                shares.append(float(read_mask(path, (volume.height, volume.width)).mean()))
+                mask = read_mask(path, (volume.height, volume.width))
             except TargetError as error:
                 bad.append(f"{manifest.name(k)}: {error}")
+                continue
+            shares.append(float(mask.mean()))
+            for lattice, count in counts.items():
+                count += _told(mask, lattice)
     if bad:
         raise TargetError(f"{len(bad)} masks cannot be used; cure: correct them", bad)
-    if shares and not any(shares):
+    if not shares:
+        return {}
+    if not any(shares):
         raise TargetError("all masks are empty; there is nothing to learn; cure: another --target")
-    return shares
+    fine = [n for n, (hit, given, true) in counts.items() if 2 * hit >= TOLD * (given + true)]
+    return {"share": round(float(np.mean(shares)), 6), "lattice": max([1, *fine])}
+
+
+def _told(mask: Bool[np.ndarray, "height width"], lattice: int) -> Float[np.ndarray, "3"]:
+    """Pixels right, given and true, where a cell that is mostly foreground is given whole."""
+    positive = cells(mask, lattice)
+    area = cells(np.ones(mask.shape, dtype=np.uint8), lattice)
+    given = 2 * positive >= area
+    return np.array([positive[given].sum(), area[given].sum(), positive.sum()], dtype=np.float64)
 
 
 def _files_digest(manifest: Manifest, row: int) -> str:
@@ -155,5 +177,5 @@ def _physical(found: Sequence[Scanned]) -> list[int]:
 
 def region_profile(case: Case, axis: int) -> Float[np.ndarray, " place"]:
     """The region's pixels at each place along an axis (0 rows, 1 columns)."""
-    first = find_slices(case.paths[0]).read(0)
-    return region_of(case, *first.shape).sum(axis=1 - axis).astype(np.float64)
+    (height, width), _ = find_slices(case.paths[0]).form()
+    return region_of(case, height, width).sum(axis=1 - axis).astype(np.float64)

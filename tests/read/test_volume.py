@@ -10,9 +10,10 @@ import tifffile
 
 from foveal.errors import Stopped
 from foveal.manifest import Window
-from foveal.read import volume as volumes
+from foveal.read import stack as stacks
 from foveal.read.image import UnreadableImage
-from foveal.read.volume import find_slices, load, mirrored, store
+from foveal.read.slices import find_slices
+from foveal.read.volume import load, mirrored, store
 
 SHAPE = (12, 23, 31)
 
@@ -91,13 +92,13 @@ def test_mirrored_places_are_those_of_numpy() -> None:
 def test_an_interrupted_store_is_gone_on_with(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    monkeypatch.setattr(volumes, "BAND_BYTES", 4000)
+    monkeypatch.setattr(stacks, "BAND_BYTES", 4000)
     path, asked = tmp_path / "v.npy", iter(range(100))
     with pytest.raises(Stopped):
         store(find_slices(str(folder)), path, should_stop=lambda: next(asked) >= after)
     assert load(path) is None
     stack, seen = find_slices(str(folder)), []
-    again = volumes.Stack(stack.names, stack.files, lambda k: seen.append(k) or stack.read(k))
+    again = stacks.Stack(stack.names, stack.files, lambda k: seen.append(k) or stack.read(k))
     np.testing.assert_array_equal(np.moveaxis(store(again, path).values, 2, 0), voxels())
     assert len(set(seen)) <= max(12 - after, 1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["slices", "v.json", "v.npy"]

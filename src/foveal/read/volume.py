@@ -1,9 +1,8 @@
 """Volumes: a stack of slices, stored once so that a tile of any depth is one short read.
 
-Slices come as a folder or a pattern of PNG or TIFF files in natural order, as the pages of one
-TIFF, or as a single picture. They are streamed into one memory-mapped `.npy` in y-x-z order, so
-that the slices of a place lie side by side. Never more than a slice and a band of
-rows are in memory; what was interrupted is gone on with::
+Slices, from wherever they are found, are streamed into one memory-mapped `.npy` in y-x-z order, so
+that the slices of a place lie side by side. Never more than a slice and a band of rows are in
+memory, nothing is decoded twice, and what was interrupted is gone on with::
 
     stack = find_slices("scans/fragment1")
     volume = store(stack, Path("fragment1.npy"), slices=(15, 50))
@@ -12,10 +11,9 @@ rows are in memory; what was interrupted is gone on with::
 
 from __future__ import annotations
 
-import glob
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,33 +24,8 @@ from jaxtyping import Shaped
 
 from foveal.errors import Stopped
 from foveal.manifest import Window
-from foveal.read.image import UnreadableImage, decode
+from foveal.read.stack import Boxes, Stack, check_slice
 from foveal.study import disk_error, write_json
-
-BAND_BYTES = 64e6
-"""Memory that a band of rows may take while slices are turned into y-x-z order."""
-
-SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
-
-Slice = Shaped[np.ndarray, "height width"]
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """Where the slices of a volume are, from the first to the last.
-
-    Attributes:
-        names: One for each slice, as errors name it.
-        files: All files that the slices lie in, links resolved.
-        read: From the place of a slice to the slice.
-    """
-
-    names: tuple[str, ...]
-    files: tuple[str, ...]
-    read: Callable[[int], Slice]
-
-    def __len__(self) -> int:
-        return len(self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,88 +72,6 @@ def mirrored(start: int, count: int, size: int) -> np.ndarray:
     return np.where(place < size, place, period - place)
 
 
-# --- where slices are ----------------------------------------------------------------------------
-
-
-def find_slices(place: str) -> Stack:
-    """The slices of a volume.
-
-    Args:
-        place: A folder, a pattern with `*`, a picture or a multi-page TIFF.
-
-    Raises:
-        UnreadableImage: Nothing is there, or it holds no slices.
-    """
-    path = Path(place)
-    if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
-        return _files(found, f"{place}: the folder holds no slices ({', '.join(SUFFIXES)})")
-    if path.is_file():
-        if path.suffix.lower() in (".tif", ".tiff"):
-            return _pages(path)
-        return _files([path], "")
-    found = [Path(p) for p in glob.glob(place)] if glob.has_magic(place) else []  # noqa: PTH207
-    return _files(found, f"{place}: no such file, folder or pattern of slices")
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A key that puts slice 10 after slice 9.
-
-    Example:
-        >>> sorted(["z10", "z9", "a"], key=natural)
-        ['a', 'z9', 'z10']
-    """
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p]
-
-
-def _files(found: Sequence[Path], trouble: str) -> Stack:
-    if not found:
-        raise UnreadableImage(trouble)
-    paths = sorted(found, key=lambda p: natural(p.name))
-    names = tuple(str(p) for p in paths)
-    return Stack(
-        names=names,
-        files=tuple(str(p.resolve()) for p in paths),
-        read=lambda k: _grey(decode(names[k]), names[k]),
-    )
-
-
-def _grey(image: np.ndarray, name: str) -> Slice:
-    """One plane; a grey picture saved in colour is still one."""
-    first = image[:, :, 0]
-    if image.shape[2] > 1 and any((image[:, :, c] != first).any() for c in range(image.shape[2])):
-        raise UnreadableImage(f"{name}: {image.shape[2]} channels, where a slice has one")
-    return first
-
-
-def _pages(path: Path) -> Stack:
-    """The pages of a TIFF; read by the picture reader where there is one only."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as file:
-            count = len(file.pages)
-    except (OSError, ValueError, TypeError, RuntimeError, tifffile.TiffFileError):
-        raise UnreadableImage(f"{path}: the TIFF does not decode") from None
-    if count == 1:
-        return _files([path], "")
-
-    def read(k: int) -> Slice:
-        try:
-            with tifffile.TiffFile(path) as file:
-                page = file.pages[k].asarray()
-        except (OSError, ValueError, TypeError, RuntimeError, IndexError, KeyError):
-            raise UnreadableImage(f"{path} page {k}: the page does not decode") from None
-        return _grey(np.atleast_3d(page), f"{path} page {k}")
-
-    names = tuple(f"{path} page {k}" for k in range(count))
-    return Stack(names=names, files=(str(path.resolve()),), read=read)
-
-
-# --- one file ------------------------------------------------------------------------------------
-
-
 def store(
     stack: Stack,
     path: Path,
@@ -210,9 +101,8 @@ def store(
     try:
         _write(stack, wanted, path, should_stop)
     except OSError as error:
-        for suffix in (".flat", ".flat.json", ".part"):
-            with suppress(OSError):
-                path.with_suffix(suffix).unlink(missing_ok=True)
+        with suppress(OSError):
+            _tidy(path)
         raise disk_error(path, error) from error
     volume = load(path)
     assert volume is not None
@@ -231,19 +121,36 @@ def load(path: Path) -> Volume | None:
 def _write(
     stack: Stack, wanted: Sequence[int], path: Path, should_stop: Callable[[], bool]
 ) -> None:
-    """Slices one after the other into a flat file, then bands of rows into their order.
+    """Boxes into y-x-z order, band by band; slices that lie apart become boxes by a flat file."""
+    flat, part = path.with_suffix(".flat"), path.with_suffix(".part")
+    if stack.boxes is None:
+        boxes, places = _flattened(stack, wanted, flat, should_stop), range(len(wanted))
+    else:
+        boxes, places = stack.boxes, wanted
+    mark = _mark(wanted, boxes.shape[1:], boxes.dtype)
+    _turn(boxes, places, part, mark, should_stop)
+    part.replace(path)
+    write_json(path.with_suffix(".json"), {**mark, "order": "yxz", "names": list(stack.names)})
+    _tidy(path)
 
-    Written in place, every slice would touch every page of the file.
+
+def _tidy(path: Path) -> None:
+    """Remove what was half made."""
+    for suffix in (".flat", ".flat.json", ".part", ".part.json"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _flattened(
+    stack: Stack, wanted: Sequence[int], flat: Path, should_stop: Callable[[], bool]
+) -> Boxes:
+    """Slices one after the other into a flat file.
+
+    Written into their place in y-x-z order, every slice would touch every page of the file.
     """
-    flat = path.with_suffix(".flat")
     sample = stack.read(wanted[0])
     check_slice(sample, sample, stack.names[wanted[0]])
-    mark = {
-        "shape": [len(wanted), *sample.shape],
-        "dtype": sample.dtype.str,
-        "wanted": list(wanted),
-    }
-    done = _progress(flat, mark)
+    mark = _mark(wanted, sample.shape, sample.dtype)
+    done = _progress(flat, mark, sample.nbytes)
     with flat.open("r+b" if done else "wb") as file:
         file.seek(done * sample.nbytes)
         for k, place in enumerate(wanted[done:], start=done):
@@ -251,50 +158,61 @@ def _write(
             check_slice(plane, sample, stack.names[place])
             file.write(np.ascontiguousarray(plane).tobytes())
             file.flush()
-            write_json(flat.with_suffix(".flat.json"), {**mark, "done": k + 1})
+            write_json(_note(flat), {**mark, "done": k + 1})
             if should_stop():
                 raise Stopped("stopped while storing slices; the same call goes on")
-    part = path.with_suffix(".part")
-    planes = np.memmap(flat, sample.dtype, "r", shape=(len(wanted), *sample.shape))
-    shape = (*sample.shape, len(wanted))
-    out = np.lib.format.open_memmap(part, "w+", sample.dtype, shape)
-    for rows in _bands(shape, sample.dtype.itemsize):
-        out[rows] = np.moveaxis(planes[:, rows], 0, 2)
+    shape = (len(wanted), *sample.shape)
+    planes = np.memmap(flat, sample.dtype, "r", shape=shape)
+    return Boxes(shape, sample.dtype, (1, 1), lambda slices, rows: planes[slices, rows])
+
+
+def _turn(
+    boxes: Boxes,
+    places: Sequence[int],
+    part: Path,
+    mark: dict[str, Any],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Write the slices at `places`, which rise and may repeat, in y-x-z order."""
+    first, depth = places[0], places[-1] - places[0] + 1
+    order = slice(None) if depth == len(places) else np.asarray(places) - first
+    shape = (*boxes.shape[1:], len(places))
+    done = _progress(part, mark, shape[1] * shape[2] * boxes.dtype.itemsize)
+    if not done:
+        _lay_out(part, shape, boxes.dtype)
+    out = np.lib.format.open_memmap(part, "r+")
+    for rows in boxes.bands(depth, start=done):
+        box = boxes.read(slice(first, first + depth), rows)
+        out[rows] = np.moveaxis(box[order], 0, 2)
+        out.flush()  # before it is said to be done
+        write_json(_note(part), {**mark, "done": rows.stop})
         if should_stop():
             raise Stopped("stopped while turning slices; the same call goes on")
-    out.flush()
-    part.replace(path)
-    write_json(path.with_suffix(".json"), {**mark, "order": "yxz", "names": list(stack.names)})
-    for name in (flat, flat.with_suffix(".flat.json")):
-        name.unlink(missing_ok=True)
 
 
-def _bands(shape: tuple[int, ...], itemsize: int) -> Iterator[slice]:
-    step = max(1, int(BAND_BYTES / (shape[1] * shape[2] * itemsize)))
-    for start in range(0, shape[0], step):
-        yield slice(start, min(start + step, shape[0]))
+def _lay_out(part: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """An empty file of full length, so that a full disk is met now and as an error."""
+    np.lib.format.open_memmap(part, "w+", dtype, shape)
+    with part.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
 
 
-def _progress(flat: Path, mark: dict[str, Any]) -> int:
-    """How many slices of the very same stack are in the flat file already."""
+def _mark(wanted: Sequence[int], plane: tuple[int, ...], dtype: np.dtype) -> dict[str, Any]:
+    """What a file half made must be of to be gone on with."""
+    return {"shape": [len(wanted), *plane], "dtype": dtype.str, "wanted": list(wanted)}
+
+
+def _note(file: Path) -> Path:
+    """Where it is said how far a file was made."""
+    return file.with_name(f"{file.name}.json")
+
+
+def _progress(file: Path, mark: dict[str, Any], step_bytes: int) -> int:
+    """How many slices or rows of the very same stack are in a file already."""
     try:
-        told = json.loads(flat.with_suffix(".flat.json").read_text())
+        told = json.loads(_note(file).read_text())
         done = int(told.pop("done"))
-        size = flat.stat().st_size
-    except (OSError, ValueError, KeyError):
+        size = file.stat().st_size
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return 0
-    plane = int(np.prod(mark["shape"][1:])) * np.dtype(mark["dtype"]).itemsize
-    return done if told == mark and size >= done * plane else 0
-
-
-def check_slice(plane: np.ndarray, first: Slice, name: str) -> None:
-    """Raise `UnreadableImage` where a slice does not fit the first one."""
-    if plane.dtype not in (np.uint8, np.uint16):
-        raise UnreadableImage(f"{name}: {plane.dtype} pixels; 8 or 16 bit unsigned are read")
-    if plane.shape != first.shape:
-        raise UnreadableImage(
-            f"{name}: {plane.shape[0]} x {plane.shape[1]} pixels, where the first slice has "
-            f"{first.shape[0]} x {first.shape[1]}"
-        )
-    if plane.dtype != first.dtype:
-        raise UnreadableImage(f"{name}: {plane.dtype}, where the first slice is {first.dtype}")
+    return done if told == mark and size >= done * step_bytes else 0

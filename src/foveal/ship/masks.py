@@ -16,7 +16,7 @@ from foveal.manifest import Case, Truth
 from foveal.metrics.overlap import CellFBeta
 from foveal.predictions import Predictions
 from foveal.read.image import UnreadableImage
-from foveal.read.volume import find_slices
+from foveal.read.slices import find_slices
 from foveal.study import csv_text, write_bytes, write_text
 from foveal.task import Asked, Given
 
@@ -109,7 +109,7 @@ def _least(plane: np.ndarray, label: Bool[np.ndarray, "_ _"]) -> float:
 def _slice_size(case: Case) -> tuple[int, int]:
     """Height and width of a volume's slices; one pixel where none can be read."""
     try:
-        return find_slices(case.paths[0]).read(0).shape
+        return find_slices(case.paths[0]).form()[0]
     except UnreadableImage:
         return 1, 1
 

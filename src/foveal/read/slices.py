@@ -1,0 +1,95 @@
+"""Where slices are found: a folder or a pattern of pictures, pages of a TIFF, a picture, a zarr."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from foveal.read.image import UnreadableImage, decode
+from foveal.read.omezarr import is_zarr, open_zarr
+from foveal.read.stack import Slice, Stack
+
+SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+
+
+def find_slices(place: str) -> Stack:
+    """The slices of a volume.
+
+    Args:
+        place: A folder, a pattern with `*`, a picture, a multi-page TIFF, or the folder of an
+            OME-Zarr image or of a zarr array.
+
+    Raises:
+        UnreadableImage: Nothing is there, or it holds no slices.
+    """
+    path = Path(place)
+    if path.is_dir():
+        if is_zarr(path):
+            return open_zarr(path)
+        found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
+        return _files(found, f"{place}: the folder holds no slices ({', '.join(SUFFIXES)}, zarr)")
+    if path.is_file():
+        if path.suffix.lower() in (".tif", ".tiff"):
+            return _pages(path)
+        return _files([path], "")
+    found = [Path(p) for p in glob.glob(place)] if glob.has_magic(place) else []  # noqa: PTH207
+    return _files(found, f"{place}: no such file, folder or pattern of slices")
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A key that puts slice 10 after slice 9.
+
+    Example:
+        >>> sorted(["z10", "z9", "a"], key=natural)
+        ['a', 'z9', 'z10']
+    """
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p]
+
+
+def _files(found: Sequence[Path], trouble: str) -> Stack:
+    if not found:
+        raise UnreadableImage(trouble)
+    paths = sorted(found, key=lambda p: natural(p.name))
+    names = tuple(str(p) for p in paths)
+    return Stack(
+        names=names,
+        files=tuple(str(p.resolve()) for p in paths),
+        read=lambda k: _grey(decode(names[k]), names[k]),
+    )
+
+
+def _grey(image: np.ndarray, name: str) -> Slice:
+    """One plane; a grey picture saved in colour is still one."""
+    first = image[:, :, 0]
+    if image.shape[2] > 1 and any((image[:, :, c] != first).any() for c in range(image.shape[2])):
+        raise UnreadableImage(f"{name}: {image.shape[2]} channels, where a slice has one")
+    return first
+
+
+def _pages(path: Path) -> Stack:
+    """The pages of a TIFF; read by the picture reader where there is one only."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            count = len(file.pages)
+    except (OSError, ValueError, TypeError, RuntimeError, tifffile.TiffFileError):
+        raise UnreadableImage(f"{path}: the TIFF does not decode") from None
+    if count == 1:
+        return _files([path], "")
+
+    def read(k: int) -> Slice:
+        try:
+            with tifffile.TiffFile(path) as file:
+                page = file.pages[k].asarray()
+        except (OSError, ValueError, TypeError, RuntimeError, IndexError, KeyError):
+            raise UnreadableImage(f"{path} page {k}: the page does not decode") from None
+        return _grey(np.atleast_3d(page), f"{path} page {k}")
+
+    names = tuple(f"{path} page {k}" for k in range(count))
+    return Stack(names=names, files=(str(path.resolve()),), read=read)
