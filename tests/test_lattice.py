@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveal.errors import TargetError
-from foveal.lattice import Planes, cells, enlarged, part_of, planes_of, read_mask, region_of
+from foveal.lattice import (
+    Planes,
+    blocks_of,
+    cells,
+    enlarged,
+    part_of,
+    planes_of,
+    read_mask,
+    region_of,
+)
 from foveal.manifest import Case, Window
 
 
@@ -200,3 +209,16 @@ def test_planes_are_taken_by_place_and_by_mask(rows: np.ndarray, kept: list[int]
     for k, positive, area in zip(kept, got.positive, got.area, strict=True):
         np.testing.assert_array_equal(positive, parts[k])
         np.testing.assert_array_equal(area, parts[k] + 10)
+
+
+def test_blocks_lie_at_the_same_place_of_all_volumes() -> None:
+    strips = [Window(top=0, left=x, height=90, width=w) for x, w in ((0, 48), (48, 72))]
+    planes = blocks_of([*strips, *strips], 3)
+    assert [p.shape for p in planes] == 2 * [(30, 16), (30, 24)]
+    whole = np.concatenate(planes[:2], axis=1)
+    np.testing.assert_array_equal(whole, np.concatenate(planes[2:], axis=1))
+    _, counts = np.unique(whole, return_counts=True)
+    assert 80 <= len(counts) <= 150
+    assert counts.max() == counts[0]  # squares, cut at the far edges alone
+    rows, columns = np.nonzero(whole == whole[10, 15])
+    assert np.ptp(rows) == np.ptp(columns)

@@ -29,17 +29,23 @@ class Planes:
     Attributes:
         positive: Pixels of the mask in every cell, inside the region.
         area: Pixels of the region in every cell.
+        block: The number of the block that every cell lies in, for intervals that draw blocks;
+            those at the same place of all volumes have one number. None where units are drawn.
     """
 
     positive: tuple[Plane, ...]
     area: tuple[Plane, ...]
+    block: tuple[Int[np.ndarray, "_ _"], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.area)
 
     def __getitem__(self, rows: Int[np.ndarray, " row"] | Bool[np.ndarray, " row"]) -> Planes:
         kept = np.arange(len(self))[rows].tolist()
-        return Planes(tuple(self.positive[k] for k in kept), tuple(self.area[k] for k in kept))
+        block = None if self.block is None else tuple(self.block[k] for k in kept)
+        return Planes(
+            tuple(self.positive[k] for k in kept), tuple(self.area[k] for k in kept), block
+        )
 
 
 def cells(pixels: Shaped[np.ndarray, "height width"], lattice: int) -> Plane:
@@ -108,6 +114,35 @@ def planes_of(cases: Sequence[Case], masks: Sequence[str], lattice: int) -> Plan
         for kept, pixels in zip((positive, area), found[key], strict=True):
             kept.append(cells(part_of(pixels, case.window), lattice))
     return Planes(tuple(positive), tuple(area))
+
+
+BLOCKS = 100
+"""About how many blocks a plane is cut into; fewer would be too few to draw, more too alike."""
+
+
+def blocks_of(windows: Sequence[Window], lattice: int) -> tuple[Int[np.ndarray, "_ _"], ...]:
+    """The number of the block of every cell of some parts; the same at a place of all volumes.
+
+    Example:
+        >>> (plane,) = blocks_of([Window(top=0, left=0, height=20, width=20)], 1)
+        >>> plane[0].tolist()
+        [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9]
+    """
+    down, across = (
+        max(-(-(start + size) // lattice) for start, size in spans)
+        for spans in (
+            [(w.top, w.height) for w in windows],
+            [(w.left, w.width) for w in windows],
+        )
+    )
+    side = max(1, round((down * across / BLOCKS) ** 0.5))
+    return tuple(
+        (w.top // lattice + np.arange(-(-w.height // lattice)))[:, None]
+        // side
+        * (across // side + 1)
+        + (w.left // lattice + np.arange(-(-w.width // lattice))) // side
+        for w in windows
+    )
 
 
 def part_of(

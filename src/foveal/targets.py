@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from foveal.errors import TargetError, nearest
-from foveal.lattice import planes_of
+from foveal.lattice import blocks_of, planes_of
 from foveal.manifest import Manifest, Truth
 from foveal.split.identities import KNOWN, NEW, share_of_new
 from foveal.split.record import Split
@@ -229,4 +229,6 @@ class Mask:
     ) -> Truth:
         """What lies in every cell of every unit."""
         planes = planes_of(manifest.cases(), encoded.tolist(), self.lattice)
+        if split.window is not None:
+            planes = replace(planes, block=blocks_of(split.window, self.lattice))
         return replace(plain_truth(manifest, encoded, split), target=planes)

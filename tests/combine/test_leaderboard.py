@@ -8,9 +8,9 @@ from foveal.combine.leaderboard import (
     Entry,
     choose,
     cross_fitted,
+    judged,
     leave_one_fold_out,
     rank,
-    tallied,
 )
 from foveal.decide.thresholds import ClosedFormCuts, ExactCuts
 from foveal.metrics.kappa import quadratic_kappa
@@ -70,8 +70,8 @@ def test_a_clear_winner_is_chosen_and_a_tie_goes_to_the_simplest() -> None:
     assert rank(rows, predictions, truth, metric=quadratic_kappa).chosen == 1
     same, truth = members(noise=(0.8, 0.8, 0.8))
     labelled = cross_fitted(entry(("m0",)), leave_one_fold_out(same, truth))
-    tally = tallied(labelled, truth, quadratic_kappa)
-    assert np.array_equal(tally, quadratic_kappa.tally(in_order(labelled), truth))
+    verdict = judged(labelled, truth, quadratic_kappa)
+    assert np.array_equal(verdict.tally, quadratic_kappa.tally(in_order(labelled), truth))
     kinds = [
         entry(("m0", "m1"), NonNegative()),
         entry(("m0", "m1"), LabelAverage(5)),
@@ -79,7 +79,7 @@ def test_a_clear_winner_is_chosen_and_a_tie_goes_to_the_simplest() -> None:
         entry(("m0", "m1")),
     ]
     ordered = [kinds[2], kinds[3], kinds[1], kinds[0]]
-    assert choose(ordered, [tally] * 4, truth, quadratic_kappa) == 1
+    assert choose(ordered, [verdict] * 4, quadratic_kappa) == 1
 
 
 def test_members_below_the_floor_are_marked() -> None:

@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import f1_score, fbeta_score
 
 from conftest import truth_of
+from contracts import planes_truth
 from foveal.lattice import Planes, cells
 from foveal.metrics.overlap import CellFBeta, FBeta, MacroF1
 from foveal.metrics.ranking import MapAtK
@@ -76,3 +77,27 @@ def test_map_at_k_by_hand() -> None:
     metric = MapAtK(k=3)
     sums = metric.tally(guesses, truth_of(np.array(["a", "a", "a", "a"]))).sum(axis=0)
     assert metric.value(sums) == pytest.approx((1 + 1 / 2 + 0 + 1 / 3) / 4)
+
+
+def test_blocks_are_drawn_where_planes_have_them() -> None:
+    of = planes_truth()
+    rng = np.random.default_rng(0)
+    given = [rng.random(a.shape) < 0.5 for a in of.target.area]
+    pieces, group = CellFBeta().pieces(given, of)
+    np.testing.assert_array_equal(pieces, CellFBeta().tally(given, of))
+    np.testing.assert_array_equal(group, of.group)
+    block = tuple(rng.integers(0, 5, a.shape) * 3 for a in of.target.area)
+    cut = replace(of, target=replace(of.target, block=block))
+    pieces, group = CellFBeta().pieces(given, cut)
+    assert group.tolist() == [0, 3, 6, 9, 12]
+    for one, number in zip(pieces, group, strict=True):
+        alone = tuple(
+            np.where(b == number, a, 0) for b, a in zip(block, of.target.area, strict=True)
+        )
+        hits = tuple(np.minimum(p, a) for p, a in zip(of.target.positive, alone, strict=True))
+        wanted = CellFBeta().tally(given, replace(of, target=Planes(hits, alone)))
+        np.testing.assert_allclose(one, wanted.sum(axis=0), rtol=1e-6)
+    some = cut.take(np.array([2, 5]))
+    pieces, _ = CellFBeta().pieces([given[2], given[5]], some)
+    wanted = CellFBeta().tally([given[2], given[5]], some)
+    np.testing.assert_allclose(pieces.sum(axis=0), wanted.sum(axis=0), rtol=1e-6)

@@ -105,14 +105,17 @@ def rank(
     """
     partitions = leave_one_fold_out(predictions, truth)
     labels = [cross_fitted(entry, partitions) for entry in entries]
-    tallies = [tallied(one, truth, metric) for one in labels]
-    chosen = choose(entries, tallies, truth, metric, floor)
-    nested = _labelled(partitions, lambda part: _chosen_within(part, entries, metric, floor))
-    nested_tally = tallied(nested, truth, metric)
-    scores = [_value(metric, tally) for tally in tallies]
+    verdicts = [judged(one, truth, metric) for one in labels]
+    chosen = choose(entries, verdicts, metric, floor)
+    nested = judged(
+        _labelled(partitions, lambda part: _chosen_within(part, entries, metric, floor)),
+        truth,
+        metric,
+    )
+    scores = [_value(metric, one.tally) for one in verdicts]
     rows = []
-    for entry, label, tally, score, below in zip(
-        entries, labels, tallies, scores, _below(entries, scores, floor), strict=True
+    for entry, label, verdict, score, below in zip(
+        entries, labels, verdicts, scores, _below(entries, scores, floor), strict=True
     ):
         seconds = sum(float(predictions[m].seconds.mean()) for m in entry.members)
         rows.append(
@@ -120,9 +123,11 @@ def rank(
                 entry=entry,
                 labels=label,
                 score=score,
-                interval=bootstrap(metric, tally, truth.group),
-                folds=_split_scores(metric, tally, truth.fold),
-                sites={} if truth.site is None else _split_scores(metric, tally, truth.site),
+                interval=bootstrap(metric, verdict.pieces, verdict.group),
+                folds=_split_scores(metric, verdict.tally, truth.fold),
+                sites={}
+                if truth.site is None
+                else _split_scores(metric, verdict.tally, truth.site),
                 seconds=seconds,
                 below_floor=below,
             )
@@ -130,8 +135,8 @@ def rank(
     return Leaderboard(
         rows=tuple(rows),
         chosen=chosen,
-        nested=_value(metric, nested_tally),
-        nested_interval=bootstrap(metric, nested_tally, truth.group),
+        nested=_value(metric, nested.tally),
+        nested_interval=bootstrap(metric, nested.pieces, nested.group),
     )
 
 
@@ -176,11 +181,31 @@ def _labelled(partitions: Sequence[Partition], pick: Callable[[Partition], Entry
     return got
 
 
-def tallied(labelled: Labelled, truth: Truth, metric: Metric) -> Float[np.ndarray, "case stat"]:
-    """The tallies of all cases, in their order."""
-    rows = np.concatenate([judged for judged, _ in labelled])
-    tallies = [metric.tally(labels, truth.take(judged)) for judged, labels in labelled]
-    return np.concatenate(tallies)[np.argsort(rows)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How labels of all folds compare with the truth.
+
+    Attributes:
+        tally: Of every case, in their order.
+        pieces: The same of what is drawn for an interval.
+        group: Pieces that are drawn together.
+    """
+
+    tally: Float[np.ndarray, "case stat"]
+    pieces: Float[np.ndarray, "piece stat"]
+    group: Int[np.ndarray, " piece"]
+
+
+def judged(labelled: Labelled, truth: Truth, metric: Metric) -> Verdict:
+    """The tallies of all cases, and of the pieces that intervals draw."""
+    rows = np.concatenate([part for part, _ in labelled])
+    pairs = [(labels, truth.take(part)) for part, labels in labelled]
+    pieces, groups = zip(*(metric.pieces(*pair) for pair in pairs), strict=True)
+    return Verdict(
+        tally=np.concatenate([metric.tally(*pair) for pair in pairs])[np.argsort(rows)],
+        pieces=np.concatenate(pieces),
+        group=np.concatenate(groups),
+    )
 
 
 def _below(entries: Sequence[Entry], scores: Sequence[float], floor: str | None) -> list[bool]:
@@ -198,26 +223,26 @@ def _chosen_within(
     if len(np.unique(part.truth.fold)) < 2:
         return entries[0]
     inner = leave_one_fold_out(part.seen, part.truth)
-    tallies = [tallied(cross_fitted(e, inner), part.truth, metric) for e in entries]
-    return entries[choose(entries, tallies, part.truth, metric, floor)]
+    verdicts = [judged(cross_fitted(e, inner), part.truth, metric) for e in entries]
+    return entries[choose(entries, verdicts, metric, floor)]
 
 
 def choose(
     entries: Sequence[Entry],
-    tallies: Sequence[Float[np.ndarray, "case stat"]],
-    truth: Truth,
+    verdicts: Sequence[Verdict],
     metric: Metric,
     floor: str | None = None,
 ) -> int:
     """The simplest within one paired standard error of the best; no member below the floor."""
-    scores = [_value(metric, t) for t in tallies]
+    scores = [_value(metric, one.tally) for one in verdicts]
     ranked = [s if np.isfinite(s) else -np.inf for s in scores]
     best = int(np.argmax(ranked))
     below = _below(entries, ranked, floor)
     near = [best]
     for k, score in enumerate(ranked):
         if k != best and np.isfinite(score) and not below[k]:
-            error = paired_error(metric, tallies[best], tallies[k], truth.group)
+            pair = (verdicts[best].pieces, verdicts[k].pieces)
+            error = paired_error(metric, *pair, verdicts[k].group)
             if ranked[best] - score <= error:
                 near.append(k)
     kinds = list(dict.fromkeys(type(e.blend) for e in entries))

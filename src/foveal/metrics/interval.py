@@ -33,6 +33,17 @@ class Metric(Protocol):
         """The score of added tallies "*pool stat"."""
         ...
 
+    def pieces(self, labels: Any, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
+        """The same statistics "piece stat" of what is drawn for an interval, and its groups."""
+        ...
+
+
+def whole_cases(
+    metric: Metric, labels: Any, truth: Truth
+) -> tuple[Float[np.ndarray, "case stat"], Int[np.ndarray, " case"]]:
+    """What is drawn where cases are not cut: all cases of a group together."""
+    return metric.tally(labels, truth), truth.group
+
 
 def group_sums(
     tally: Float[np.ndarray, "case stat"], group: Int[np.ndarray, " case"]

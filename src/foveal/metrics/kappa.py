@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from foveal.manifest import Truth
+from foveal.metrics.interval import whole_cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class QuadraticKappa:
         by_chance = n * (yy + zz) - 2 * y * z
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(by_chance > 1e-12 * n * n, 1 - disagreement / by_chance, np.nan)
+
+    pieces = whole_cases
 
 
 quadratic_kappa = QuadraticKappa()

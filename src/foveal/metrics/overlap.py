@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from foveal.manifest import Truth
+from foveal.metrics.interval import whole_cases
 
 
 def _f_beta(counts: Float[np.ndarray, "*pool 3"], beta: float) -> Float[np.ndarray, "*pool"]:
@@ -45,6 +46,8 @@ class FBeta:
         """F-beta of each pool; 0 where nothing is there and nothing was found."""
         return _f_beta(np.asarray(sums, dtype=np.float64), self.beta)
 
+    pieces = whole_cases
+
 
 @dataclass(frozen=True, slots=True)
 class CellFBeta:
@@ -71,6 +74,29 @@ class CellFBeta:
         """F-beta of each pool; 0 where nothing is there and nothing was found."""
         return _f_beta(np.asarray(sums, dtype=np.float64), self.beta)
 
+    def pieces(
+        self, labels: Sequence[np.ndarray], truth: Truth
+    ) -> tuple[Float[np.ndarray, "piece 3"], Int[np.ndarray, " piece"]]:
+        """Blocks of planes where the units are parts of too few volumes; else whole units."""
+        if truth.target.block is None:
+            return whole_cases(self, labels, truth)
+        count = 1 + max(int(block.max()) for block in truth.target.block)
+        sums = np.zeros((4, count))
+        for given, positive, area, block, weight in zip(
+            labels,
+            truth.target.positive,
+            truth.target.area,
+            truth.target.block,
+            truth.weight,
+            strict=True,
+        ):
+            parts = (positive * given, (area - positive) * given, positive * ~given, area)
+            sums += weight * np.stack(
+                [np.bincount(block.reshape(-1), p.reshape(-1), count) for p in parts]
+            )
+        kept = np.flatnonzero(sums[3] > 0)
+        return sums[:3, kept].T, kept
+
 
 @dataclass(frozen=True, slots=True)
 class MacroF1:
@@ -92,3 +118,5 @@ class MacroF1:
         """Macro F1 of each pool."""
         sums = np.asarray(sums, dtype=np.float64)
         return np.asarray(_f_beta(sums.reshape(*sums.shape[:-1], -1, 3), 1.0).mean(axis=-1))
+
+    pieces = whole_cases

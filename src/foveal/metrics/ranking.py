@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from foveal.manifest import Truth
+from foveal.metrics.interval import whole_cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +38,5 @@ class MapAtK:
         weight, total = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
         with np.errstate(invalid="ignore"):
             return np.asarray(total / weight)
+
+    pieces = whole_cases
