@@ -20,6 +20,11 @@ def batch(seed: int, shape: tuple[int, ...] = SHAPE) -> tuple[torch.Tensor, torc
     return logits, torch.tensor(np.stack([share, weight], axis=1), dtype=torch.float32)
 
 
+def areas(target: torch.Tensor) -> torch.Tensor:
+    """Shares of what counts as parts of cells."""
+    return torch.stack([target[:, 0] * target[:, 1], target[:, 1]], 1)
+
+
 def by_hand(
     logits: torch.Tensor, target: torch.Tensor, beta: float, smoothing: float, overlap: float
 ) -> float:
@@ -38,7 +43,7 @@ def by_hand(
 def test_it_is_what_is_worked_out_by_hand(beta: float, smoothing: float, overlap: float) -> None:
     for seed in range(5):
         logits, target = batch(seed)
-        got = CrossEntropyAndFBeta(beta, smoothing, overlap)(logits, target)
+        got = CrossEntropyAndFBeta(beta, smoothing, overlap)(logits, areas(target))
         assert got.shape == ()
         assert got.item() == pytest.approx(
             by_hand(logits, target, beta, smoothing, overlap), rel=1e-4
@@ -49,8 +54,10 @@ def test_certain_and_right_costs_nothing_without_smoothing() -> None:
     _, target = batch(1)
     target[:, 0] = target[:, 0].round()
     sure = 30 * (2 * target[:, 0] - 1)
-    assert CrossEntropyAndFBeta(smoothing=0.0)(sure, target).item() == pytest.approx(0, abs=1e-5)
-    assert CrossEntropyAndFBeta(smoothing=0.1)(sure, target).item() > 0.1
+    assert CrossEntropyAndFBeta(smoothing=0.0)(sure, areas(target)).item() == pytest.approx(
+        0, abs=1e-5
+    )
+    assert CrossEntropyAndFBeta(smoothing=0.1)(sure, areas(target)).item() > 0.1
 
 
 @pytest.mark.parametrize("loss", [CrossEntropyAndFBeta(), CrossEntropyAndFBeta(2.0, 0.3, 0.0)])
@@ -58,21 +65,21 @@ def test_cells_of_no_weight_have_no_gradient_and_no_say(loss: CrossEntropyAndFBe
     logits, target = batch(2)
     mute = target[:, 1] == 0
     logits.requires_grad_()
-    value = loss(logits, target)
+    value = loss(logits, areas(target))
     value.backward()
     assert (logits.grad[mute] == 0).all()
     assert (logits.grad[~mute] != 0).all()
     other, changed = logits.detach().clone(), target.clone()
     other[mute] = 50.0
     changed[:, 0][mute] = 1.0
-    torch.testing.assert_close(loss(other, changed), value.detach())
+    torch.testing.assert_close(loss(other, areas(changed)), value.detach())
 
 
 def test_a_batch_in_which_nothing_counts_costs_nothing_that_could_be_learned() -> None:
     logits, target = batch(3)
     target[:, 1] = 0
     logits.requires_grad_()
-    value = CrossEntropyAndFBeta()(logits, target)
+    value = CrossEntropyAndFBeta()(logits, areas(target))
     value.backward()
     assert torch.isfinite(value)
     assert (logits.grad == 0).all()
@@ -83,7 +90,7 @@ def test_a_batch_in_which_nothing_counts_costs_nothing_that_could_be_learned() -
 def test_loss_and_gradient_are_finite(seed: int, size: float) -> None:
     logits, target = batch(seed)
     logits = (size * logits).requires_grad_()
-    value = CrossEntropyAndFBeta()(logits, target)
+    value = CrossEntropyAndFBeta()(logits, areas(target))
     value.backward()
     assert torch.isfinite(value)
     assert value.item() >= 0
@@ -92,6 +99,7 @@ def test_loss_and_gradient_are_finite(seed: int, size: float) -> None:
 
 def test_overlap_is_of_all_cells_of_the_batch_together() -> None:
     logits, target = batch(4)
+    target = areas(target)
     loss = CrossEntropyAndFBeta()
     whole = loss(logits, target)
     wide = logits.permute(1, 0, 2).reshape(1, 4, -1)
@@ -110,7 +118,7 @@ def test_minimising_it_leads_to_the_truth(smoothing: float) -> None:
     optimiser = torch.optim.Adam([logits], lr=0.3)
     for _ in range(100):
         optimiser.zero_grad()
-        CrossEntropyAndFBeta(smoothing=smoothing)(logits, target).backward()
+        CrossEntropyAndFBeta(smoothing=smoothing)(logits, areas(target)).backward()
         optimiser.step()
     counts = target[:, 1] > 0
     found = foreground(logits.detach())
@@ -121,3 +129,9 @@ def test_minimising_it_leads_to_the_truth(smoothing: float) -> None:
 def test_the_probability_of_foreground() -> None:
     got = foreground(torch.tensor([[[0.0, 50.0, -50.0]]]))
     torch.testing.assert_close(got, torch.tensor([[[0.5, 1.0, 0.0]]]))
+
+
+def test_what_is_blended_with_nothing_keeps_its_share() -> None:
+    mixed = torch.lerp(torch.zeros(1, 2, 1, 1), torch.ones(1, 2, 1, 1), 0.3)
+    loss = CrossEntropyAndFBeta(smoothing=0.0)
+    assert loss(torch.full((1, 1, 1), 30.0), mixed).item() == pytest.approx(0, abs=1e-4)

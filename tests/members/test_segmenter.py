@@ -28,7 +28,7 @@ from foveal.stages.split import open_split
 from foveal.task import Context, Job, Member, Resources, State
 from foveal.transforms.augment import Augment
 from foveal.transforms.mix import CellCutmix, Mixup
-from foveal.transforms.tiles import Inner, Windows, uniform
+from foveal.transforms.tiles import Dense, Inner, Windows, uniform
 
 INLINE = Context(slots=())
 UPRIGHT = Augment(flip_horizontal=0.0)
@@ -78,8 +78,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Units:
 
 
 def network(of: Units) -> Segmenter:
+    """The study's network, on crops drawn evenly, scored by small windows."""
     (found,) = [m for m in of[0].recipe.members if m.name == "network"]
-    return found
+    return replace(found, dense=None, foreground=0.0)
 
 
 def trained(member: Segmenter, **changes: object) -> Segmenter:
@@ -140,13 +141,15 @@ def test_learning_keeps_the_guard_to_what_is_judged_at_any_place(
 ) -> None:
     work, found = allowed_in(request.getfixturevalue(units), fold, guard)
     assert len(found) == len(work.train) > 0
+    plane = {work.cases[r].paths: a.shape for r, a in zip(work.train, found, strict=True)}
     for row, allowed in zip(work.train, found, strict=True):
         case = work.cases[row]
         own = np.zeros(allowed.shape, dtype=bool)
         part_of(own, case.window)[...] = True
         judged = np.zeros((200, 200), dtype=bool)
         for k in work.held:
-            part_of(judged, work.cases[k].window)[...] = True
+            if plane[work.cases[k].paths] == allowed.shape:
+                part_of(judged, work.cases[k].window)[...] = True
         away = distance_transform_cdt(~judged, "chessboard")[: own.shape[0], : own.shape[1]]
         region = region_of(case, *own.shape)
         np.testing.assert_array_equal(allowed, own & region & (away > guard))
@@ -224,7 +227,7 @@ def test_the_target_of_a_crop_is_what_lies_behind_its_pixels(
         area = cells(allowed[row[k], column[k]], 4)
         hit = cells((allowed & mask_in(places))[row[k], column[k]], 4)
         np.testing.assert_allclose(targets[k, 1], area / 16, atol=1e-6)
-        np.testing.assert_allclose(targets[k, 0], hit / np.maximum(area, 1), atol=1e-6)
+        np.testing.assert_allclose(targets[k, 0], hit / 16, atol=1e-6)
     assert 0 < (targets[:, 1] == 0).mean() < 0.9
     assert len({r.tobytes() for r in row}) > 20
 
@@ -260,6 +263,31 @@ def test_crops_are_around_pixels_that_may_be_learned_all_alike(
         assert abs(found.mean() - wanted.mean()) < 4 * wanted.std() / np.sqrt(len(found))
         assert found.std() == pytest.approx(wanted.std(), rel=0.1)
     assert len(set(zip(row.tolist(), column.tolist(), strict=True))) > 500  # epochs differ
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_crops_are_drawn_around_foreground_as_often_as_asked(
+    places: Units, lessons: Callable, tmp_path: Path, share: float
+) -> None:
+    member = replace(at_places(network(places), UPRIGHT, 400), foreground=share)
+    images, _ = crops(lessons(member, job(places, tmp_path)))
+    row, column = (p[:, 16, 16].astype(int) for p in places_of(images))
+    (allowed,) = allowed_in(places, 0, 6)[1]
+    mask = mask_in(places)
+    assert allowed[row, column].all()
+    evenly = mask[allowed].mean()
+    assert mask[row, column].mean() == pytest.approx(share + (1 - share) * evenly, abs=0.08)
+
+
+def test_without_foreground_crops_are_drawn_evenly(
+    places: Units, lessons: Callable, tmp_path: Path
+) -> None:
+    member = replace(at_places(network(places), UPRIGHT), foreground=1.0)
+    blank = tmp_path / "blank.png"
+    cv2.imwrite(str(blank), 0 * mask_in(places).astype(np.uint8))
+    work = job(places, tmp_path)
+    images, _ = crops(lessons(member, replace(work, target=np.full(len(work.cases), str(blank)))))
+    assert len(images) == 40
 
 
 def test_a_volume_of_no_weight_is_never_drawn(
@@ -349,16 +377,15 @@ def test_windows_are_scored_with_the_slices_that_crops_show(
     seen: list[np.ndarray] = []
 
     def plane(evaluate: Any, read: Any, plan: Any, shape: Any, **_: Any) -> np.ndarray:
-        seen.append(read(0, 0)[:, 0, 0] // 10)
+        seen.append(read(0, 0, 1, 1)[:, 0, 0] // 10)
         return np.ones(shape, dtype=np.float32)
 
     monkeypatch.setattr("foveal.members.segmenter.score_plane", plane)
     work = job(steps, tmp_path)
     for z_shift in (0, 2):
         member = replace(network(steps), z_shift=z_shift)
-        state = State(
-            {k: v.numpy() for k, v in member._model(pretrained=False).state_dict().items()}
-        )
+        weights = member._model(pretrained=False).state_dict()
+        state = State({k: v.numpy() for k, v in weights.items()}, {"dense_step": 0})
         member.score([state], work.cases, np.arange(2), work.resources)
     assert [s.tolist() for s in seen] == 2 * [list(range(3, 9)), list(range(2, 8))]
 
@@ -406,7 +433,7 @@ def test_scores_lie_on_the_lattice_and_are_0_outside_the_region_alone(
 def test_a_part_scores_as_its_place_of_the_whole_where_its_windows_are_the_same(
     cut: Units, tmp_path: Path
 ) -> None:
-    member = replace(network(cut), windows=Windows(8, 8), alternate=False)
+    member = replace(network(cut), windows=Windows(8, 8, alternate=False))
     work = job(cut, tmp_path)
     state = member.fit(work)
     whole_cases = [replace(c, window=None) for c in work.cases]
@@ -502,8 +529,9 @@ def plain(cut: Units, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.
         lambda m: replace(m, guard=0),
         lambda m: replace(m, z_shift=1),
         lambda m: replace(m, shuffle=1.0),
+        lambda m: replace(m, foreground=1.0),
         lambda m: replace(m, crops=12),
-        lambda m: replace(m, alternate=False),
+        lambda m: replace(m, windows=replace(m.windows, alternate=False)),
         lambda m: replace(m, windows=replace(m.windows, stride=2)),
         lambda m: replace(m, windows=replace(m.windows, tile=16)),
         lambda m: replace(m, windows=replace(m.windows, weight=uniform)),
@@ -528,10 +556,10 @@ def plain(cut: Units, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.
         lambda m: replace(m, loss=replace(m.loss, smoothing=0.5)),
         lambda m: replace(m, loss=replace(m.loss, overlap=0.0)),
     ],
-    ids=["guard", "z_shift", "shuffle", "crops", "alternate", "stride", "tile", "uniform", "inner",
-         "augment", "elastic", "cutmix", "mixup", "size", "epochs", "batch", "ema",
-         "precision", "backbone", "per_input", "dropout", "blocks", "groups", "width",
-         "decoder_width", "beta", "smoothing", "overlap"],
+    ids=["guard", "z_shift", "shuffle", "foreground", "crops", "alternate", "stride", "tile",
+         "uniform", "inner", "augment", "elastic", "cutmix", "mixup", "size", "epochs",
+         "batch", "ema", "precision", "backbone", "per_input", "dropout", "blocks", "groups",
+         "width", "decoder_width", "beta", "smoothing", "overlap"],
 )  # fmt: skip
 def test_settings_reach_the_scores(
     cut: Units, tmp_path: Path, plain: dict, change: Callable[[Segmenter], Segmenter]
@@ -539,6 +567,34 @@ def test_settings_reach_the_scores(
     got = planes(change(network(cut)), job(cut, tmp_path))
     assert got.keys() == plain.keys()
     assert not same(got, plain)
+
+
+def test_large_crops_are_used_by_networks_that_pass_the_shift_test(
+    cut: Units, tmp_path: Path, plain: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = replace(network(cut), dense=Dense(side=32, halo=8, phases=2))
+    said: list[dict] = []
+    for least, name in ((-2.0, "passes"), (2.0, "fails")):
+        monkeypatch.setattr("foveal.members.segmenter.LEAST_AGREEMENT", least)
+        work = job(cut, tmp_path / name, report=lambda event: said.append(dict(event)))
+        state = member.fit(work)
+        assert state.notes["dense_step"] == (8 if name == "passes" else 0)
+        assert same(planes(member, work, state), plain) is (name == "fails")
+        assert "shift test" in said[-1]["note"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"side": 24}, {"halo": 0}, {"phases": 1}, {"phases": 4}], ids=str
+)
+def test_settings_of_large_crops_reach_the_scores(
+    cut: Units, tmp_path: Path, change: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foveal.members.segmenter.LEAST_AGREEMENT", -2.0)
+    member = replace(network(cut), dense=Dense(side=32, halo=8, phases=2))
+    work = job(cut, tmp_path)
+    state = member.fit(work)
+    other = replace(member, dense=replace(member.dense, **change))
+    assert not same(planes(member, work, state), planes(other, work, state))
 
 
 @pytest.mark.parametrize("change", [{"mean": (0.9,)}, {"std": (0.9,)}, {"bits": 16}])

@@ -5,7 +5,13 @@ import torch
 
 from foveal.errors import UsageError
 from foveal.models.backbone import Backbone
-from foveal.models.volumetric import Decoder, SeparatedBlock, Volumetric, VolumetricModel
+from foveal.models.volumetric import (
+    Decoder,
+    SeparatedBlock,
+    Volumetric,
+    VolumetricModel,
+    standardised,
+)
 
 
 def millions(module: torch.nn.Module) -> float:
@@ -106,3 +112,31 @@ def test_a_decoder_ends_at_the_finest_map() -> None:
     decoder = Decoder(6, [4, 2], width=5)
     maps = [torch.rand(1, 4, 7, 9), torch.rand(1, 2, 14, 18)]
     assert decoder.eval()(torch.rand(1, 6, 4, 5), maps).shape == (1, 5, 14, 18)
+
+
+def test_a_larger_input_is_standardised_by_what_lies_around_each_place() -> None:
+    torch.manual_seed(0)
+    small = torch.randn(2, 3, 40, 40) * 3 + 5
+    plain = (small - small.mean((1, 2, 3), keepdim=True)) / small.std((1, 2, 3), keepdim=True)
+    for side in (None, 40, 64):
+        assert torch.allclose(standardised(small, side), plain, atol=1e-5)
+    large = torch.randn(1, 3, 200, 232) * (1 + torch.arange(232) / 60) + torch.arange(232) / 20
+    found = standardised(large, 40)
+    assert found.shape == large.shape
+    for row, column in ((100, 60), (60, 116), (140, 180)):
+        cut = large[..., row - 20 : row + 20, column - 20 : column + 20]
+        wanted = standardised(cut)[..., 20, 20]
+        assert torch.allclose(found[..., row, column], wanted, atol=0.25)
+    assert abs(found[..., :60].std() - found[..., -60:].std()) < 0.1
+    assert torch.isfinite(standardised(torch.zeros(1, 3, 96, 96), 40)).all()
+
+
+def test_large_inputs_are_scored_as_crops_of_them() -> None:
+    torch.manual_seed(0)
+    large = torch.randn(1, 6, 192, 192) * (1 + torch.arange(192) / 40)
+    model = small(side=64).eval()
+    with torch.inference_mode():
+        inner = model(large)[:, 8:-8, 8:-8]
+        whole = small(side=None).eval()(large)[:, 8:-8, 8:-8]
+    assert inner.shape == (1, 8, 8)
+    assert not torch.allclose(inner, whole, atol=1e-3)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from foveal.errors import Stopped
 from foveal.manifest import Window
-from foveal.predict.windows import Accumulator, score_plane
+from foveal.predict.windows import Accumulator, score_plane, shift_agreement
 from foveal.read.volume import Volume
-from foveal.transforms.tiles import Inner, Windows, hann, uniform
+from foveal.transforms.tiles import Dense, Inner, Windows, hann, uniform
 
 CELL = 4
 """Pixels a cell is wide."""
@@ -17,12 +17,22 @@ CELL = 4
 PLANE = np.random.default_rng(0).integers(0, 255, (52, 72, 2)).astype(np.uint8)
 
 
-def read(tile: int):
-    volume = Volume(PLANE)
-    side = tile * CELL
-    return lambda row, column: np.moveaxis(
-        volume(Window(top=row * CELL, left=column * CELL, height=side, width=side)), 2, 0
-    )
+def read_from(pixels: np.ndarray):
+    volume = Volume(pixels)
+
+    def read(row: float, column: float, rows: int, columns: int) -> np.ndarray:
+        window = Window(
+            top=round(row * CELL),
+            left=round(column * CELL),
+            height=rows * CELL,
+            width=columns * CELL,
+        )
+        return np.moveaxis(volume(window), 2, 0)
+
+    return read
+
+
+READ = read_from(PLANE)
 
 
 def cell_means(windows: Tensor) -> Tensor:
@@ -38,7 +48,7 @@ def by_hand() -> np.ndarray:
 @pytest.mark.parametrize(("tile", "stride", "batch"), [(4, 2, 3), (5, 3, 64), (30, 8, 1)])
 def test_windows_give_the_plane(weight, tile: int, stride: int, batch: int) -> None:
     plan = Windows(tile, stride, weight)
-    got = score_plane(cell_means, read(tile), plan, (13, 18), batch=batch)
+    got = score_plane(cell_means, READ, plan, (13, 18), batch=batch)
     np.testing.assert_allclose(got, by_hand(), rtol=1e-5)
 
 
@@ -48,9 +58,10 @@ def test_flips_are_undone_and_taken() -> None:
         scores[:, :, 1:] = 0  # sees one side of the window only
         return scores
 
-    plan = Windows(4, 2)
-    plain = score_plane(first_column, read(4), plan, (13, 18), batch=8, alternate=False)
-    turned = score_plane(first_column, read(4), plan, (13, 18), batch=8)
+    plain, turned = (
+        score_plane(first_column, READ, Windows(4, 2, alternate=flips), (13, 18), batch=8)
+        for flips in (False, True)
+    )
     assert (plain != turned).any()
     assert turned[:, 3].any()
     assert not plain[:, 3].any()
@@ -68,4 +79,60 @@ def test_parts_of_a_window_outside_are_left_out() -> None:
 
 def test_a_signal_stops_it() -> None:
     with pytest.raises(Stopped):
-        score_plane(cell_means, read(4), Windows(4, 4), (13, 18), batch=2, should_stop=lambda: True)
+        score_plane(cell_means, READ, Windows(4, 4), (13, 18), batch=2, should_stop=lambda: True)
+
+
+@pytest.mark.parametrize("phases", [1, 2, 3, 4])
+@pytest.mark.parametrize(("side", "halo", "step"), [(6, 1, 2), (40, 4, 4), (9, 3, 2)])
+def test_large_crops_give_the_plane(side: int, halo: int, step: int, phases: int) -> None:
+    plan = Dense(side=side, halo=halo, phases=phases, step=step)
+    got = score_plane(cell_means, READ, plan, (13, 18), batch=2)
+    np.testing.assert_allclose(got, by_hand(), rtol=1e-5)
+
+
+def test_between_cells_scores_are_shared_out() -> None:
+    ramp = np.add.outer(2.0 * np.arange(52), np.arange(72)).astype(np.uint8)[:, :, None]
+    plan = Dense(side=8, halo=0, phases=4, step=1)  # shifts of half a cell
+    got = score_plane(cell_means, read_from(ramp), plan, (13, 18), batch=4)
+    wanted = ramp[:, :, 0].reshape(13, CELL, 18, CELL).mean((1, 3))
+    np.testing.assert_allclose(got[1:-1, 1:-1], wanted[1:-1, 1:-1], rtol=1e-4)
+    sums = Accumulator.of(3, 3)
+    sums.add(np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), 0.5, 1.25)
+    np.testing.assert_allclose(sums.weight, [[0, 0.375, 0.125], [0, 0.375, 0.125], [0, 0, 0]])
+
+
+def convolved(windows: Tensor) -> Tensor:
+    """Sees two cells around every cell, and nothing further."""
+    kernel = torch.linspace(0, 1, 25).reshape(1, 1, 5, 5) ** 2
+    return torch.nn.functional.conv2d(cell_means(windows)[:, None], kernel, padding=2)[:, 0]
+
+
+def test_with_a_halo_as_wide_as_it_looks_crops_of_any_size_agree() -> None:
+    whole = score_plane(convolved, READ, Dense(side=64, halo=2), (13, 18), batch=1)
+    for side in (6, 9, 13):
+        parts = score_plane(convolved, READ, Dense(side=side, halo=2), (13, 18), batch=3)
+        np.testing.assert_allclose(parts, whole, rtol=1e-5)
+    bare = score_plane(convolved, READ, Dense(side=6, halo=0), (13, 18), batch=3)
+    assert not np.allclose(bare, whole, rtol=1e-3)
+
+
+def pairs() -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(READ(r, c, 8, 8), READ(r - 2, c - 2, 12, 12)) for r in (2, 4) for c in (3, 5, 7)]
+
+
+def relative(windows: Tensor) -> Tensor:
+    """Judges every cell by the brightest one of its window."""
+    means = convolved(windows)
+    return means / means.amax((1, 2), keepdim=True) ** 4
+
+
+def fixed(windows: Tensor) -> Tensor:
+    assert windows.shape[-1] == 8 * CELL
+    return cell_means(windows)
+
+
+def test_the_shift_test_tells_who_depends_on_the_window() -> None:
+    assert shift_agreement(convolved, pairs()) == pytest.approx(1, abs=1e-6)
+    assert shift_agreement(relative, pairs()) < 0.9
+    assert shift_agreement(fixed, pairs()) == 0
+    assert shift_agreement(lambda w: 0 * cell_means(w), pairs()) == 0

@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveal.transforms.tiles import Inner, Windows, hann, uniform
+from foveal.transforms.tiles import Dense, Inner, Windows, hann, uniform
 
 
 def covered(plan: Windows, rows: int, columns: int) -> np.ndarray:
     seen = np.zeros((rows, columns))
-    counted = plan.weights() > 0
-    for row, column in plan.starts(rows, columns):
+    cover = plan(rows, columns)
+    counted = cover.weights > 0
+    for row, column in cover.starts.astype(int):
         for r, c in np.argwhere(counted) + np.array([row, column]):
             if 0 <= r < rows and 0 <= c < columns:
                 seen[r, c] += 1
@@ -34,33 +35,64 @@ def test_every_cell_is_counted(rows: int, columns: int, tile: int, overlap: int,
 
 
 def test_windows_end_where_the_plane_does() -> None:
-    starts = Windows(8, 3).starts(20, 8)
+    starts = Windows(8, 3)(20, 8).starts
     assert starts[:, 0].min() == 0
     assert starts[:, 0].max() == 12
     assert set(starts[:, 1].tolist()) == {0}
     assert np.diff(np.unique(starts[:, 0])).max() <= 3
-    inner = Windows(8, 4, Inner(2)).starts(20, 20)
+    inner = Windows(8, 4, Inner(2))(20, 20).starts
     assert (inner.min(), inner.max()) == (-2, 14)
 
 
 def test_a_plane_smaller_than_a_window_has_one() -> None:
-    assert Windows(8, 4).starts(3, 5).tolist() == [[0, 0]]
+    assert Windows(8, 4)(3, 5).starts.tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize("overlap", [2, 4])
 def test_cells_see_every_flip_alike(overlap: int) -> None:
-    plan = Windows(8, 8 // overlap)
+    cover = Windows(8, 8 // overlap)(64, 64)
     counts = np.zeros((4, 64, 64))
-    for (row, column), turn in zip(plan.starts(64, 64), plan.turns(64, 64), strict=True):
+    for (row, column), turn in zip(cover.starts.astype(int), cover.turns, strict=True):
         counts[turn, row : row + 8, column : column + 8] += 1
     inside = counts[:, 8:-8, 8:-8]
     assert (inside == overlap**2 / 4).all()
 
 
 def test_weights() -> None:
-    assert (Windows(4, 2).weights() == 1).all()
-    plane = Windows(6, 2, hann).weights()
+    assert (Windows(4, 2)(9, 9).weights == 1).all()
+    plane = Windows(6, 2, hann)(9, 9).weights
     assert plane.min() > 0
     assert plane.max() == plane[2:4, 2:4].min()
     np.testing.assert_allclose(plane, plane[::-1, ::-1].T, rtol=1e-6)
-    assert Windows(6, 2, Inner(2)).weights().sum() == 4
+    assert Windows(6, 2, Inner(2))(9, 9).weights.sum() == 4
+
+
+def test_without_flips_all_windows_are_upright() -> None:
+    assert set(Windows(8, 4)(30, 30).turns.tolist()) == {0, 1, 2, 3}
+    assert not Windows(8, 4, alternate=False)(30, 30).turns.any()
+
+
+@given(
+    rows=st.integers(1, 40),
+    columns=st.integers(1, 40),
+    side=st.integers(2, 30),
+    halo=st.integers(0, 5),
+    phases=st.integers(1, 4),
+    step=st.sampled_from([2, 4, 8]),
+)
+@settings(max_examples=80, deadline=None)
+def test_large_crops_see_every_cell_once_a_phase(
+    rows: int, columns: int, side: int, halo: int, phases: int, step: int
+) -> None:
+    plan = Dense(side=side, halo=halo, phases=phases, step=step)
+    cover = plan(rows, columns)
+    seen = np.zeros((rows, columns))
+    down, across = cover.weights.shape
+    wide = -(-halo // step) * step
+    for row, column in cover.starts.astype(int) + wide:
+        ends = row + down - 2 * wide, column + across - 2 * wide
+        seen[max(row, 0) : max(ends[0], 0), max(column, 0) : max(ends[1], 0)] += 1
+    assert (seen == phases).all()
+    assert down % step == across % step == 0
+    assert max(down, across) <= max(side, 3 * step + 2 * wide)
+    assert sorted(set(cover.turns.tolist())) == list(range(phases))

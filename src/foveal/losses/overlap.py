@@ -1,7 +1,8 @@
 """Losses for masks on a lattice: cross-entropy a cell, and F-beta of all cells of a batch at once.
 
-A target has two planes: the share of every cell that is foreground, and how much the cell counts
-(0 outside the region, or where it is judged and must not be learned from).
+A target has two planes: how much of every cell counts (0 outside the region, or where it is judged
+and must not be learned from), and before it how much of that is foreground. Both are areas, so that
+a blend of two targets says what lies in a blend of two cells.
 
 Reference:
     Lin et al., Focal Loss, 2017, for the bias at the start; the sum of both losses is what the
@@ -43,9 +44,10 @@ class CrossEntropyAndFBeta:
 
         Args:
             logits: One a cell.
-            target: Share of foreground, 0 to 1, and weight of every cell.
+            target: Foreground and weight of every cell, as parts of its area, 0 to 1.
         """
-        true, weight = target[:, 0], target[:, 1]
+        weight = target[:, 1]
+        true = target[:, 0] / weight.clamp(min=SMALL)
         true = true * (1 - self.smoothing) + self.smoothing / 2
         total = weight.sum().clamp(min=SMALL)
         entropy = functional.binary_cross_entropy_with_logits(logits, true, reduction="none")

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from foveal.errors import DataError
-from foveal.lattice import cells
+from foveal.lattice import cells, part_of
 from foveal.manifest import Case, Window
 from foveal.members.classical import forest, walk
 from foveal.members.pictures import peak_bytes
@@ -77,11 +77,11 @@ class FilterTrees:
         share = self.samples / max(sum(float(a.sum()) for a in allowed) / self.lattice**2, 1)
         x, y, w = [], [], []
         for k, volume, where in zip(job.train.tolist(), volumes, allowed, strict=True):
-            true = mask_of(str(job.target[k]), volume) & where
-            area = cells(where, self.lattice)
+            window = window_of(job.cases[k], volume)
+            true = part_of(mask_of(str(job.target[k]), volume) & where, window)
+            area = cells(part_of(where, window), self.lattice)
             drawn = (area > 0) & (rng.random(area.shape) < share)
-            table = self._features(volume, window_of(Case(id="", paths=()), volume))
-            x.append(table[drawn])
+            x.append(self._features(volume, window)[drawn])
             y.append((cells(true, self.lattice) / np.maximum(area, 1))[drawn])
             w.append(job.weight[k] * area[drawn])
         seed = int(np.random.SeedSequence(job.key).generate_state(1)[0] % 2**31)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from foveal.errors import DataError, UsageError
-from foveal.lattice import cells
 from foveal.losses.overlap import foreground
 from foveal.manifest import Case, Window
+from foveal.members.crops import Crops
 from foveal.members.pictures import peak_bytes
-from foveal.members.training import SAMPLER_STREAM, Training, seed_of, with_less_memory
+from foveal.members.training import Training, seed_of, with_less_memory
 from foveal.members.volumes import (
     StoredVolumes,
     as_predictions,
@@ -29,11 +28,17 @@ from foveal.members.volumes import (
 )
 from foveal.models.backbone import Standardise
 from foveal.models.volumetric import Volumetric
-from foveal.predict.windows import score_plane
+from foveal.predict.windows import Plan, Read, score_plane, shift_agreement
 from foveal.predictions import Predictions
 from foveal.read.volume import Volume
 from foveal.task import Job, Resources, State
-from foveal.transforms.tiles import Windows
+from foveal.transforms.tiles import Dense, Windows
+
+SHIFT_PLACES = 16
+"""At which the shift test looks."""
+
+LEAST_AGREEMENT = 0.95
+"""Of the scores of a place alone and inside a larger crop, for large crops to be trusted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +51,11 @@ class Segmenter:
         loss: From logits and target planes to a number that falls.
         training: How it is trained; its size is that of a crop, in pixels.
         windows: How a plane is scored.
-        alternate: Whether windows are seen flipped in turn.
+        dense: A cheaper way, for a network that passes the shift test when it is trained; None to
+            score by windows alone.
         z_shift: Most slices by which a crop is moved in depth, either way.
         shuffle: Share of crops whose slices are shuffled inside their groups, all groups alike.
+        foreground: Share of crops that are drawn around foreground; the others are drawn evenly.
         crops: Crops of an epoch.
         guard: Pixels that learning keeps away from parts that the fold judges.
     """
@@ -60,9 +67,10 @@ class Segmenter:
     loss: Callable
     training: Training = field(metadata={"inline": True})
     windows: Windows
-    alternate: bool = True
+    dense: Dense | None = None
     z_shift: int = 0
     shuffle: float = 0.0
+    foreground: float = 0.0
     crops: int = 1000
     guard: int = 0
 
@@ -81,6 +89,7 @@ class Segmenter:
     ) -> list[Predictions]:
         """Score rows of the cases with each of several states; an unreadable case is left out."""
         models = [self._restored(state) for state in states]
+        plans = [self._plan(int(state.notes["dense_step"])) for state in states]
         kept: list[Case] = []
         planes: list[list[np.ndarray]] = [[] for _ in models]
         seconds: list[list[float]] = [[] for _ in models]
@@ -91,9 +100,9 @@ class Segmenter:
             except DataError:
                 continue
             kept.append(case)
-            for model, into, took in zip(models, planes, seconds, strict=True):
+            for model, plan, into, took in zip(models, plans, planes, seconds, strict=True):
                 started = time.monotonic()
-                into.append(self._plane(model, case, volume, resources))
+                into.append(self._plane(model, plan, case, volume, resources))
                 took.append(time.monotonic() - started)
         peak = peak_bytes(resources.device)
         return [
@@ -104,8 +113,7 @@ class Segmenter:
     def check(self) -> None:
         """Raise where the backbone is unknown, or its maps fit neither lattice nor crops."""
         backbone = self.training.backbone
-        stride = self.network.build(backbone, pretrained=False).encoder.strides[-1]
-        side = self.training.size[0]
+        stride, side = self._stride(), self.training.size[0]
         if side % stride:
             raise UsageError(
                 f"size={side}: the last feature map of {backbone.name} has cells of {stride} "
@@ -121,9 +129,10 @@ class Segmenter:
     # --- training ---------------------------------------------------------------------------------
 
     def _fit(self, job: Job, accumulate: int) -> State:
+        step = 0 if self.dense is None else max(1, self._stride() // self.network.lattice)
         torch.manual_seed(seed_of(job.key))
         volumes = [self._stored(job.cases[k], job.resources) for k in job.train.tolist()]
-        lessons = _Crops(
+        lessons = Crops(
             volumes=volumes,
             masks=[
                 mask_of(str(job.target[k]), volume)
@@ -133,21 +142,23 @@ class Segmenter:
                 job.cases, job.train.tolist(), job.held.tolist(), volumes, guard=self.guard
             ),
             weight=job.weight[job.train],
-            member=self,
+            network=self.network,
+            training=self.training,
+            z_shift=self.z_shift,
+            shuffle=self.shuffle,
+            foreground=self.foreground,
+            number=self.crops,
             key=job.key,
         )
-        held = [(k, self._stored(job.cases[k], job.resources)) for k in job.held.tolist()]
+        held = [(job.cases[k], self._stored(job.cases[k], job.resources)) for k in job.held]
 
         def judge(model: nn.Module) -> float:
-            cases = [job.cases[k] for k, _ in held]
-            planes = [
-                self._plane(model, case, volume, job.resources)
-                for case, (_, volume) in zip(cases, held, strict=True)
-            ]
-            zeros = [0.0] * len(cases)
+            plan = self._plan(step, phases=1)  # a curve need not be exact
+            planes = [self._plane(model, plan, *one, job.resources) for one in held]
+            cases, zeros = [case for case, _ in held], [0.0] * len(held)
             return job.judge(as_predictions(cases, planes, seconds=zeros, peak_bytes=0))
 
-        return self.training.fit(
+        state = self.training.fit(
             job,
             self._model(pretrained=True),
             self.loss,
@@ -155,11 +166,22 @@ class Segmenter:
             judge=judge,
             accumulate=accumulate,
         )
+        if step:
+            evaluate = self._evaluate(self._restored(state), job.resources)
+            agreement = shift_agreement(evaluate, lessons.pairs(SHIFT_PLACES))
+            job.report({"note": f"shift test {agreement:.3f}"})
+            if agreement < LEAST_AGREEMENT:
+                step = 0
+        return replace(state, notes={**state.notes, "dense_step": step})
 
     # --- pieces -----------------------------------------------------------------------------------
 
     def _stored(self, case: Case, resources: Resources) -> Volume:
         return StoredVolumes(self.network.slices + 2 * self.z_shift)(case, resources)
+
+    def _stride(self) -> int:
+        """Pixels that a cell of the backbone's last map is wide."""
+        return self.network.build(self.training.backbone, pretrained=False).encoder.strides[-1]
 
     def _model(self, *, pretrained: bool) -> nn.Sequential:
         training = self.training
@@ -174,21 +196,50 @@ class Segmenter:
         model.load_state_dict({k: torch.tensor(v) for k, v in state.tensors.items()})
         return model
 
+    def _plan(self, step: int, **changes: int) -> Plan:
+        """By large crops for a network that repeats itself every so many cells; 0: by windows."""
+        if step and self.dense is not None:
+            return replace(self.dense, step=step, **changes)
+        return self.windows
+
     def _plane(
-        self, model: nn.Module, case: Case, volume: Volume, resources: Resources
+        self, model: nn.Module, plan: Plan, case: Case, volume: Volume, resources: Resources
     ) -> Float[np.ndarray, "_ _"]:
         """The scores of a unit, on the lattice."""
         lattice, window = self.network.lattice, window_of(case, volume)
-        side = self.windows.tile * lattice
+        shape = (-(-window.height // lattice), -(-window.width // lattice))
+        size = plan(*shape).weights.size * lattice**2
+        plane = score_plane(
+            self._evaluate(model, resources),
+            self._reader(volume, window),
+            plan,
+            shape,
+            batch=max(1, self.training.batch * int(np.prod(self.training.size)) // size),
+            should_stop=resources.should_stop,
+        )
+        return inside_region(plane, case, volume, lattice)
+
+    def _reader(self, volume: Volume, window: Window) -> Read:
+        """From places counted in cells of a unit to the pixels of a window."""
+        lattice = self.network.lattice
+        depth = slice(self.z_shift, self.z_shift + self.network.slices)
+
+        def read(row: float, column: float, rows: int, columns: int) -> np.ndarray:
+            place = Window(
+                top=window.top + round(row * lattice),
+                left=window.left + round(column * lattice),
+                height=rows * lattice,
+                width=columns * lattice,
+            )
+            return np.moveaxis(volume(place)[:, :, depth], 2, 0)
+
+        return read
+
+    def _evaluate(self, model: nn.Module, resources: Resources) -> Callable[[Tensor], Tensor]:
+        """From windows to the probability of foreground."""
         model = model.to(resources.device).eval()
         precision, _ = self.training.numerics(model, resources.device)
         kind = torch.device(resources.device).type
-        depth = slice(self.z_shift, self.z_shift + self.network.slices)
-
-        def read(row: int, column: int) -> np.ndarray:
-            top, left = window.top + row * lattice, window.left + column * lattice
-            pixels = volume(Window(top=top, left=left, height=side, width=side))
-            return np.moveaxis(pixels[:, :, depth], 2, 0)
 
         def evaluate(windows: Tensor) -> Tensor:
             mixed = torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16-mixed")
@@ -196,83 +247,4 @@ class Segmenter:
                 logits = model(windows.to(resources.device))
             return foreground(logits.float())
 
-        plane = score_plane(
-            evaluate,
-            read,
-            self.windows,
-            (-(-window.height // lattice), -(-window.width // lattice)),
-            batch=self.training.batch,
-            alternate=self.alternate,
-            should_stop=resources.should_stop,
-        )
-        return inside_region(plane, case, volume, lattice)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Crops:
-    """The training crops of any epoch, drawn evenly from where may be learned."""
-
-    volumes: Sequence[Volume]
-    masks: Sequence[Bool[np.ndarray, "_ _"]]
-    allowed: Sequence[Bool[np.ndarray, "_ _"]]
-    weight: Float[np.ndarray, " row"]
-    member: Segmenter
-    key: tuple[int, ...]
-
-    @cached_property
-    def rows(self) -> list[Int[np.ndarray, "_"]]:
-        """How many pixels may be learned from up to every row, of each unit."""
-        return [np.cumsum(a.sum(axis=1)) for a in self.allowed]
-
-    @property
-    def steps(self) -> int:
-        """Steps of an epoch."""
-        return max(1, round(self.member.crops / self.member.training.batch))
-
-    def __call__(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Crops and target planes of the steps from `first` on."""
-        batch = self.member.training.batch
-        areas = np.array([float(rows[-1]) for rows in self.rows]) * self.weight
-        for step in range(first, self.steps):
-            made = []
-            for k in range(step * batch, (step + 1) * batch):
-                rng = np.random.default_rng((*self.key, epoch, SAMPLER_STREAM + k))
-                made.append(self._crop(int(rng.choice(len(areas), p=areas / areas.sum())), rng))
-            images, targets = zip(*made, strict=True)
-            yield torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets))
-
-    def _crop(self, unit: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """One crop "slice height width" and its target "2 row column"."""
-        member, volume = self.member, self.volumes[unit]
-        lattice, (height, width) = member.network.lattice, member.training.size
-        middle = self._place(unit, rng)
-        window = Window(
-            top=middle[0] - height // 2, left=middle[1] - width // 2, height=height, width=width
-        )
-        shift = int(rng.integers(0, 2 * member.z_shift + 1))
-        slices = volume(window)[:, :, shift : shift + member.network.slices]
-        planes = (self.masks[unit], self.allowed[unit])
-        flat = np.concatenate([Volume(p.view(np.uint8)[:, :, None])(window) for p in planes], 2)
-        picture, moved = member.training.augment.with_mask(
-            np.ascontiguousarray(slices), flat * np.uint8(255), rng
-        )
-        if rng.random() < member.shuffle:
-            picture = self._shuffled(picture, rng)
-        share, area = (moved[:, :, k].astype(np.float32) / 255 for k in (0, 1))
-        counted = cells(area, lattice)
-        target = np.stack([cells(share * area, lattice) / np.maximum(counted, 1e-6), counted])
-        target[1] /= lattice**2
-        return np.ascontiguousarray(np.moveaxis(picture, 2, 0)), target.astype(np.float32)
-
-    def _place(self, unit: int, rng: np.random.Generator) -> tuple[int, int]:
-        """A pixel that may be learned from, each alike."""
-        rows = self.rows[unit]
-        row = int(np.searchsorted(rows, rng.random() * rows[-1], side="right"))
-        columns = np.flatnonzero(self.allowed[unit][row])
-        return row, int(columns[int(rng.random() * len(columns))])
-
-    def _shuffled(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Slices in another order inside their groups, all groups alike."""
-        groups, channels = self.member.network.groups, self.member.network.channels
-        order = (np.arange(groups)[:, None] * channels + rng.permutation(channels)).reshape(-1)
-        return picture[:, :, order]
+        return evaluate

@@ -12,10 +12,11 @@ from foveal.errors import UsageError
 from foveal.lattice import cells, part_of, read_mask, region_of
 from foveal.manifest import Case, Window
 from foveal.predictions import NO_FOLD, Predictions
-from foveal.read.volume import Volume, find_slices, store
+from foveal.read.slices import find_slices
+from foveal.read.volume import Volume, store
 from foveal.study import digest
 from foveal.task import Resources
-from foveal.train.cache import alone
+from foveal.train.cache import alone, taken
 
 Plane = Float[np.ndarray, "_ _"]
 
@@ -26,24 +27,31 @@ class StoredVolumes:
 
     Attributes:
         slices: How many; beyond the ends the edge slice is repeated.
-        first: The first one, counted from the first slice; None for those around the middle.
     """
 
     slices: int
-    first: int | None = None
 
     def __call__(self, case: Case, resources: Resources) -> Volume:
         """The volume of a case, stored when it is first asked for.
 
         Raises:
             DataError: A slice or the region cannot be read, or they do not fit each other.
+            UsageError: The study's cache would grow over its limit.
         """
         stack = find_slices(case.paths[0])
-        first = (len(stack) - self.slices) // 2 if self.first is None else self.first
+        first = (len(stack) - self.slices) // 2
         name = digest(stack.names, first, self.slices)
         path = resources.cache / f"volume-{name}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path):
+            if not path.is_file():
+                (height, width), dtype = stack.form()
+                needed = taken(path) + self.slices * height * width * dtype.itemsize
+                if needed > resources.cache_bytes:
+                    raise UsageError(
+                        f"stored volumes would take {needed / 1e9:.3g} GB, more than "
+                        f"cache_gb={resources.cache_bytes / 1e9:.3g}; cure: a larger cache_gb="
+                    )
             volume = store(
                 stack,
                 path,
@@ -71,7 +79,7 @@ def learnable(
     """Where a training may learn: for each row the pixels of its plane.
 
     Inside the unit and its region, and at a distance from the parts that the fold judges, at the
-    same place in all volumes.
+    same place in all volumes whose planes are as large: they may lie on top of each other.
 
     Args:
         cases: All units.
@@ -83,13 +91,16 @@ def learnable(
     Raises:
         UsageError: Nothing is left.
     """
-    judged = [w for w in (cases[k].window for k in held) if w is not None]
+    planes = _planes(cases)
     found = []
     for row, volume in zip(rows, volumes, strict=True):
         allowed = np.zeros(volume.plane, dtype=bool)
         window = window_of(cases[row], volume)
         part_of(allowed, window)[...] = part_of(region_of(cases[row], *volume.plane), window)
-        for w in judged:
+        for k in held:
+            w = cases[k].window
+            if w is None or planes[cases[k].paths] != volume.plane:
+                continue
             top, left = max(w.top - guard, 0), max(w.left - guard, 0)
             allowed[top : w.top + w.height + guard, left : w.left + w.width + guard] = False
         found.append(allowed)
@@ -97,6 +108,18 @@ def learnable(
         raise UsageError(
             f"guard={guard} leaves nothing to learn from; cure: a smaller guard=, or fewer folds"
         )
+    return found
+
+
+def _planes(cases: Sequence[Case]) -> dict[tuple[str, ...], tuple[int, int]]:
+    """Height and width of the plane that parts are of, by the volume's files."""
+    found: dict[tuple[str, ...], tuple[int, int]] = {}
+    for case in cases:
+        if case.window is not None:
+            height, width = found.get(case.paths, (0, 0))
+            bottom = case.window.top + case.window.height
+            right = case.window.left + case.window.width
+            found[case.paths] = (max(height, bottom), max(width, right))
     return found
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -94,6 +95,28 @@ def over_depth(features: Stack) -> Map:
     return torch.cat([features.mean(2), features.amax(2)], 1)
 
 
+def standardised(slices: Map, side: int | None = None) -> Map:
+    """Every input brought to mean 0 and deviation 1 over all its slices.
+
+    Args:
+        slices: "case slice row column".
+        side: Of the inputs that were learned from, in pixels; a larger one is brought to what lies
+            in such a square around each place, as if that had been cut out. None: all of it.
+    """
+    size = slices.shape[-2:]
+    if side is None or max(size) <= side:
+        spread, mean = torch.std_mean(slices, dim=(1, 2, 3), keepdim=True)
+        return (slices - mean) / (spread + 1e-6)
+    moments = torch.cat([slices.mean(1, keepdim=True), slices.square().mean(1, keepdim=True)], 1)
+    cell = max(1, side // 5)
+    pool = partial(functional.avg_pool2d, count_include_pad=False)
+    around = pool(pool(moments, cell, ceil_mode=True), 5, stride=1, padding=2)
+    around = functional.interpolate(around, scale_factor=cell, mode="bilinear")
+    mean, square = around[..., : size[0], : size[1]].unbind(1)
+    spread = (square - mean.square()).clamp(min=0).sqrt()
+    return (slices - mean[:, None]) / (spread[:, None] + 1e-6)
+
+
 class VolumetricModel(nn.Module):
     """Slices to one logit a cell of the lattice."""
 
@@ -121,8 +144,7 @@ class VolumetricModel(nn.Module):
         """Logits "case row column", one a cell of the lattice."""
         cases, groups = len(slices), self.settings.groups
         if self.settings.per_input:
-            spread, mean = torch.std_mean(slices, dim=(1, 2, 3), keepdim=True)
-            slices = (slices - mean) / (spread + 1e-6)
+            slices = standardised(slices, self.settings.side)
         pictures = slices.unflatten(1, (groups, self.settings.channels)).flatten(0, 1)
         maps = self.encoder(pictures)
         deep = self._stacked(self.neck(maps[-1]), cases)
@@ -152,6 +174,7 @@ class Volumetric:
         decoder_width: Features on the way back up to a finer lattice.
         dropout: Share of features dropped before the logit.
         per_input: Whether every input is brought to mean 0 and deviation 1 by itself.
+        side: Of the inputs that are learned from, in pixels; see `standardised`.
     """
 
     groups: int
@@ -162,6 +185,7 @@ class Volumetric:
     decoder_width: int = 64
     dropout: float = 0.0
     per_input: bool = True
+    side: int | None = None
 
     @property
     def slices(self) -> int:

@@ -6,7 +6,7 @@ the size of the volume, the windows or the output; the plane is enlarged once, b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -20,22 +20,36 @@ from foveal.errors import Stopped
 FLIPS = ((), (-1,), (-2,), (-2, -1))
 """Axes that each of the four ways to look at a window turns round."""
 
+SAME = 1e-9
+"""Scores that are spread no further than this are all the same."""
+
 
 @runtime_checkable
-class Plan(Protocol):
-    """Where windows are and how much their cells count."""
+class Cover(Protocol):
+    """Windows that cover a plane, all of one size."""
 
-    def starts(self, rows: int, columns: int) -> Int[np.ndarray, "window 2"]:
-        """First row and column of every window, in cells."""
+    @property
+    def starts(self) -> Float[np.ndarray, "window 2"]:
+        """First row and column of each, in cells; may lie outside the plane or between cells."""
         ...
 
-    def turns(self, rows: int, columns: int) -> Int[np.ndarray, " window"]:
-        """Which of `FLIPS` each window is seen with."""
+    @property
+    def turns(self) -> Int[np.ndarray, " window"]:
+        """Which of `FLIPS` each is seen with."""
         ...
 
+    @property
     def weights(self) -> Float[np.ndarray, "row column"]:
-        """How much each cell of a window counts."""
+        """How much each cell of a window counts; as large as a window is."""
         ...
+
+
+Plan = Callable[[int, int], Cover]
+"""From the rows and columns of a plane, in cells, to the windows that cover it."""
+
+Read = Callable[[float, float, int, int], np.ndarray]
+"""From the first row and column of a window and its rows and columns, all in cells, to its pixels
+"channel height width"."""
 
 
 @dataclass(slots=True)
@@ -60,10 +74,22 @@ class Accumulator:
         self,
         scores: Float[np.ndarray, "down across"],
         weights: Float[np.ndarray, "down across"],
-        row: int,
-        column: int,
+        row: float,
+        column: float,
     ) -> None:
-        """Add one window that begins at a cell; what lies outside the lattice is left out."""
+        """Add one window; what lies outside the lattice is left out.
+
+        Args:
+            scores: Of its cells.
+            weights: How much each counts.
+            row: Where it begins; between two cells, each gets the part that is nearer to it.
+            column: Likewise.
+        """
+        for r, down in _nearest(row):
+            for c, across in _nearest(column):
+                self._add(scores, weights * np.float32(down * across), r, c)
+
+    def _add(self, scores: np.ndarray, weights: np.ndarray, row: int, column: int) -> None:
         rows, columns = self.total.shape
         down, across = scores.shape
         inside = (
@@ -83,41 +109,76 @@ class Accumulator:
 
 def score_plane(
     evaluate: Callable[[Tensor], Tensor],
-    read: Callable[[int, int], np.ndarray],
+    read: Read,
     plan: Plan,
     shape: tuple[int, int],
     *,
     batch: int,
-    alternate: bool = True,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Float[np.ndarray, "row column"]:
     """Scores of every cell of a plane.
 
     Args:
         evaluate: From windows "case channel height width" to scores "case row column".
-        read: From the first row and column of a window, in cells, to its pixels
-            "channel height width".
+        read: The pixels of a window.
         plan: Of windows.
         shape: Rows and columns of the plane, in cells.
         batch: Windows a step.
-        alternate: Whether windows are seen flipped in turn; every cell sees all flips where windows
-            overlap twice and more.
         should_stop: Asked before every step.
 
     Raises:
         Stopped: The signal came.
     """
-    sums, weights = Accumulator.of(*shape), plan.weights()
-    starts = plan.starts(*shape)
-    turns = plan.turns(*shape) if alternate else np.zeros(len(starts), dtype=np.int64)
-    for some in _in_batches(len(starts), batch):
+    sums, cover = Accumulator.of(*shape), plan(*shape)
+    size = cover.weights.shape
+    for some in _in_batches(len(cover.starts), batch):
         if should_stop():
             raise Stopped("stopped while scoring; the same call goes on")
-        windows = [read(*starts[k].tolist()) for k in some]
-        scores = _looked_at(evaluate, windows, turns[some].tolist())
+        windows = [read(*cover.starts[k].tolist(), *size) for k in some]
+        scores = _looked_at(evaluate, windows, cover.turns[some].tolist())
         for k, one in zip(some, scores, strict=True):
-            sums.add(one, weights, *starts[k].tolist())
+            sums.add(one, cover.weights, *cover.starts[k].tolist())
     return sums.mean()
+
+
+def shift_agreement(
+    evaluate: Callable[[Tensor], Tensor],
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]],
+) -> float:
+    """How alike the middle of windows is scored alone and inside larger ones.
+
+    Args:
+        evaluate: From windows to scores, as above.
+        pairs: The pixels of windows, and those of larger ones that have them in their middle; what
+            is added on a side is a whole number of cells.
+
+    Returns:
+        The correlation of the scores: 1 for the same, 0 where the network does not take the larger
+        windows or gives every place the same score.
+    """
+    alone, inside = [], []
+    for small, large in pairs:
+        try:
+            scores = [
+                evaluate(torch.from_numpy(w.astype(np.float32))[None])[0].cpu().numpy()
+                for w in (small, large)
+            ]
+        except (RuntimeError, AssertionError, ValueError):
+            return 0.0
+        edge = len(scores[0]) // 4
+        wider = (len(scores[1]) - len(scores[0])) // 2
+        for one, margin, into in zip(scores, (edge, edge + wider), (alone, inside), strict=True):
+            into.append(one[margin : len(one) - margin, margin : len(one) - margin].reshape(-1))
+    both = np.stack([np.concatenate(alone), np.concatenate(inside)]).astype(np.float64)
+    spread = both.std(axis=1)
+    return float(np.corrcoef(both)[0, 1]) if spread.min() > SAME else 0.0
+
+
+def _nearest(place: float) -> list[tuple[int, float]]:
+    """The cells that a place lies between, and how much of each it is."""
+    whole = int(np.floor(place))
+    part = place - whole
+    return [(whole, 1 - part), (whole + 1, part)] if part else [(whole, 1.0)]
 
 
 def _looked_at(

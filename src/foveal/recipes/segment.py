@@ -14,8 +14,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from foveal.audit.leaks import conflicting_duplicates
 from foveal.combine.blend import PowerMean
-from foveal.decide.share import Absolute, Share
+from foveal.decide.share import Absolute, AsTheyAre, Share
 from foveal.losses.overlap import CrossEntropyAndFBeta
 from foveal.manifest import Facts, Manifest
 from foveal.members.filters import FilterTrees
@@ -42,16 +43,18 @@ from foveal.scan import measure, region_profile, scan
 from foveal.ship.masks import MaskFolder
 from foveal.ship.panels.segment import MASK_PANELS
 from foveal.simulate.scroll import simulate_scroll
+from foveal.split.record import numbered
 from foveal.split.volumes import VolumeFolds
 from foveal.targets import Mask
 from foveal.task import Family, Member, Recipe
 from foveal.transforms.augment import Augment
 from foveal.transforms.mix import CellCutmix, FirstOf, Mixup
-from foveal.transforms.tiles import Inner, Windows, hann, uniform
+from foveal.transforms.tiles import Dense, Inner, Windows, hann, uniform
 
 DECIDE = {"share": Share, "absolute": Absolute}
 Decide = Literal["share", "absolute"]
 
+Mode = Literal["windows", "dense"]
 Weighting = Literal["uniform", "hann", "inner"]
 Lattice = Literal[1, 2, 4, 8, 16, 32]
 
@@ -64,7 +67,7 @@ def small(
     /,
     *,
     size: Annotated[int, Field(ge=32, le=1024)] = 128,
-    lattice: Lattice = 4,
+    lattice: Lattice | None = None,
     depth: Count | None = None,
     group: Count = 3,
     backbone: str = "test_resnet",
@@ -83,6 +86,7 @@ def small(
     clip: Positive = 1.0,
     blocks: Count = 1,
     width: Count = 64,
+    decoder_width: Count = 32,
     dropout: Part = 0.0,
     drop_path: Part = 0.0,
     smoothing: Part = 0.05,
@@ -95,9 +99,14 @@ def small(
     mixup: Part = 0.0,
     z_shift: Annotated[int, Field(ge=0)] = 0,
     shuffle: Part = 0.0,
+    foreground: Part = 0.5,
     weighting: Weighting = "hann",
     stride: Part = 0.5,
     alternate: bool = True,
+    mode: Mode = "dense",
+    block: Count = 640,
+    halo: Annotated[int, Field(ge=0)] = 32,
+    phases: Annotated[int, Field(ge=1, le=4)] = 4,
     trees: Count = 40,
     precision: Precision = "auto",
     layout: Layout = "auto",
@@ -108,7 +117,7 @@ def small(
     Args:
         facts: What `init` measured.
         size: Side of a crop and of a window, in pixels.
-        lattice: Pixels a cell is wide: 1, 2, 4 for thin structures, up to 32.
+        lattice: Pixels a cell is wide, 1 to 32; if left out 4, or finer where the masks are.
         depth: Slices around the middle; as many as the shallowest volume has, 16 at most, if left
             out.
         group: Slices that the network sees together, as the channels of one picture.
@@ -128,6 +137,7 @@ def small(
         clip: Largest norm of the gradient.
         blocks: Of the network that look over depth.
         width: Features behind the backbone.
+        decoder_width: Features on the way back up to a finer lattice.
         dropout: Share of features dropped before the logit.
         drop_path: Stochastic depth, where the backbone has it.
         smoothing: How far targets keep from 0 and 1, times a half.
@@ -140,16 +150,22 @@ def small(
         mixup: Share of the other batches whose crops are blended.
         z_shift: Most slices by which a crop is moved in depth.
         shuffle: Share of crops whose slices are shuffled inside their groups.
+        foreground: Share of crops that are drawn around foreground; the others evenly.
         weighting: Of the cells of a window: uniform, hann or inner (the edge is discarded).
         stride: From window to window, as a share of their side.
         alternate: Whether windows are seen flipped in turn.
+        mode: dense (large crops, where the network passes the shift test) or windows.
+        block: Longest side of a large crop with its halo, in pixels.
+        halo: Width of what is discarded of it, in pixels.
+        phases: How often large crops see the plane, each time shifted and flipped.
         trees: Of the floor member's forest.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
-        cache_gb: Most disk that stored volumes may take; changes no result.
+        cache_gb: Most disk that stored volumes may take; more is an error, no other result.
     """
     channels = min(group, depth or facts.depth)
     groups = max(1, min(depth or min(facts.depth, 16), 64) // channels)
+    lattice = lattice or facts.target["lattice"]
     cells = size // lattice
     network = Segmenter(
         name="network",
@@ -159,7 +175,9 @@ def small(
             lattice=lattice,
             blocks=blocks,
             width=width,
+            decoder_width=decoder_width,
             dropout=dropout,
+            side=size,
         ),
         loss=CrossEntropyAndFBeta(beta, smoothing, overlap),
         training=Training(
@@ -187,10 +205,13 @@ def small(
             precision=precision,
             layout=layout,
         ),
-        windows=Windows(cells, max(1, round(cells * stride)), _weighting(weighting, cells)),
-        alternate=alternate,
+        windows=Windows(
+            cells, max(1, round(cells * stride)), _weighting(weighting, cells), alternate
+        ),
+        dense=_dense(mode, lattice, block, halo, phases),
         z_shift=z_shift,
         shuffle=shuffle,
+        foreground=foreground,
         crops=crops,
         guard=guard,
     )
@@ -237,8 +258,13 @@ def vesuvius(
     cutmix: Part = 0.5,
     z_shift: Annotated[int, Field(ge=0)] = 2,
     shuffle: Part = 0.2,
+    foreground: Part = 0.0,
     weighting: Weighting = "uniform",
     stride: Part = 0.25,
+    mode: Mode = "dense",
+    block: Count = 1024,
+    halo: Annotated[int, Field(ge=0)] = 128,
+    phases: Annotated[int, Field(ge=1, le=4)] = 4,
     precision: Precision = "auto",
     layout: Layout = "auto",
     cache_gb: NotNegative = 40.0,
@@ -275,11 +301,16 @@ def vesuvius(
         cutmix: Share of batches whose crops show a rectangle of each other.
         z_shift: Most slices by which a crop is moved in depth.
         shuffle: Share of crops whose slices are shuffled inside their groups.
+        foreground: Share of crops that are drawn around foreground; the others evenly.
         weighting: Of the cells of a window: uniform, hann or inner (the edge is discarded).
         stride: From window to window, as a share of their side.
+        mode: dense (large crops, where the network passes the shift test) or windows.
+        block: Longest side of a large crop with its halo, in pixels.
+        halo: Width of what is discarded of it, in pixels.
+        phases: How often large crops see the plane, each time shifted and flipped.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
-        cache_gb: Most disk that stored volumes may take; changes no result.
+        cache_gb: Most disk that stored volumes may take; more is an error, no other result.
     """
     cells = size // lattice
     training = Training(
@@ -311,13 +342,20 @@ def vesuvius(
         Segmenter(
             name=f"{name}-{channels}x{groups}",
             network=Volumetric(
-                groups=groups, channels=channels, lattice=lattice, blocks=blocks, dropout=dropout
+                groups=groups,
+                channels=channels,
+                lattice=lattice,
+                blocks=blocks,
+                dropout=dropout,
+                side=size,
             ),
             loss=CrossEntropyAndFBeta(smoothing=smoothing),
             training=replace(training, backbone=replace(training.backbone, name=name)),
             windows=Windows(cells, max(1, round(cells * stride)), _weighting(weighting, cells)),
+            dense=_dense(mode, lattice, block, halo, phases),
             z_shift=z_shift,
             shuffle=shuffle,
+            foreground=foreground,
             crops=crops,
             guard=guard,
         )
@@ -356,7 +394,7 @@ def _recipe(
         floor=FLOOR,
         blends=(PowerMean(),),
         decode=DECIDE[decide](beta),
-        probabilities=Absolute(beta),
+        probabilities=AsTheyAre(),
         answer=MaskFolder(lattice),
         panels=MASK_PANELS,
         seed=seed,
@@ -370,13 +408,26 @@ def _mix(cutmix: float, mixup: float) -> FirstOf | None:
     return FirstOf(wanted_parts) if wanted_parts else None
 
 
+def _dense(mode: Mode, lattice: int, block: int, halo: int, phases: int) -> Dense | None:
+    if mode == "windows":
+        return None
+    return Dense(side=block // lattice, halo=-(-halo // lattice), phases=phases)
+
+
 def _weighting(name: Weighting, cells: int) -> Callable[[int], np.ndarray]:
     return {"uniform": uniform, "hann": hann, "inner": Inner(cells // 8)}[name]
 
 
 def suspicions(manifest: Manifest) -> list[str]:
-    """Nothing yet that could make a score of masks lie."""
-    return []
+    """Do equal volumes have different masks or regions?"""
+    pairs = conflicting_duplicates(manifest, numbered(manifest.measured["labels"]))
+    if not pairs:
+        return []
+    listed = ", ".join(f"{a} and {b}" for a, b in pairs[:10])
+    return [
+        f"{len(pairs)} volumes are equal to another slice by slice, with another mask or region "
+        f"(kept, in one fold): {listed}{' ...' if len(pairs) > 10 else ''}"
+    ]
 
 
 FAMILY = Family(

@@ -54,10 +54,6 @@ class Checkpoint:
         except (SafetensorError, OSError, ValueError, KeyError):
             return None
 
-    def discard(self) -> None:
-        """Forget what was saved."""
-        self.path.unlink(missing_ok=True)
-
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose name begins with a prefix, without it."""

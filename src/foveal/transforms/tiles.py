@@ -4,9 +4,11 @@ All places are counted in cells of the lattice, so that a window of any size fil
 Windows reach over the edges of the plane by a margin, where the volume is mirrored; so a plan that
 discards the edge of every window still covers the edge of the plane::
 
-    plan = Windows(tile=8, stride=4, weight=hann)
-    plan.starts(rows=40, columns=60)      # "window 2"
-    plan.weights()                        # "row column"
+    cover = Windows(tile=8, stride=4, weight=hann)(rows=40, columns=60)
+    cover.starts, cover.turns, cover.weights
+
+Many small windows suit any network. One that gives a place the same score in whatever window it
+lies only repeats itself in them; for such a one there are a few large crops, `Dense`.
 """
 
 from __future__ import annotations
@@ -48,6 +50,22 @@ class Inner:
         return inside
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cover:
+    """Windows that cover a plane.
+
+    Attributes:
+        starts: First row and column of each, in cells; they may lie outside the plane, and between
+            cells.
+        turns: Which of four flips each is seen with.
+        weights: How much each cell of a window counts; as large as a window is.
+    """
+
+    starts: Float[np.ndarray, "window 2"]
+    turns: Int[np.ndarray, " window"]
+    weights: Float[np.ndarray, "row column"]
+
+
 @dataclass(frozen=True, slots=True)
 class Windows:
     """Square windows at a stride, the last one moved so that it ends where the plane does.
@@ -56,29 +74,83 @@ class Windows:
         tile: Side of a window, in cells.
         stride: From window to window, in cells.
         weight: From the side of a window to the weight of every place along it.
+        alternate: Whether windows are seen flipped in turn: where they overlap, in all ways alike.
     """
 
     tile: int
     stride: int
     weight: Callable[[int], Weights] = uniform
+    alternate: bool = True
 
-    def starts(self, rows: int, columns: int) -> Int[np.ndarray, "window 2"]:
-        """First row and column of every window, in cells; they may lie outside the plane."""
+    def __call__(self, rows: int, columns: int) -> Cover:
+        """The windows of a plane of so many cells."""
         down, across = self._along(rows), self._along(columns)
-        return np.stack(np.meshgrid(down, across, indexing="ij"), axis=-1).reshape(-1, 2)
-
-    def turns(self, rows: int, columns: int) -> Int[np.ndarray, " window"]:
-        """Which of four flips each window is seen with: where windows overlap, all alike."""
-        down, across = np.arange(len(self._along(rows))), np.arange(len(self._along(columns)))
-        return ((down[:, None] + 2 * across) % 4).reshape(-1)
-
-    def weights(self) -> Float[np.ndarray, "row column"]:
-        """How much each cell of a window counts."""
+        place = np.arange(len(down))[:, None] + 2 * np.arange(len(across))
         line = self.weight(self.tile)
-        return line[:, None] * line
+        return Cover(
+            starts=_grid(down, across),
+            turns=(place % 4 if self.alternate else 0 * place).reshape(-1),
+            weights=line[:, None] * line,
+        )
 
-    def _along(self, cells: int) -> Int[np.ndarray, " start"]:
+    def _along(self, cells: int) -> Float[np.ndarray, " start"]:
         margin = int(np.flatnonzero(self.weight(self.tile))[0])
         first, last = -margin, max(cells + margin - self.tile, -margin)
         count = -(-(last - first) // self.stride) + 1
-        return np.round(np.linspace(first, last, count)).astype(np.int64)
+        return np.round(np.linspace(first, last, count))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dense:
+    """Large crops side by side, each with a halo that is discarded; the plane is seen a few times.
+
+    A shift by the stride of a convolutional network changes nothing but the edge of what it sees,
+    so each time the crops are shifted by a part of the stride, and seen with another flip.
+
+    Attributes:
+        side: Longest side of a crop with its halo, in cells.
+        halo: Width of what is discarded, in cells.
+        phases: How often the plane is seen, 1 to 4.
+        step: The network's stride, in cells; halo and crops are made multiples of it.
+    """
+
+    side: int
+    halo: int
+    phases: int = 1
+    step: int = 1
+
+    def __call__(self, rows: int, columns: int) -> Cover:
+        """The crops of a plane of so many cells, all of one size and no larger than need be."""
+        shifts = np.array(PHASES[: self.phases]) * self.step
+        halo = -(-self.halo // self.step) * self.step
+        kept = [self._kept(cells + shifts.max(), halo) for cells in (rows, columns)]
+        starts, turns = [], []
+        for turn, shift in enumerate(shifts):
+            down, across = (
+                np.arange(-s, cells, k) - halo
+                for s, cells, k in zip(shift, (rows, columns), kept, strict=True)
+            )
+            starts.append(_grid(down, across))
+            turns.append(np.full(len(down) * len(across), turn))
+        return Cover(
+            starts=np.concatenate(starts),
+            turns=np.concatenate(turns),
+            weights=np.pad(np.ones(kept, dtype=np.float32), halo),
+        )
+
+    def _kept(self, cells: float, halo: int) -> int:
+        """The side of what is kept of a crop, where so many cells are to be covered."""
+        most = max((self.side - 2 * halo) // self.step, 1) * self.step
+        count = int(-(-cells // most))
+        return int(-(-cells / count // self.step)) * self.step
+
+
+PHASES = ((0.0, 0.0), (0.5, 0.5), (0.5, 0.0), (0.0, 0.5))
+"""Shifts down and across, as parts of a network's stride: those first that tell most."""
+
+
+def _grid(
+    down: Float[np.ndarray, " row"], across: Float[np.ndarray, " column"]
+) -> Float[np.ndarray, "window 2"]:
+    """Every pair, row by row."""
+    return np.stack(np.meshgrid(down, across, indexing="ij"), axis=-1).reshape(-1, 2).astype(float)

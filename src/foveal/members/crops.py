@@ -1,0 +1,163 @@
+"""What a segmentation network learns from: crops of volumes, varied, with their cells' targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from foveal.lattice import cells
+from foveal.manifest import Window
+from foveal.members.training import SAMPLER_STREAM, Training
+from foveal.models.volumetric import Volumetric
+from foveal.read.volume import Volume
+
+PAIR_STREAM = 1 << 22
+"""Keeps the randomness of the shift test apart from that of an epoch's draws."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crops:
+    """The training crops of any epoch, drawn evenly from where may be learned.
+
+    Attributes:
+        volumes: Of the units.
+        masks: What is foreground in each.
+        allowed: Where may be learned in each.
+        weight: How much each counts.
+        network: That learns; says which slices are looked at, and on which lattice.
+        training: Says how large a crop is and how it is varied.
+        z_shift: Most slices by which a crop is moved in depth, either way.
+        shuffle: Share of crops whose slices are shuffled inside their groups, all groups alike.
+        foreground: Share of crops that are drawn around foreground; the others are drawn evenly.
+        number: Crops of an epoch.
+        key: Of the randomness.
+    """
+
+    volumes: Sequence[Volume]
+    masks: Sequence[Bool[np.ndarray, "_ _"]]
+    allowed: Sequence[Bool[np.ndarray, "_ _"]]
+    weight: Float[np.ndarray, " row"]
+    network: Volumetric
+    training: Training
+    z_shift: int
+    shuffle: float
+    foreground: float
+    number: int
+    key: tuple[int, ...]
+
+    @cached_property
+    def everywhere(self) -> _Places:
+        """Where may be learned."""
+        return _Places.of(self.allowed, self.weight)
+
+    @cached_property
+    def marked(self) -> _Places:
+        """Where may be learned and is foreground."""
+        return _Places.of(
+            [m & a for m, a in zip(self.masks, self.allowed, strict=True)], self.weight
+        )
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return max(1, round(self.number / self.training.batch))
+
+    def __call__(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Crops and target planes of the steps from `first` on."""
+        batch = self.training.batch
+        for step in range(first, self.steps):
+            rngs = (
+                np.random.default_rng((*self.key, epoch, SAMPLER_STREAM + k))
+                for k in range(step * batch, (step + 1) * batch)
+            )
+            images, targets = zip(*map(self._crop, rngs), strict=True)
+            yield torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets))
+
+    def pairs(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Crops "slice height width" as they are, and the same with as much again around them."""
+        depth = slice(self.z_shift, self.z_shift + self.network.slices)
+        for k in range(number):
+            unit, (row, column) = self._drawn(np.random.default_rng((*self.key, PAIR_STREAM + k)))
+            height, width = self.training.size
+            crops = [
+                self.volumes[unit](around(row, column, many * height, many * width))[:, :, depth]
+                for many in (1, 3)
+            ]
+            yield np.moveaxis(crops[0], 2, 0), np.moveaxis(crops[1], 2, 0)
+
+    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """One crop "slice height width" and its target "2 row column"."""
+        lattice = self.network.lattice
+        unit, middle = self._drawn(rng)
+        window = around(*middle, *self.training.size)
+        shift = int(rng.integers(0, 2 * self.z_shift + 1))
+        slices = self.volumes[unit](window)[:, :, shift : shift + self.network.slices]
+        planes = (self.masks[unit], self.allowed[unit])
+        flat = np.concatenate([Volume(p.view(np.uint8)[:, :, None])(window) for p in planes], 2)
+        picture, moved = self.training.augment.with_mask(
+            np.ascontiguousarray(slices), flat * np.uint8(255), rng
+        )
+        if rng.random() < self.shuffle:
+            picture = self._shuffled(picture, rng)
+        mask, area = (moved[:, :, k].astype(np.float32) / 255 for k in (0, 1))
+        target = np.stack([cells(mask * area, lattice), cells(area, lattice)]) / lattice**2
+        return np.ascontiguousarray(np.moveaxis(picture, 2, 0)), target.astype(np.float32)
+
+    def _drawn(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
+        """A unit and a pixel of it that may be learned from."""
+        marked = rng.random() < self.foreground
+        return (self.marked if marked and self.marked.any else self.everywhere).draw(rng)
+
+    def _shuffled(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Slices in another order inside their groups, all groups alike."""
+        groups, channels = self.network.groups, self.network.channels
+        order = (np.arange(groups)[:, None] * channels + rng.permutation(channels)).reshape(-1)
+        return picture[:, :, order]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Places:
+    """Pixels of several planes, each drawn alike.
+
+    Attributes:
+        planes: Where they are.
+        rows: How many there are up to every row, of each plane.
+        share: Of the draws that each plane gets.
+    """
+
+    planes: Sequence[Bool[np.ndarray, "_ _"]]
+    rows: Sequence[Int[np.ndarray, "_"]]
+    share: Float[np.ndarray, " unit"]
+
+    @staticmethod
+    def of(
+        planes: Sequence[Bool[np.ndarray, "_ _"]], weight: Float[np.ndarray, " unit"]
+    ) -> _Places:
+        """The pixels that are true, a plane's as often as its weight says."""
+        rows = [np.cumsum(plane.sum(axis=1)) for plane in planes]
+        areas = np.array([float(r[-1]) for r in rows]) * weight
+        return _Places(planes=planes, rows=rows, share=areas / max(areas.sum(), 1e-12))
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any pixel."""
+        return bool(self.share.any())
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
+        """A plane and a pixel of it."""
+        unit = int(rng.choice(len(self.share), p=self.share))
+        rows = self.rows[unit]
+        row = int(np.searchsorted(rows, rng.random() * rows[-1], side="right"))
+        columns = np.flatnonzero(self.planes[unit][row])
+        return unit, (row, int(columns[int(rng.random() * len(columns))]))
+
+
+def around(row: int, column: int, height: int, width: int) -> Window:
+    """A window with a pixel in its middle."""
+    return Window(top=row - height // 2, left=column - width // 2, height=height, width=width)
