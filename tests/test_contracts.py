@@ -14,6 +14,7 @@ from conftest import FAST, NEW, SWIM, job_of
 from contracts import GRADES, label, parts
 from foveal import stages
 from foveal.combine.blend import PowerMean
+from foveal.decide.share import AsTheyAre
 from foveal.manifest import Case, Truth
 from foveal.metrics import FBeta, MacroF1, MapAtK
 from foveal.metrics.overlap import CellFBeta
@@ -101,7 +102,7 @@ SHARES = [part for part in FITTED if label(part) == "GradeProbabilities"]
 CHANCES = [part for part in FITTED if label(part) == "NewProbability"]
 NAMES = [part for part in FITTED if hasattr(part, "new") and part not in CHANCES]
 PLANES = [part for part in FITTED if label(part) in OF_CELLS]
-CUTS = [part for part in FITTED if part not in [*SHARES, *CHANCES, *NAMES, *PLANES]]
+CUTS = [part for part in FITTED if part not in [*SHARES, *CHANCES, *NAMES, *PLANES, AsTheyAre()]]
 
 
 @pytest.mark.parametrize("decoder", CUTS, ids=label)
@@ -308,7 +309,7 @@ def test_answers(tmp_path: Path, form: object) -> None:
 
 
 @pytest.mark.parametrize("family", ["grade", "identify"])
-def test_panels(tmp_path: Path, family: str, eyes: dict, flukes: dict, small_floor: None) -> None:
+def test_panels(tmp_path: Path, family: str, eyes: dict, flukes: dict) -> None:
     given, options, panels = {
         "grade": (eyes, {**FAST, "members": "floor,patches"}, GRADE_PANELS),
         "identify": (flukes, {**SWIM, "members": "floor"}, IDENTITY_PANELS),

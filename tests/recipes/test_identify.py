@@ -25,8 +25,6 @@ from foveal.task import Context
 
 INLINE = Context(slots=())
 
-pytestmark = pytest.mark.usefixtures("small_floor")
-
 
 RECIPES = {
     "small": SWIM,
@@ -52,7 +50,7 @@ def make(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, flukes: dict, small_floor: None) -> Study:
+def finished(tmp_path_factory: pytest.TempPathFactory, flukes: dict) -> Study:
     study = make(tmp_path_factory.mktemp("identify") / "study", flukes)
     stages.run(study, INLINE)
     return study
@@ -265,6 +263,7 @@ EFFECTS = [
         "cutout": 1.0, "precision": "bf16-mixed", "layout": "channels_last",
     }.items()),
     ("components", 9, {"floor"}),
+    ("floor_size", 40, {"floor"}),
     ("nearest", 0.0, MEMBERS),
     ("k", 4, {"decisions"}),
     ("new_share", 0.5, {"split", "decisions"}),  # of the same folds
@@ -291,9 +290,7 @@ def digests(study: Study) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def usual(
-    tmp_path_factory: pytest.TempPathFactory, flukes: dict, small_floor: None
-) -> dict[str, dict[str, str]]:
+def usual(tmp_path_factory: pytest.TempPathFactory, flukes: dict) -> dict[str, dict[str, str]]:
     folder = tmp_path_factory.mktemp("usual")
     return {name: digests(make(folder / name, flukes, recipe=name)) for name in RECIPES}
 

@@ -242,11 +242,12 @@ def test_the_prior_guess_is_new_and_then_who_was_seen_most() -> None:
     weight = np.array([1.0, 1.0, 3.0, 1.0, 1.0, 5.0, 1.0])
     assert IdentityTable(3, NEW).prior(who, weight) == {
         "names": [NEW, "a", "b"],
-        "numbers": [0.0, pytest.approx(3 / 13)],
+        "numbers": [0.0, pytest.approx(1 / 7)],
     }
+    assert IdentityTable(3, NEW, 0.4).prior(who, weight)["numbers"] == [0.0, 0.4]
     assert IdentityTable(2).prior(who, weight) == {"names": ["a", NEW], "numbers": [0.0]}
     nobody_new = IdentityTable(9, "n").prior(who, weight)
-    assert nobody_new == {"names": ["n", "a", NEW, "b", "c"], "numbers": [0.0, 0.0]}
+    assert nobody_new == {"names": ["n", "a", NEW, "b", "c"], "numbers": [0.0, 0.3]}
 
 
 def test_what_is_told_of_every_query_out_of_fold() -> None:

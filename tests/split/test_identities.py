@@ -82,7 +82,7 @@ def test_folds_have_as_many_queries_of_each_kind() -> None:
         assert np.ptp(counts) <= 2
     share = (made.kind == "new").sum() / (made.fold >= 0).sum()
     assert 0.2 < share < 0.3
-    assert any("hides" in note for note in made.notes)
+    assert any("unknown to a fold" in note for note in made.notes)
 
 
 def test_a_closed_set_hides_nobody_and_says_so() -> None:
@@ -141,3 +141,9 @@ def test_a_leak_is_never_made() -> None:
             kind=np.array(["known"] * 3),
             imbalance=0.0,
         )
+
+
+def test_own_folds_say_how_many_each_does_not_know() -> None:
+    identity = ["a", "a", "b", "b", "new", "c", "c", "d"]
+    made = QueryFolds("new")(manifest(identity, fold=["x", "", "y", "", "x", "", "y", "y"]))
+    assert "0 to 1 individuals are unknown" in " ".join(made.notes)  # d has one picture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import FAST, SWIM
+from conftest import FAST, INK, SWIM
 from foveal import stages
 from foveal.errors import ManifestError, StudyError, TargetError, UsageError
 from foveal.study import Study
@@ -128,11 +128,16 @@ def killed(arguments: list[str], after: float) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["grade", "identify"])
+@pytest.mark.parametrize("family", ["grade", "identify", "segment"])
 def test_killed_at_random_moments_the_answers_are_the_same_bytes(
-    family: str, eyes: dict, flukes: dict, tmp_path: Path
+    family: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    given, options = {"grade": (eyes, FAST), "identify": (flukes, SWIM)}[family]
+    data, options = {
+        "grade": ("eyes", FAST),
+        "identify": ("flukes", SWIM),
+        "segment": ("scans", {**INK, "epochs": 6}),
+    }[family]
+    given = request.getfixturevalue(data)
     whole, torn = (
         stages.init(tmp_path / name, recipe=f"{family}:small", options=options, **given)
         for name in ("whole", "torn")
@@ -143,12 +148,21 @@ def test_killed_at_random_moments_the_answers_are_the_same_bytes(
         if code == 0:
             break
     assert code == 0
+    asked = {"table": given["table"], "images": given.get("images", ""), "scores": True}
     outs = []
     for study in (whole, torn):
-        out = tmp_path / f"{study.folder.name}.csv"
-        stages.predict(study, table=given["table"], images=given["images"], out=out, scores=True)
-        outs.append(out.read_bytes())
+        out = tmp_path / "answers" / study.folder.name
+        out.parent.mkdir(exist_ok=True)
+        stages.predict(study, out=out, **asked)
+        outs.append(contents(out))
     assert outs[0] == outs[1]
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """The bytes of an answer, one file or a folder of them."""
+    if out.is_file():
+        return {"": out.read_bytes()}
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
 @pytest.mark.slow

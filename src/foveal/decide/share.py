@@ -86,6 +86,19 @@ class Share:
         return HighestShare(1 - min(_best(_cells(ranks, planes, truth), self.beta), 1.0))
 
 
+@dataclass(frozen=True, slots=True)
+class AsTheyAre:
+    """Scores that are probabilities already; nothing to fit."""
+
+    def fit(self, predictions: Predictions, truth: Truth) -> AsTheyAre:
+        """Itself."""
+        return self
+
+    def __call__(self, predictions: Predictions) -> Predictions:
+        """The scores themselves."""
+        return predictions
+
+
 def rank_share(plane: Float[np.ndarray, "_ _"]) -> Float[np.ndarray, "_ _"]:
     """The share of a plane's scored cells that score less, 0 to below 1; equal ones share it.
 

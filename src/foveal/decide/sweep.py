@@ -67,18 +67,16 @@ class Histograms:
 
 def bin_of(scores: Float[np.ndarray, " cell"]) -> Int[np.ndarray, " cell"]:
     """The bin of every score; a higher score never has a lower bin, and 1 has one of its own."""
-    return (scores * np.float32(BINS)).astype(np.intp)
+    return (scores * np.float32(BINS)).astype(np.int32)
 
 
 def _counted(
     place: Int[np.ndarray, " cell"], positive: np.ndarray, area: np.ndarray
 ) -> Float[np.ndarray, "2 bin"]:
-    """Positive area and area in every bin; whole pixels are counted once for both."""
-    if positive.dtype == area.dtype == bool and area.all():
-        key = 2 * place
-        key += positive
-        both = np.bincount(key, minlength=2 * (BINS + 1)).reshape(-1, 2)
-        return np.stack([both[:, 1], both.sum(axis=1)]).astype(np.float64)
+    """Positive area and area in every bin; whole pixels are counted, not added up."""
+    if positive.dtype == area.dtype == bool:
+        inside = (place[positive], place if area.all() else place[area])
+        return np.stack([np.bincount(p, minlength=BINS + 1) for p in inside]).astype(np.float64)
     return np.stack([np.bincount(place, weights=w, minlength=BINS + 1) for w in (positive, area)])
 
 

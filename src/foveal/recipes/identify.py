@@ -59,9 +59,6 @@ from foveal.transforms.augment import Augment, Prepare
 POWERS = (PowerMean(), PowerMean("root mean", 0.5), PowerMean("power mean", 4.0))
 """Ways to join members, the plain mean first."""
 
-FLOOR_SIDE = 32
-"""Side of the picture that the floor member compares, in pixels."""
-
 WORK = 3.8e8
 """Pixels that all epochs of a training of `small` may look at."""
 
@@ -105,6 +102,7 @@ def small(
     elastic: Annotated[float, Field(ge=0, le=0.2)] = 0.0,
     cutout: Share = 0.0,
     components: Count = 96,
+    floor_size: Size = 32,
     precision: Precision = "auto",
     layout: Layout = "auto",
     cache_gb: NotNegative = 8.0,
@@ -148,6 +146,7 @@ def small(
         elastic: Largest bend, as a share of the side.
         cutout: Probability of a hidden square.
         components: Of the floor member.
+        floor_size: Of the pictures that the floor member compares, likewise.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
         cache_gb: Most disk that decoded pictures may take; changes no result.
@@ -193,7 +192,7 @@ def small(
     )
     return _recipe(
         facts,
-        (_floor(facts, components, nearest), *networks),
+        (_floor(facts, components, floor_size, nearest), *networks),
         members=members,
         target=Identity(new, new_share),
         split=QueryFolds(new, folds, new_share, queries_per_identity, seed),
@@ -237,6 +236,7 @@ def humpback(
     nearest: Share = 0.5,
     rotate: Degrees = 20.0,
     components: Count = 128,
+    floor_size: Size = 32,
     precision: Precision = "auto",
     layout: Layout = "auto",
     cache_gb: NotNegative = 16.0,
@@ -279,6 +279,7 @@ def humpback(
         nearest: 0 compares with the mean of an individual's pictures, 1 with the best of them.
         rotate: Largest turn either way, in degrees.
         components: Of the floor member.
+        floor_size: Of the pictures that the floor member compares, likewise.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
         cache_gb: Most disk that decoded pictures may take; changes no result.
@@ -322,7 +323,7 @@ def humpback(
     )
     return _recipe(
         facts,
-        (_floor(facts, components, nearest), *networks),
+        (_floor(facts, components, floor_size, nearest), *networks),
         members=members,
         target=Identity(new, new_share),
         split=QueryFolds(new, folds, new_share, queries_per_identity, seed),
@@ -374,8 +375,8 @@ def _epochs(pixels: int) -> int:
     return min(max(round(WORK / pixels), 8), 80)
 
 
-def _floor(facts: Facts, components: int, nearest: float) -> Eigenpictures:
-    height, width = shape_of(FLOOR_SIDE, facts.aspect)
+def _floor(facts: Facts, components: int, size: int | str, nearest: float) -> Eigenpictures:
+    height, width = shape_of(size, facts.aspect)
     return Eigenpictures(
         name=FLOOR,
         pictures=pictures_of(facts, Prepare(height=height, width=width, crop_border=False)),
@@ -404,7 +405,7 @@ def _recipe(
         blends=POWERS,
         decode=NewCut(k, target.new),
         probabilities=NewProbability(target.new),
-        answer=IdentityTable(k, target.new),
+        answer=IdentityTable(k, target.new, target.new_share),
         panels=IDENTITY_PANELS,
         seed=seed,
         cache_gb=cache_gb,

@@ -14,6 +14,7 @@ from foveal.decide.calibrate import expected
 from foveal.decide.retrieve import ranked
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
+from foveal.split.identities import share_of_new
 from foveal.study import csv_text, write_text
 from foveal.task import Asked, Given
 
@@ -84,12 +85,18 @@ class IdentityTable:
 
     With scores it also has the score of the best individual, 0 to 1, and where somebody may be new
     the probability of that.
+
+    Attributes:
+        k: Names in an answer.
+        new: The name of somebody new; None where everybody is known.
+        new_share: The share of queries that is expected to be new; None for the usual one.
     """
 
     suffix: ClassVar[str] = ".csv"
 
     k: int
     new: str | None = None
+    new_share: float | None = None
 
     def prior(
         self, truth: Shaped[np.ndarray, " case"], weight: Float[np.ndarray, " case"]
@@ -99,8 +106,9 @@ class IdentityTable:
         seen = np.bincount(place, weights=weight)
         often = [n for n in names[np.argsort(-seen, kind="stable")].tolist() if n != self.new]
         guesses = [*([] if self.new is None else [self.new]), *often][: self.k]
-        share = float(weight[truth == self.new].sum() / weight.sum())
-        return {"names": guesses, "numbers": [0.0] if self.new is None else [0.0, share]}
+        if self.new is None:
+            return {"names": guesses, "numbers": [0.0]}
+        return {"names": guesses, "numbers": [0.0, share_of_new(truth, self.new, self.new_share)]}
 
     def write(self, path: Path, asked: Asked, given: Given) -> None:
         """Write the answer; a case of which nothing is known gets the prior one."""

@@ -82,7 +82,7 @@ class QueryFolds:
             group=group,
             kind=kind,
             imbalance=imbalance(fold[asked], [np.unique(kind[asked], return_inverse=True)[1]]),
-            notes=(*notes, *self._said(identity, hidden, kind)),
+            notes=(*notes, *self._said(identity, fold, hidden, kind)),
         )
 
     def _dealt(
@@ -106,13 +106,18 @@ class QueryFolds:
     def _said(
         self,
         identity: Shaped[np.ndarray, " case"],
+        fold: Int[np.ndarray, " case"],
         hidden: Int[np.ndarray, " case"],
         kind: Shaped[np.ndarray, " case"],
     ) -> list[str]:
         if self.new is None:
             return ["everybody is known: no answer says that someone is new; cure: new=VALUE"]
-        counts = [len(set(identity[hidden == k].tolist()) - {self.new}) for k in range(self.folds)]
-        said = [f"a fold hides {min(counts)} to {max(counts)} individuals as if they were new"]
+        everybody = set(identity.tolist()) - {self.new}
+        counts = [
+            len(everybody - set(identity[(fold != k) & (hidden != k)].tolist()))
+            for k in range(int(fold.max()) + 1)
+        ]
+        said = [f"{min(counts)} to {max(counts)} individuals are unknown to a fold, as if new"]
         if not (kind == NEW).any():
             raise SplitError(
                 f'no query would be new; cure: rows whose identity is "{self.new}", more '

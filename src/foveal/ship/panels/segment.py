@@ -14,7 +14,7 @@ from foveal.decide.sweep import Histograms
 from foveal.lattice import Planes, part_of, planes_of
 from foveal.manifest import Case
 from foveal.predictions import Predictions, join
-from foveal.read.volume import find_slices
+from foveal.read.slices import find_slices
 from foveal.ship.panels.study import (
     Section,
     cost,

@@ -1,0 +1,199 @@
+"""Scoring a plane: a few large crops, and small windows, against MONAI's sliding window.
+
+One 2.5-D network is trained on two simulated fragments of a scroll and scores a third one that it
+has not seen, in every way in turn, on one thread. MONAI's windows of 256 pixels lie 32 apart, with
+Gaussian weights, at whichever batch it is faster with; the lattice's scores are what it adds up, as
+ours does. Large crops are seen once, twice, four times. F0.5 is that of the best threshold for each
+way. Bare forwards cut the same windows and add up nothing.
+
+Goals: large crops at least 20 x as fast as MONAI at an F0.5 that is not lower; small windows within
+5 % of the bare forwards. Twenty minutes, with the rivals installed::
+
+    .venv-rivals/bin/python bench/dense.py [--side 1024] [--rounds 2] [--option name=value]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from foveal import stages
+from foveal.cli.words import options_of
+from foveal.decide.sweep import best_threshold
+from foveal.lattice import planes_of
+from foveal.losses.overlap import foreground
+from foveal.members.segmenter import Segmenter
+from foveal.members.volumes import StoredVolumes
+from foveal.simulate.scroll import simulate_scroll
+from foveal.stages.split import open_split
+from foveal.task import Context, Job, Resources, State
+from foveal.train.batches import quiet_libraries
+from foveal.transforms.tiles import Dense, Windows, hann
+
+WINDOW, STRIDE, BLOCK, HALO = 256, 32, 640, 64
+OPTIONS = {"size": WINDOW, "lattice": 16, "epochs": 10, "crops": 160, "folds": 2}
+SPEED, OVERHEAD = 20, 1.05
+
+Way = Callable[[], np.ndarray]
+"""Gives the plane of scores."""
+
+
+def trained(folder: Path, options: dict) -> tuple[Segmenter, Job, State]:
+    """A network that learned from all fragments of a table but the last, which it is to score."""
+    study = stages.init(
+        folder / "study",
+        recipe="segment:small",
+        table=folder / "volumes.csv",
+        target="mask",
+        options=options,
+        context=Context(device="cpu"),
+    )
+    stages.split(study, Context(slots=()))
+    opened, made = open_split(study)
+    (member,) = [m for m in opened.recipe.members if m.name == "network"]
+    last = len(opened.manifest) - 1
+    job = Job(
+        key=(0, 0),
+        cases=opened.manifest.cases(),
+        train=np.arange(last),
+        held=np.array([last]),
+        target=opened.recipe.target.train(opened.target),
+        weight=opened.manifest.weight,
+        group=made.group,
+        judge=lambda predictions: float("nan"),
+        folder=folder / "job",
+        mark="bench",
+        resources=Resources(cache=folder / "cache"),
+        report=lambda event: print(f"  {event['note']}") if "note" in event else None,
+    )
+    return member, job, member.fit(job)
+
+
+def ways(member: Segmenter, job: Job, state: State) -> dict[str, Way]:
+    """Every way to score the last fragment."""
+    lattice, case = member.network.lattice, job.cases[job.held[0]]
+    volume = StoredVolumes(member.network.slices)(case, job.resources)
+    step = max(1, member._stride() // lattice)
+    model = member._restored(state).eval()
+    shape = tuple(-(-side // lattice) for side in volume.plane)
+
+    def ours(how: Segmenter, step: int) -> np.ndarray:
+        (said,) = how.score(
+            [replace(state, notes={**state.notes, "dense_step": step})],
+            job.cases,
+            job.held,
+            job.resources,
+        )
+        return np.asarray(next(iter(said.arrays()))[1])
+
+    windows = replace(member, windows=Windows(WINDOW // lattice, STRIDE // lattice, hann))
+    crops = {
+        f"crops, seen {n} x": Dense(side=BLOCK // lattice, halo=HALO // lattice, phases=n)
+        for n in (1, 2, 4)
+    }
+    found: dict[str, Way] = {
+        "windows": lambda: ours(windows, 0),
+        "bare forwards": lambda: bare(windows, model, volume.values, shape),
+        **{
+            name: (lambda plan=plan: ours(replace(member, dense=plan), step))
+            for name, plan in crops.items()
+        },
+    }
+    if find_spec("monai") is None:
+        print("MONAI skipped: it is not installed")
+        return found
+    for batch in (1, 8):
+        found[f"MONAI, batch {batch}"] = lambda batch=batch: monai(model, volume.values, batch)
+    return found
+
+
+@torch.inference_mode()
+def bare(
+    member: Segmenter, model: torch.nn.Module, values: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """The forwards of the same windows; what they give is thrown away."""
+    lattice, batch = member.network.lattice, member.training.batch
+    starts = member.windows(*shape).starts.astype(int) * lattice
+    for k in range(0, len(starts), batch):
+        cut = [values[r : r + WINDOW, c : c + WINDOW] for r, c in starts[k : k + batch]]
+        windows = np.stack([np.moveaxis(w, 2, 0).astype(np.float32) for w in cut])
+        foreground(model(torch.from_numpy(windows)))
+    return np.zeros(shape)
+
+
+@torch.inference_mode()
+def monai(model: torch.nn.Module, values: np.ndarray, batch: int) -> np.ndarray:
+    """The sliding window as its users call it."""
+    from monai.inferers import sliding_window_inference
+
+    plane = torch.from_numpy(np.moveaxis(values, 2, 0).astype(np.float32))[None]
+    return sliding_window_inference(
+        plane,
+        (WINDOW, WINDOW),
+        batch,
+        lambda windows: foreground(model(windows))[:, None],
+        overlap=1 - STRIDE / WINDOW,
+        mode="gaussian",
+    )[0, 0].numpy()
+
+
+def main() -> int:
+    """Train, score in turn, and print the verdict."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", type=int, default=1024, help="of a fragment, in pixels")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--option", action="append", default=[], help="name=value of the recipe")
+    parser.add_argument("--out", type=Path, help="kept; a temporary folder if left out")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    quiet_libraries()
+    folder = arguments.out or Path(tempfile.mkdtemp())
+    simulate_scroll(folder, height=arguments.side, width=arguments.side)
+    member, job, state = trained(folder, {**OPTIONS, **options_of(arguments.option)})
+    lattice = member.network.lattice
+    case = job.cases[job.held[0]]
+    truth = planes_of([case], [str(job.target[job.held[0]])], lattice)
+    inside = truth.area[0] > 0
+
+    def f_half(plane: np.ndarray) -> float:
+        cells = (plane[inside], truth.positive[0][inside], truth.area[0][inside])
+        return best_threshold([cells], beta=0.5).value
+
+    contenders = ways(member, job, state)
+    seconds, score = dict.fromkeys(contenders, np.inf), {}
+    for _ in range(arguments.rounds):
+        for name, way in contenders.items():
+            started = time.process_time()
+            plane = way()
+            seconds[name] = min(seconds[name], time.process_time() - started)
+            score[name] = float("nan") if "bare" in name else f_half(plane)
+    rivals = {name: s for name, s in seconds.items() if "MONAI" in name}
+    slow = min(rivals, key=lambda name: rivals[name]) if rivals else "windows"
+    print(
+        f"{arguments.side} x {arguments.side} pixels, {member.network.slices} slices, 1/{lattice}"
+    )
+    for name in contenders:
+        gain = seconds[slow] / seconds[name]
+        print(f"  {name:18} {gain:6.1f} x as fast as {slow}   F0.5 {score[name]:.3f}")
+    fast = [
+        name
+        for name in contenders
+        if "crops" in name and seconds[slow] >= SPEED * seconds[name] and score[name] >= score[slow]
+    ]
+    overhead = seconds["windows"] / seconds["bare forwards"]
+    print(f"{'MET' if fast else 'NOT MET':8} {SPEED} x as fast, F0.5 no lower: {', '.join(fast)}")
+    is_lean = overhead <= OVERHEAD
+    print(f"{'MET' if is_lean else 'NOT MET':8} windows are {overhead:.3f} bare forwards")
+    return 0 if fast and is_lean else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
