@@ -81,7 +81,7 @@ def ways(member: Segmenter, job: Job, state: State) -> dict[str, Way]:
     """Every way to score the last fragment."""
     lattice, case = member.network.lattice, job.cases[job.held[0]]
     volume = StoredVolumes(member.network.slices)(case, job.resources)
-    step = max(1, member._stride() // lattice)
+    step = int(state.notes["dense_step"])
     model = member._restored(state).eval()
     shape = tuple(-(-side // lattice) for side in volume.plane)
 

@@ -216,7 +216,7 @@ def check_metric(metric: Any, labels: Any, of: Truth, perfect: Any) -> None:
     np.testing.assert_allclose(
         metric.tally(labels, mute).sum(axis=0), tally[1:].sum(axis=0), atol=1e-9
     )
-    pieces, group = unchanged(metric.pieces, labels, of)
+    pieces, group = unchanged(metric.pieces, tally, labels, of)
     assert len(pieces) == len(group)
     np.testing.assert_allclose(pieces.sum(axis=0), tally.sum(axis=0), rtol=1e-9)
     one = np.arange(1)

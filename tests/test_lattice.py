@@ -211,14 +211,22 @@ def test_planes_are_taken_by_place_and_by_mask(rows: np.ndarray, kept: list[int]
         np.testing.assert_array_equal(area, parts[k] + 10)
 
 
-def test_blocks_lie_at_the_same_place_of_all_volumes() -> None:
-    strips = [Window(top=0, left=x, height=90, width=w) for x, w in ((0, 48), (48, 72))]
-    planes = blocks_of([*strips, *strips], 3)
-    assert [p.shape for p in planes] == 2 * [(30, 16), (30, 24)]
+@pytest.mark.parametrize("lattice", [8, 16])
+def test_blocks_lie_at_the_same_place_of_all_volumes(lattice: int) -> None:
+    strips = [Window(top=0, left=x, height=1440, width=w) for x, w in ((0, 768), (768, 1152))]
+    planes = blocks_of([*strips, *strips], lattice)
     whole = np.concatenate(planes[:2], axis=1)
+    assert whole.shape == (1440 // lattice, 1920 // lattice)
     np.testing.assert_array_equal(whole, np.concatenate(planes[2:], axis=1))
     _, counts = np.unique(whole, return_counts=True)
-    assert 80 <= len(counts) <= 150
+    assert 80 <= len(counts) <= 130
     assert counts.max() == counts[0]  # squares, cut at the far edges alone
-    rows, columns = np.nonzero(whole == whole[10, 15])
+    rows, columns = np.nonzero(whole == whole[80, 90])
     assert np.ptp(rows) == np.ptp(columns)
+
+
+def test_blocks_are_never_small() -> None:
+    (plane,) = blocks_of([Window(top=0, left=0, height=120, width=200)], 8)
+    assert np.unique(plane).tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert (plane[:8, :8] == 0).all()
+    assert plane.dtype == np.int32

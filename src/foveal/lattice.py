@@ -117,32 +117,35 @@ def planes_of(cases: Sequence[Case], masks: Sequence[str], lattice: int) -> Plan
 
 
 BLOCKS = 100
-"""About how many blocks a plane is cut into; fewer would be too few to draw, more too alike."""
+"""About how many blocks a plane is cut into; fewer would be too few to draw."""
+
+LEAST_BLOCK = 64
+"""Pixels that a block is wide at least: neighbours in smaller ones show the same thing."""
 
 
 def blocks_of(windows: Sequence[Window], lattice: int) -> tuple[Int[np.ndarray, "_ _"], ...]:
     """The number of the block of every cell of some parts; the same at a place of all volumes.
 
     Example:
-        >>> (plane,) = blocks_of([Window(top=0, left=0, height=20, width=20)], 1)
+        >>> (plane,) = blocks_of([Window(top=0, left=0, height=1280, width=1280)], 64)
         >>> plane[0].tolist()
         [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9]
     """
-    down, across = (
-        max(-(-(start + size) // lattice) for start, size in spans)
-        for spans in (
-            [(w.top, w.height) for w in windows],
-            [(w.left, w.width) for w in windows],
-        )
-    )
-    side = max(1, round((down * across / BLOCKS) ** 0.5))
+    volumes = sum(w.top == 0 and w.left == 0 for w in windows)
+    plane = sum(w.height * w.width for w in windows) / volumes
+    side = -(-max(round((plane / BLOCKS) ** 0.5), LEAST_BLOCK) // lattice)
+    across = 1 + max(w.left + w.width for w in windows) // lattice // side
     return tuple(
-        (w.top // lattice + np.arange(-(-w.height // lattice)))[:, None]
-        // side
-        * (across // side + 1)
-        + (w.left // lattice + np.arange(-(-w.width // lattice))) // side
+        _along(w.top, w.height, lattice, side)[:, None] * across
+        + _along(w.left, w.width, lattice, side)
         for w in windows
     )
+
+
+def _along(start: int, size: int, lattice: int, side: int) -> Int[np.ndarray, " cell"]:
+    """The block of every cell along one axis."""
+    cell = start // lattice + np.arange(-(-size // lattice), dtype=np.int32)
+    return cell // np.int32(side)
 
 
 def part_of(

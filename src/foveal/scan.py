@@ -130,11 +130,13 @@ def _measured_masks(manifest: Manifest, found: Sequence[Scanned]) -> dict[str, f
     for k, volume in enumerate(found):
         for path in manifest.target[k].tolist():
             try:
-                mask = read_mask(path, (volume.height, volume.width))
+                size = (volume.height, volume.width)
+                region = region_of(manifest.case(k), *size)
+                mask = read_mask(path, size) & region
             except TargetError as error:
                 bad.append(f"{manifest.name(k)}: {error}")
                 continue
-            shares.append(float(mask.mean()))
+            shares.append(float(mask.sum() / max(region.sum(), 1)))
             for lattice, count in counts.items():
                 count += _told(mask, lattice)
     if bad:

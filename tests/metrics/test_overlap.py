@@ -83,12 +83,13 @@ def test_blocks_are_drawn_where_planes_have_them() -> None:
     of = planes_truth()
     rng = np.random.default_rng(0)
     given = [rng.random(a.shape) < 0.5 for a in of.target.area]
-    pieces, group = CellFBeta().pieces(given, of)
-    np.testing.assert_array_equal(pieces, CellFBeta().tally(given, of))
+    tally = CellFBeta().tally(given, of)
+    pieces, group = CellFBeta().pieces(tally, given, of)
+    np.testing.assert_array_equal(pieces, tally)
     np.testing.assert_array_equal(group, of.group)
     block = tuple(rng.integers(0, 5, a.shape) * 3 for a in of.target.area)
     cut = replace(of, target=replace(of.target, block=block))
-    pieces, group = CellFBeta().pieces(given, cut)
+    pieces, group = CellFBeta().pieces(tally, given, cut)
     assert group.tolist() == [0, 3, 6, 9, 12]
     for one, number in zip(pieces, group, strict=True):
         alone = tuple(
@@ -98,6 +99,6 @@ def test_blocks_are_drawn_where_planes_have_them() -> None:
         wanted = CellFBeta().tally(given, replace(of, target=Planes(hits, alone)))
         np.testing.assert_allclose(one, wanted.sum(axis=0), rtol=1e-6)
     some = cut.take(np.array([2, 5]))
-    pieces, _ = CellFBeta().pieces([given[2], given[5]], some)
     wanted = CellFBeta().tally([given[2], given[5]], some)
+    pieces, _ = CellFBeta().pieces(wanted, [given[2], given[5]], some)
     np.testing.assert_allclose(pieces.sum(axis=0), wanted.sum(axis=0), rtol=1e-6)

@@ -1,5 +1,6 @@
 """Slices to one file: every way to give them, every place to be interrupted, every fault."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import tifffile
 from foveal.errors import Stopped
 from foveal.manifest import Window
 from foveal.read import stack as stacks
+from foveal.read import volume as volumes
 from foveal.read.image import UnreadableImage
 from foveal.read.slices import find_slices
 from foveal.read.volume import load, mirrored, store
@@ -102,6 +104,56 @@ def test_an_interrupted_store_is_gone_on_with(
     np.testing.assert_array_equal(np.moveaxis(store(again, path).values, 2, 0), voxels())
     assert len(set(seen)) <= max(12 - after, 1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["slices", "v.json", "v.npy"]
+
+
+class Killed(BaseException):
+    """As if the process had ended here."""
+
+
+@pytest.fixture
+def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let the process end before so many more things are done to files."""
+    left = [0]
+
+    def mortal(act: Callable) -> Callable:
+        def done(*arguments: object, **options: object) -> object:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return act(*arguments, **options)
+
+        return done
+
+    for place, name in ((volumes, "write_json"), (volumes, "_lay_out"), (Path, "replace"),
+                        (Path, "unlink")):  # fmt: skip
+        monkeypatch.setattr(place, name, mortal(getattr(place, name)))
+
+    def allow(acts: int) -> None:
+        left[0] = acts
+
+    return allow
+
+
+@pytest.mark.parametrize("first", range(0, 33, 2))
+def test_killed_twice_at_any_moment_the_volume_is_whole(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dying: Callable[[int], None],
+    first: int,
+) -> None:
+    monkeypatch.setattr(stacks, "BAND_BYTES", 4000)
+    for second in range(24):
+        path = tmp_path / str(second) / "v.npy"
+        for acts in (first, second):
+            dying(acts)
+            with contextlib.suppress(Killed):
+                store(find_slices(str(folder)), path, slices=(-2, 14))
+        dying(10_000)
+        got = store(find_slices(str(folder)), path, slices=(-2, 14))
+        wanted = voxels()[np.clip(np.arange(-2, 14), 0, 11)]
+        np.testing.assert_array_equal(np.moveaxis(got.values, 2, 0), wanted)
+        assert sorted(p.name for p in path.parent.iterdir()) == ["v.json", "v.npy"]
 
 
 def test_a_half_written_store_of_other_slices_is_not_gone_on_with(

@@ -543,14 +543,6 @@ def test_a_changed_option_redoes_what_depends_on_it(
     assert {k for k in before if before[k] != after[k]} == wanted
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_an_option_without_a_result_redoes_nothing(
-    scans: dict, tmp_path: Path, usual: dict, recipe: str
-) -> None:
-    made = make(tmp_path / "s", scans, recipe=recipe, cache_gb=1.0)
-    assert digests(made) == usual[recipe]
-
-
 def test_another_backbone_is_another_training(scans: dict, tmp_path: Path, usual: dict) -> None:
     after = digests(make(tmp_path / "s", scans, backbone="resnet10t"))
     assert {k for k in after if after[k] != usual["small"][k]} == {"network"}
@@ -562,7 +554,7 @@ def test_another_backbone_is_another_training(scans: dict, tmp_path: Path, usual
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_option_has_its_effect_tested(recipe: str) -> None:
-    elsewhere = {"facts", "members", "weights", "cache_gb", "backbone"}
+    elsewhere = {"facts", "members", "weights", "backbone"}
     tried = {option for one, option, _, _ in effects() if one == recipe}
     assert tried | elsewhere == set(inspect.signature(getattr(segment, recipe)).parameters)
 
@@ -597,7 +589,9 @@ def test_the_facts_are_those_of_the_volumes(scans: dict) -> None:
     assert len(set(measured.measured["physical"].tolist())) == 4
     folder = Path(scans["table"]).parent
     masks = [cv2.imread(str(folder / f"{name}-mask.png"), -1) > 0 for name in "abcd"]
-    assert facts.target["share"] == pytest.approx(np.mean([m.mean() for m in masks]), abs=1e-6)
+    region = cv2.imread(str(folder / "a-region.png"), -1) > 0
+    shares = [masks[0][region].mean(), *(m.mean() for m in masks[1:])]
+    assert facts.target["share"] == pytest.approx(np.mean(shares), abs=1e-6)
     assert facts.target["lattice"] == 2
     pixels = [cv2.imread(str(folder / f"{n}/{z}.png"), -1) / 255
               for n, d in zip("abcd", DEPTHS, strict=True) for z in range(d)]  # fmt: skip
@@ -617,6 +611,16 @@ def test_the_depth_is_that_of_the_shallowest_volume_up_to_sixteen(scans: dict) -
         (network,) = [m for m in made.members if m.name == "network"]
         assert (network.network.groups, network.network.channels) == wanted
         assert made.members[0].slices == network.network.slices
+
+
+@pytest.mark.parametrize(
+    ("options", "cure"), [({"halo": 4}, "halo=8"), ({"block": 40, "halo": 16}, "block=160")]
+)
+def test_large_crops_that_cannot_be_are_refused(
+    scans: dict, tmp_path: Path, options: dict, cure: str
+) -> None:
+    with pytest.raises(UsageError, match=f"cure: {cure}"):
+        make(tmp_path / "s", scans, **options)
 
 
 @pytest.mark.parametrize(("width", "lattice"), [(4, 1), (10, 2), (26, 4)])
@@ -663,12 +667,6 @@ def test_an_image_that_two_rows_name_is_one_volume(scans: dict, tmp_path: Path) 
     physical = measured.measured["physical"].tolist()
     assert physical[1] == physical[4] == physical[5]
     assert len(set(physical)) == 4
-
-
-def test_the_disk_that_stored_volumes_may_take_is_a_limit(scans: dict, tmp_path: Path) -> None:
-    study = make(tmp_path / "s", scans, members="floor", cache_gb=1e-6)
-    with pytest.raises(UsageError, match="larger cache_gb="):
-        stages.run(study, INLINE)
 
 
 def test_equal_volumes_with_other_masks_are_told_of(inked: Opened) -> None:

@@ -200,9 +200,11 @@ def judged(labelled: Labelled, truth: Truth, metric: Metric) -> Verdict:
     """The tallies of all cases, and of the pieces that intervals draw."""
     rows = np.concatenate([part for part, _ in labelled])
     pairs = [(labels, truth.take(part)) for part, labels in labelled]
-    pieces, groups = zip(*(metric.pieces(*pair) for pair in pairs), strict=True)
+    tallies = [metric.tally(*pair) for pair in pairs]
+    drawn = (metric.pieces(tally, *pair) for tally, pair in zip(tallies, pairs, strict=True))
+    pieces, groups = zip(*drawn, strict=True)
     return Verdict(
-        tally=np.concatenate([metric.tally(*pair) for pair in pairs])[np.argsort(rows)],
+        tally=np.concatenate(tallies)[np.argsort(rows)],
         pieces=np.concatenate(pieces),
         group=np.concatenate(groups),
     )

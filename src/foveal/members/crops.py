@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from foveal.errors import UsageError
 from foveal.lattice import cells
 from foveal.manifest import Window
 from foveal.members.training import SAMPLER_STREAM, Training
@@ -23,7 +24,7 @@ PAIR_STREAM = 1 << 22
 
 @dataclass(frozen=True, kw_only=True)
 class Crops:
-    """The training crops of any epoch, drawn evenly from where may be learned.
+    """The training crops of any epoch, drawn from where may be learned.
 
     Attributes:
         volumes: Of the units.
@@ -54,14 +55,17 @@ class Crops:
     @cached_property
     def everywhere(self) -> _Places:
         """Where may be learned."""
-        return _Places.of(self.allowed, self.weight)
+        found = _Places.of([(allowed,) for allowed in self.allowed], self.weight)
+        if not found.any:
+            raise UsageError(
+                "all that may be learned from has a weight of 0; cure: other weights, or folds"
+            )
+        return found
 
     @cached_property
     def marked(self) -> _Places:
         """Where may be learned and is foreground."""
-        return _Places.of(
-            [m & a for m, a in zip(self.masks, self.allowed, strict=True)], self.weight
-        )
+        return _Places.of(list(zip(self.masks, self.allowed, strict=True)), self.weight)
 
     @property
     def steps(self) -> int:
@@ -95,13 +99,15 @@ class Crops:
         """One crop "slice height width" and its target "2 row column"."""
         lattice = self.network.lattice
         unit, middle = self._drawn(rng)
-        window = around(*middle, *self.training.size)
+        augment, (height, width) = self.training.augment, self.training.size
+        margin = augment.margin(max(height, width))
+        window = around(*middle, height + 2 * margin, width + 2 * margin)
         shift = int(rng.integers(0, 2 * self.z_shift + 1))
         slices = self.volumes[unit](window)[:, :, shift : shift + self.network.slices]
         planes = (self.masks[unit], self.allowed[unit])
         flat = np.concatenate([Volume(p.view(np.uint8)[:, :, None])(window) for p in planes], 2)
-        picture, moved = self.training.augment.with_mask(
-            np.ascontiguousarray(slices), flat * np.uint8(255), rng
+        picture, moved = augment.with_mask(
+            np.ascontiguousarray(slices), flat * np.uint8(255), rng, margin=margin
         )
         if rng.random() < self.shuffle:
             picture = self._shuffled(picture, rng)
@@ -123,24 +129,24 @@ class Crops:
 
 @dataclass(frozen=True, kw_only=True)
 class _Places:
-    """Pixels of several planes, each drawn alike.
+    """Pixels that are true in all planes of a unit, each drawn alike.
 
     Attributes:
-        planes: Where they are.
-        rows: How many there are up to every row, of each plane.
-        share: Of the draws that each plane gets.
+        planes: Of every unit.
+        rows: How many such pixels there are up to every row, of each unit.
+        share: Of the draws that each unit gets.
     """
 
-    planes: Sequence[Bool[np.ndarray, "_ _"]]
+    planes: Sequence[tuple[Bool[np.ndarray, "_ _"], ...]]
     rows: Sequence[Int[np.ndarray, "_"]]
     share: Float[np.ndarray, " unit"]
 
     @staticmethod
     def of(
-        planes: Sequence[Bool[np.ndarray, "_ _"]], weight: Float[np.ndarray, " unit"]
+        planes: Sequence[tuple[Bool[np.ndarray, "_ _"], ...]], weight: Float[np.ndarray, " unit"]
     ) -> _Places:
-        """The pixels that are true, a plane's as often as its weight says."""
-        rows = [np.cumsum(plane.sum(axis=1)) for plane in planes]
+        """The pixels of some units, those of a unit as often as its weight says."""
+        rows = [np.cumsum(np.logical_and.reduce(p).sum(axis=1)) for p in planes]
         areas = np.array([float(r[-1]) for r in rows]) * weight
         return _Places(planes=planes, rows=rows, share=areas / max(areas.sum(), 1e-12))
 
@@ -150,11 +156,11 @@ class _Places:
         return bool(self.share.any())
 
     def draw(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
-        """A plane and a pixel of it."""
+        """A unit and a pixel of it."""
         unit = int(rng.choice(len(self.share), p=self.share))
         rows = self.rows[unit]
         row = int(np.searchsorted(rows, rng.random() * rows[-1], side="right"))
-        columns = np.flatnonzero(self.planes[unit][row])
+        columns = np.flatnonzero(np.logical_and.reduce([p[row] for p in self.planes[unit]]))
         return unit, (row, int(columns[int(rng.random() * len(columns))]))
 
 

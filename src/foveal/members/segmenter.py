@@ -27,12 +27,15 @@ from foveal.members.volumes import (
     window_of,
 )
 from foveal.models.backbone import Standardise
-from foveal.models.volumetric import Volumetric
-from foveal.predict.windows import Plan, Read, score_plane, shift_agreement
+from foveal.models.volumetric import Volumetric, VolumetricModel
+from foveal.predict.windows import Cover, Read, score_plane, shift_agreement
 from foveal.predictions import Predictions
 from foveal.read.volume import Volume
 from foveal.task import Job, Resources, State
 from foveal.transforms.tiles import Dense, Windows
+
+Plan = Callable[[int, int], Cover]
+"""From the rows and columns of a plane, in cells, to the windows that cover it."""
 
 SHIFT_PLACES = 16
 """At which the shift test looks."""
@@ -113,11 +116,27 @@ class Segmenter:
     def check(self) -> None:
         """Raise where the backbone is unknown, or its maps fit neither lattice nor crops."""
         backbone = self.training.backbone
-        stride, side = self._stride(), self.training.size[0]
+        stride, side = self._built().encoder.strides[-1], self.training.size[0]
         if side % stride:
             raise UsageError(
                 f"size={side}: the last feature map of {backbone.name} has cells of {stride} "
                 f"pixels; cure: size={max(1, round(side / stride)) * stride}"
+            )
+        if self.dense is not None:
+            self._check_crops(self.dense, stride, side)
+
+    def _check_crops(self, dense: Dense, stride: int, side: int) -> None:
+        """Raise where a halo is narrower than the shift test vouches for, or leaves nothing."""
+        lattice = self.network.lattice
+        if dense.halo * lattice < side // 4:
+            raise UsageError(
+                f"halo={dense.halo * lattice}: less than a quarter of size={side}, which is what "
+                f"the shift test leaves around a place; cure: halo={side // 4}"
+            )
+        if (dense.side - 2 * dense.halo) * lattice < stride:
+            raise UsageError(
+                f"block={dense.side * lattice} has no room between halos of "
+                f"{dense.halo * lattice}; cure: block={2 * dense.halo * lattice + 4 * stride}"
             )
 
     def estimate(self, cases: int, resources: Resources) -> float:
@@ -129,7 +148,7 @@ class Segmenter:
     # --- training ---------------------------------------------------------------------------------
 
     def _fit(self, job: Job, accumulate: int) -> State:
-        step = 0 if self.dense is None else max(1, self._stride() // self.network.lattice)
+        step = self._step(job)
         torch.manual_seed(seed_of(job.key))
         volumes = [self._stored(job.cases[k], job.resources) for k in job.train.tolist()]
         lessons = Crops(
@@ -166,22 +185,40 @@ class Segmenter:
             judge=judge,
             accumulate=accumulate,
         )
+        notes: dict[str, float] = {"dense_step": step}
         if step:
             evaluate = self._evaluate(self._restored(state), job.resources)
-            agreement = shift_agreement(evaluate, lessons.pairs(SHIFT_PLACES))
-            job.report({"note": f"shift test {agreement:.3f}"})
-            if agreement < LEAST_AGREEMENT:
-                step = 0
-        return replace(state, notes={**state.notes, "dense_step": step})
+            notes["shift_agreement"] = shift_agreement(evaluate, lessons.pairs(SHIFT_PLACES))
+            if notes["shift_agreement"] < LEAST_AGREEMENT:
+                words = f"scores depend on the window (shift test {notes['shift_agreement']:.2f})"
+                job.report({"note": f"{words}; scored by small windows"})
+                notes["dense_step"] = 0
+        return replace(state, notes={**state.notes, **notes})
 
     # --- pieces -----------------------------------------------------------------------------------
 
     def _stored(self, case: Case, resources: Resources) -> Volume:
         return StoredVolumes(self.network.slices + 2 * self.z_shift)(case, resources)
 
-    def _stride(self) -> int:
-        """Pixels that a cell of the backbone's last map is wide."""
-        return self.network.build(self.training.backbone, pretrained=False).encoder.strides[-1]
+    def _built(self) -> VolumetricModel:
+        """The network before it has learned anything."""
+        return self.network.build(self.training.backbone, pretrained=False)
+
+    def _step(self, job: Job) -> int:
+        """The network's stride in cells, where large crops are wanted and it takes them, else 0."""
+        if self.dense is None:
+            return 0
+        model, (height, width) = self._built().eval(), self.training.size
+        stride = model.encoder.strides[-1]
+        larger = torch.zeros(1, self.network.slices, height + stride, width + stride)
+        try:
+            with torch.inference_mode():
+                model(larger)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            words = str(error).strip().splitlines()[0]
+            job.report({"note": f"takes no larger crops ({words}); scored by small windows"})
+            return 0
+        return max(1, stride // self.network.lattice)
 
     def _model(self, *, pretrained: bool) -> nn.Sequential:
         training = self.training
@@ -208,13 +245,14 @@ class Segmenter:
         """The scores of a unit, on the lattice."""
         lattice, window = self.network.lattice, window_of(case, volume)
         shape = (-(-window.height // lattice), -(-window.width // lattice))
-        size = plan(*shape).weights.size * lattice**2
+        cover = plan(*shape)
+        pixels = cover.weights.size * lattice**2
         plane = score_plane(
             self._evaluate(model, resources),
             self._reader(volume, window),
-            plan,
+            cover,
             shape,
-            batch=max(1, self.training.batch * int(np.prod(self.training.size)) // size),
+            batch=max(1, self.training.batch * int(np.prod(self.training.size)) // pixels),
             should_stop=resources.should_stop,
         )
         return inside_region(plane, case, volume, lattice)

@@ -16,7 +16,7 @@ from foveal.read.slices import find_slices
 from foveal.read.volume import Volume, store
 from foveal.study import digest
 from foveal.task import Resources
-from foveal.train.cache import alone, taken
+from foveal.train.cache import alone
 
 Plane = Float[np.ndarray, "_ _"]
 
@@ -36,7 +36,7 @@ class StoredVolumes:
 
         Raises:
             DataError: A slice or the region cannot be read, or they do not fit each other.
-            UsageError: The study's cache would grow over its limit.
+            StudyError: The disk is full.
         """
         stack = find_slices(case.paths[0])
         first = (len(stack) - self.slices) // 2
@@ -44,14 +44,6 @@ class StoredVolumes:
         path = resources.cache / f"volume-{name}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path):
-            if not path.is_file():
-                (height, width), dtype = stack.form()
-                needed = taken(path) + self.slices * height * width * dtype.itemsize
-                if needed > resources.cache_bytes:
-                    raise UsageError(
-                        f"stored volumes would take {needed / 1e9:.3g} GB, more than "
-                        f"cache_gb={resources.cache_bytes / 1e9:.3g}; cure: a larger cache_gb="
-                    )
             volume = store(
                 stack,
                 path,

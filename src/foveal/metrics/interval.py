@@ -33,16 +33,16 @@ class Metric(Protocol):
         """The score of added tallies "*pool stat"."""
         ...
 
-    def pieces(self, labels: Any, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
+    def pieces(self, tally: np.ndarray, labels: Any, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
         """The same statistics "piece stat" of what is drawn for an interval, and its groups."""
         ...
 
 
 def whole_cases(
-    metric: Metric, labels: Any, truth: Truth
+    metric: Metric, tally: Float[np.ndarray, "case stat"], labels: Any, truth: Truth
 ) -> tuple[Float[np.ndarray, "case stat"], Int[np.ndarray, " case"]]:
     """What is drawn where cases are not cut: all cases of a group together."""
-    return metric.tally(labels, truth), truth.group
+    return tally, truth.group
 
 
 def group_sums(

@@ -75,11 +75,11 @@ class CellFBeta:
         return _f_beta(np.asarray(sums, dtype=np.float64), self.beta)
 
     def pieces(
-        self, labels: Sequence[np.ndarray], truth: Truth
+        self, tally: Float[np.ndarray, "case 3"], labels: Sequence[np.ndarray], truth: Truth
     ) -> tuple[Float[np.ndarray, "piece 3"], Int[np.ndarray, " piece"]]:
         """Blocks of planes where the units are parts of too few volumes; else whole units."""
         if truth.target.block is None:
-            return whole_cases(self, labels, truth)
+            return whole_cases(self, tally, labels, truth)
         count = 1 + max(int(block.max()) for block in truth.target.block)
         sums = np.zeros((4, count))
         for given, positive, area, block, weight in zip(

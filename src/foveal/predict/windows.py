@@ -44,9 +44,6 @@ class Cover(Protocol):
         ...
 
 
-Plan = Callable[[int, int], Cover]
-"""From the rows and columns of a plane, in cells, to the windows that cover it."""
-
 Read = Callable[[float, float, int, int], np.ndarray]
 """From the first row and column of a window and its rows and columns, all in cells, to its pixels
 "channel height width"."""
@@ -110,7 +107,7 @@ class Accumulator:
 def score_plane(
     evaluate: Callable[[Tensor], Tensor],
     read: Read,
-    plan: Plan,
+    cover: Cover,
     shape: tuple[int, int],
     *,
     batch: int,
@@ -121,7 +118,7 @@ def score_plane(
     Args:
         evaluate: From windows "case channel height width" to scores "case row column".
         read: The pixels of a window.
-        plan: Of windows.
+        cover: The windows.
         shape: Rows and columns of the plane, in cells.
         batch: Windows a step.
         should_stop: Asked before every step.
@@ -129,8 +126,7 @@ def score_plane(
     Raises:
         Stopped: The signal came.
     """
-    sums, cover = Accumulator.of(*shape), plan(*shape)
-    size = cover.weights.shape
+    sums, size = Accumulator.of(*shape), cover.weights.shape
     for some in _in_batches(len(cover.starts), batch):
         if should_stop():
             raise Stopped("stopped while scoring; the same call goes on")
@@ -153,18 +149,14 @@ def shift_agreement(
             is added on a side is a whole number of cells.
 
     Returns:
-        The correlation of the scores: 1 for the same, 0 where the network does not take the larger
-        windows or gives every place the same score.
+        The correlation of the scores: 1 for the same, 0 where every place has the same score.
     """
     alone, inside = [], []
     for small, large in pairs:
-        try:
-            scores = [
-                evaluate(torch.from_numpy(w.astype(np.float32))[None])[0].cpu().numpy()
-                for w in (small, large)
-            ]
-        except (RuntimeError, AssertionError, ValueError):
-            return 0.0
+        scores = [
+            evaluate(torch.from_numpy(w.astype(np.float32))[None])[0].cpu().numpy()
+            for w in (small, large)
+        ]
         edge = len(scores[0]) // 4
         wider = (len(scores[1]) - len(scores[0])) // 2
         for one, margin, into in zip(scores, (edge, edge + wider), (alone, inside), strict=True):

@@ -94,6 +94,7 @@ def store(
     """
     found = load(path)
     if found is not None:
+        _tidy(path)  # nothing to do, unless it was killed while tidying
         return found
     first, stop = slices or (0, len(stack))
     wanted = np.clip(np.arange(first, stop), 0, len(stack) - 1).tolist()
@@ -124,13 +125,14 @@ def _write(
     """Boxes into y-x-z order, band by band; slices that lie apart become boxes by a flat file."""
     flat, part = path.with_suffix(".flat"), path.with_suffix(".part")
     if stack.boxes is None:
-        boxes, places = _flattened(stack, wanted, flat, should_stop), range(len(wanted))
+        once = range(wanted[0], wanted[-1] + 1)
+        boxes, places = _flattened(stack, once, flat, should_stop), [k - wanted[0] for k in wanted]
     else:
         boxes, places = stack.boxes, wanted
     mark = _mark(wanted, boxes.shape[1:], boxes.dtype)
     _turn(boxes, places, part, mark, should_stop)
-    part.replace(path)
     write_json(path.with_suffix(".json"), {**mark, "order": "yxz", "names": list(stack.names)})
+    part.replace(path)
     _tidy(path)
 
 
@@ -179,6 +181,7 @@ def _turn(
     shape = (*boxes.shape[1:], len(places))
     done = _progress(part, mark, shape[1] * shape[2] * boxes.dtype.itemsize)
     if not done:
+        _note(part).unlink(missing_ok=True)
         _lay_out(part, shape, boxes.dtype)
     out = np.lib.format.open_memmap(part, "r+")
     for rows in boxes.bands(depth, start=done):

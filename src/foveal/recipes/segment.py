@@ -72,10 +72,10 @@ def small(
     group: Count = 3,
     backbone: str = "test_resnet",
     weights: str = "none",
-    epochs: Count = 12,
+    epochs: Count = 24,
     crops: Count = 400,
     batch: Count = 8,
-    folds: Folds = 5,
+    folds: Folds = 4,
     guard: Annotated[int, Field(ge=0)] = 32,
     seed: int = 0,
     members: str = "",
@@ -105,12 +105,11 @@ def small(
     alternate: bool = True,
     mode: Mode = "dense",
     block: Count = 640,
-    halo: Annotated[int, Field(ge=0)] = 32,
+    halo: Count | None = None,
     phases: Annotated[int, Field(ge=1, le=4)] = 4,
     trees: Count = 40,
     precision: Precision = "auto",
     layout: Layout = "auto",
-    cache_gb: NotNegative = 8.0,
 ) -> Recipe:
     """Any stacks of slices on a CPU: filter responses with trees, and a small 2.5-D network.
 
@@ -151,17 +150,17 @@ def small(
         z_shift: Most slices by which a crop is moved in depth.
         shuffle: Share of crops whose slices are shuffled inside their groups.
         foreground: Share of crops that are drawn around foreground; the others evenly.
-        weighting: Of the cells of a window: uniform, hann or inner (the edge is discarded).
+        weighting: Of the cells of a window: uniform, hann or inner (the edge is discarded); this
+            and the next two act where small windows are used.
         stride: From window to window, as a share of their side.
         alternate: Whether windows are seen flipped in turn.
         mode: dense (large crops, where the network passes the shift test) or windows.
         block: Longest side of a large crop with its halo, in pixels.
-        halo: Width of what is discarded of it, in pixels.
+        halo: Width of what is discarded of it, in pixels; a quarter of `size` if left out.
         phases: How often large crops see the plane, each time shifted and flipped.
         trees: Of the floor member's forest.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
-        cache_gb: Most disk that stored volumes may take; more is an error, no other result.
     """
     channels = min(group, depth or facts.depth)
     groups = max(1, min(depth or min(facts.depth, 16), 64) // channels)
@@ -208,7 +207,7 @@ def small(
         windows=Windows(
             cells, max(1, round(cells * stride)), _weighting(weighting, cells), alternate
         ),
-        dense=_dense(mode, lattice, block, halo, phases),
+        dense=_dense(mode, lattice, block, halo or size // 4, phases),
         z_shift=z_shift,
         shuffle=shuffle,
         foreground=foreground,
@@ -226,7 +225,6 @@ def small(
         decide=decide,
         split=VolumeFolds(folds, lattice, region_profile, seed),
         seed=seed,
-        cache_gb=cache_gb,
     )
 
 
@@ -263,11 +261,10 @@ def vesuvius(
     stride: Part = 0.25,
     mode: Mode = "dense",
     block: Count = 1024,
-    halo: Annotated[int, Field(ge=0)] = 128,
+    halo: Count | None = None,
     phases: Annotated[int, Field(ge=1, le=4)] = 4,
     precision: Precision = "auto",
     layout: Layout = "auto",
-    cache_gb: NotNegative = 40.0,
 ) -> Recipe:
     """Ink in papyrus: each backbone on 7 groups of 5 slices and on 9 groups of 3.
 
@@ -302,15 +299,15 @@ def vesuvius(
         z_shift: Most slices by which a crop is moved in depth.
         shuffle: Share of crops whose slices are shuffled inside their groups.
         foreground: Share of crops that are drawn around foreground; the others evenly.
-        weighting: Of the cells of a window: uniform, hann or inner (the edge is discarded).
+        weighting: Of the cells of a window: uniform, hann or inner (the edge is discarded); this
+            and the next act where small windows are used.
         stride: From window to window, as a share of their side.
         mode: dense (large crops, where the network passes the shift test) or windows.
         block: Longest side of a large crop with its halo, in pixels.
-        halo: Width of what is discarded of it, in pixels.
+        halo: Width of what is discarded of it, in pixels; a quarter of `size` if left out.
         phases: How often large crops see the plane, each time shifted and flipped.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
-        cache_gb: Most disk that stored volumes may take; more is an error, no other result.
     """
     cells = size // lattice
     training = Training(
@@ -352,7 +349,7 @@ def vesuvius(
             loss=CrossEntropyAndFBeta(smoothing=smoothing),
             training=replace(training, backbone=replace(training.backbone, name=name)),
             windows=Windows(cells, max(1, round(cells * stride)), _weighting(weighting, cells)),
-            dense=_dense(mode, lattice, block, halo, phases),
+            dense=_dense(mode, lattice, block, halo or size // 4, phases),
             z_shift=z_shift,
             shuffle=shuffle,
             foreground=foreground,
@@ -371,7 +368,6 @@ def vesuvius(
         decide=decide,
         split=VolumeFolds(folds, lattice, region_profile, seed),
         seed=seed,
-        cache_gb=cache_gb,
     )
 
 
@@ -384,7 +380,6 @@ def _recipe(
     decide: Decide,
     split: VolumeFolds,
     seed: int,
-    cache_gb: float,
 ) -> Recipe:
     return Recipe(
         target=Mask(lattice),
@@ -398,7 +393,6 @@ def _recipe(
         answer=MaskFolder(lattice),
         panels=MASK_PANELS,
         seed=seed,
-        cache_gb=cache_gb,
     )
 
 

@@ -23,7 +23,7 @@ from foveal.study import (
 )
 from foveal.task import Context, Recipe
 
-COMBINE_FORMAT = 2
+COMBINE_FORMAT = 3
 
 
 def combine(study: Study, context: Context = Context()) -> Leaderboard | None:

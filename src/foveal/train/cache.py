@@ -101,7 +101,7 @@ def cached(
             first = _first(make, count, failed)
             if first is None:
                 return Direct(make, (0,), np.dtype(np.uint8), failed)
-            if first.nbytes * count + taken(path) > limit_bytes:
+            if first.nbytes * count + _taken(path) > limit_bytes:
                 failed = _check(make, range(count), threads, should_stop)
                 return Direct(make, first.shape, first.dtype, failed)
             try:
@@ -116,7 +116,7 @@ def cached(
     return found
 
 
-def taken(path: Path) -> int:
+def _taken(path: Path) -> int:
     """Bytes of the other caches of a folder."""
     return sum(p.stat().st_size for p in path.parent.glob("*.npy") if p != path)
 

@@ -28,6 +28,8 @@ DARK = 12 / 255
 Parts = Shaped[np.ndarray, "height width part"]
 """What belongs to the pixels of a picture, such as a mask and where it counts."""
 
+Moved = Shaped[np.ndarray, "_ _ part"]
+
 UNMOVED = np.eye(2, 3)
 LEVELS = np.arange(256.0)[:, None]
 
@@ -154,24 +156,38 @@ class Augment:
         return self._varied(image, None, rng)[0]
 
     def with_mask(
-        self, image: Pixels, mask: Parts, rng: np.random.Generator
-    ) -> tuple[Pixels, Parts]:
+        self, image: Pixels, mask: Parts, rng: np.random.Generator, *, margin: int = 0
+    ) -> tuple[Resized, Moved]:
         """A variant of a picture, and its mask moved as the picture was; neither is written to.
 
         A hidden square hides nothing of the mask.
+
+        Args:
+            image: To be varied.
+            mask: As high and wide.
+            rng: Of all draws.
+            margin: Pixels on every side that only variants show, in place of repeated edges.
         """
-        picture, moved = self._varied(image, mask, rng)
+        picture, moved = self._varied(image, mask, rng, margin)
         assert moved is not None
         return picture, moved
 
+    def margin(self, side: int) -> int:
+        """Pixels around a square of that side which its variants may show."""
+        turn = math.radians(min(self.rotate_degrees, 45.0))
+        slant = math.tan(math.radians(self.shear_degrees))
+        reach = (math.cos(turn) + math.sin(turn)) * (1 + slant) / min(self.scale[0], 1.0)
+        return math.ceil(side * ((reach - 1) / 2 + self.shift + self.elastic))
+
     def _varied(
-        self, image: Pixels, mask: Parts | None, rng: np.random.Generator
-    ) -> tuple[Pixels, Parts | None]:
-        height, width = image.shape[:2]
+        self, image: Pixels, mask: Parts | None, rng: np.random.Generator, margin: int = 0
+    ) -> tuple[Resized, Moved | None]:
+        height, width = (side - 2 * margin for side in image.shape[:2])
         draws = rng.random(63 + image.shape[2])
         cut, around_zero = draws[:3], 2 * draws[3:] - 1
         shape, tone, bend = around_zero[:7], around_zero[7:10], around_zero[10:60]
-        move = self._movement(self._matrix(shape, height, width), bend, height, width)
+        matrix = self._matrix(shape, height, width) + np.array([[0, 0, margin]] * 2)
+        move = self._movement(matrix, bend, height, width)
         picture = self._coloured(move(image), tone, around_zero[60:])
         if cut[0] < self.cutout:
             picture = _cut_out(picture, cut[1:])
@@ -185,7 +201,7 @@ class Augment:
             lattice = (self.elastic * bend.reshape(5, 5, 2)).astype(np.float32)
             return partial(_remap, maps=_bent_maps(matrix, lattice, height, width))
         if (matrix != UNMOVED).any():
-            return partial(_planewise, apply=partial(_warp, matrix=matrix))
+            return partial(_planewise, apply=partial(_warp, matrix=matrix, size=(width, height)))
         return np.asarray
 
     def _matrix(self, draws: Float[np.ndarray, "7"], height: int, width: int) -> np.ndarray:
@@ -242,8 +258,7 @@ def _planewise(image: Pixels, apply: Callable[[np.ndarray], np.ndarray]) -> Resi
     return np.concatenate([d if d.ndim == 3 else d[:, :, None] for d in done], axis=2)
 
 
-def _warp(planes: Pixels, matrix: Float[np.ndarray, "2 3"]) -> np.ndarray:
-    size = (planes.shape[1], planes.shape[0])
+def _warp(planes: Pixels, matrix: Float[np.ndarray, "2 3"], size: tuple[int, int]) -> np.ndarray:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return _as_four(
         planes,
@@ -269,7 +284,7 @@ def _bent_maps(
     return a[0, 0] * x + a[0, 1] * y + a[0, 2], a[1, 0] * x + a[1, 1] * y + a[1, 2]
 
 
-def _remap(image: Pixels, maps: tuple[np.ndarray, np.ndarray]) -> Pixels:
+def _remap(image: Pixels, maps: tuple[np.ndarray, np.ndarray]) -> Resized:
     def look_up(planes: np.ndarray) -> np.ndarray:
         return cv2.remap(planes, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
