@@ -20,13 +20,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-from foveal.split import balanced_folds, imbalance
+from foveal.split import balanced_folds, crossed, imbalance
 
 FOLDS, SEEDS = 5, range(10)
 MANY, SECONDS = 100_000, 1.0
@@ -56,7 +57,7 @@ class Cases(NamedTuple):
     @property
     def cell(self) -> np.ndarray:
         """Class and site as one number."""
-        return np.unique(self.strata, axis=0, return_inverse=True)[1].reshape(-1)
+        return reduce(crossed, self.strata.T)
 
 
 def aptos() -> Cases:
@@ -86,7 +87,8 @@ def simulated(groups: int) -> Cases:
 
 
 def ours(cases: Cases) -> np.ndarray:
-    return balanced_folds(cases.group, cases.strata, folds=FOLDS)
+    strata = np.column_stack([cases.strata, cases.cell])
+    return balanced_folds(cases.group, strata, folds=FOLDS)
 
 
 def theirs(splitter: GroupKFold | StratifiedGroupKFold, cases: Cases) -> np.ndarray:
@@ -112,7 +114,7 @@ def grouped(cases: Cases) -> np.ndarray:
 
 
 def unevenness(fold: np.ndarray, cases: Cases) -> float:
-    return imbalance(fold, tuple(cases.strata.T))
+    return imbalance(fold, [cases.cell])
 
 
 def leaks(fold: np.ndarray, cases: Cases) -> int:

@@ -56,7 +56,7 @@ def quarters(rows: list[dict[str, str]], target: str, group: str) -> np.ndarray:
     grade = np.array([int(row[target]) for row in rows])
     names = np.array([row[group] if group else row["image"] for row in rows])
     place = np.unique(names, return_inverse=True)[1]
-    return balanced_folds(place, np.stack([grade, 0 * grade], axis=1), folds=QUARTERS, seed=7)
+    return balanced_folds(place, grade[:, None], folds=QUARTERS, seed=7)
 
 
 def foveal(*tokens: object) -> None:

@@ -1,3 +1,6 @@
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +10,16 @@ from sklearn.model_selection import StratifiedGroupKFold
 from conftest import aptos
 from foveal.errors import SplitError
 from foveal.manifest import Manifest, Window
-from foveal.split import Folds, Split, balanced_folds, groups, imbalance
+from foveal.split import (
+    Folds,
+    Split,
+    balanced_folds,
+    by_label,
+    crossed,
+    groups,
+    imbalance,
+)
+from foveal.split.record import NONE
 
 
 def manifest(target: list[str], **roles: list[str]) -> Manifest:
@@ -31,14 +43,13 @@ def assert_whole(fold: np.ndarray, group: np.ndarray) -> None:
 
 def test_the_aptos_table_is_split_better_than_by_scikit_learn() -> None:
     group, grade = aptos()
-    strata = np.stack([grade, np.zeros_like(grade)], axis=1)
-    fold = balanced_folds(group, strata, folds=5)
+    fold = balanced_folds(group, grade[:, None], folds=5)
     assert_whole(fold, group)
     theirs = np.zeros_like(fold)
     rival = StratifiedGroupKFold(5)
     for k, (_, held) in enumerate(rival.split(grade, grade, group)):
         theirs[held] = k
-    assert imbalance(fold, tuple(strata.T)) < imbalance(theirs, tuple(strata.T))
+    assert imbalance(fold, [grade]) < imbalance(theirs, [grade])
     assert np.bincount(fold, minlength=5).min() > 350
 
 
@@ -57,10 +68,74 @@ def test_groups_stay_whole_and_no_fold_is_empty(seed: int, folds: int, count: in
 def test_without_groups_every_cell_is_even_to_one_case() -> None:
     rng = np.random.default_rng(0)
     strata = np.stack([rng.integers(0, 4, 997), rng.integers(0, 3, 997)], axis=1)
-    fold = balanced_folds(np.arange(997), strata, folds=5)
+    both = np.column_stack([strata, crossed(*strata.T)])
+    fold = balanced_folds(np.arange(997), both, folds=5)
     for cell in np.unique(strata, axis=0):
         counts = np.bincount(fold[(strata == cell).all(axis=1)], minlength=5)
         assert counts.max() - counts.min() <= 1
+
+
+def labelled(n: int, groups: int, seed: int, **roles: list[str]) -> Manifest:
+    """Cases of several labels, down to one of six cases; each group has labels that it favours."""
+    rng = np.random.default_rng(seed)
+    group = np.concatenate([np.arange(groups), rng.integers(0, groups, n - groups)])
+    favoured = rng.normal(0, 1, (groups, 6))[group]
+    has = favoured + np.array([1, 0, -1, -1.5, -2, -9]) + rng.normal(0, 1, (n, 6)) > 0
+    has[:, 5] = group % (groups // 6) == 0
+    names = [" ".join(f"l{k}" for k in np.flatnonzero(row)) for row in has]
+    made = manifest(names, group=[str(g) for g in group], **roles)
+    return replace(made, measured={"label_names": np.array(names)})
+
+
+def has_of(made: Manifest) -> np.ndarray:
+    sets = [text.split() for text in made.measured["label_names"].tolist()]
+    return np.array([[f"l{k}" in own for k in range(6)] for own in sets])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_label_is_spread_evenly_over_whole_groups(seed: int) -> None:
+    made = labelled(400, 60, seed)
+    split = Folds(5, strata=by_label)(made)
+    assert_whole(split.fold, split.group)
+    has = has_of(made)
+    theirs = np.zeros_like(split.fold)
+    classes = np.unique(made.target, return_inverse=True)[1].reshape(-1)
+    with warnings.catch_warnings(action="ignore"):  # of label sets rarer than folds
+        rival = StratifiedGroupKFold(5).split(classes, classes, split.group)
+        for k, (_, held) in enumerate(rival):
+            theirs[held] = k
+    cells = [np.where(column, 0, NONE) for column in has.T]
+    assert split.imbalance == imbalance(split.fold, cells)
+    assert split.imbalance < 0.6 * imbalance(theirs, cells)
+    rare = np.array([has[split.fold == k, 5].any() for k in range(5)])
+    assert rare.all()  # the rarest label's groups are enough for a part in every fold
+
+
+def test_imbalance_is_the_share_that_would_have_to_move() -> None:
+    fold = np.array([0, 0, 0, 1])
+    label, absent = np.array([0, 0, NONE, 0]), np.full(4, NONE)
+    assert imbalance(fold, [label]) == pytest.approx(0.5 / 3)
+    assert imbalance(fold, [label, absent]) == pytest.approx(0.5 / 3)
+    assert imbalance(fold, [absent]) == 0
+
+
+def test_labels_are_even_in_every_site_too() -> None:
+    site = [str(k % 3) for k in range(400)]
+    made = labelled(400, 100, 0, site=site)
+    split = Folds(4, strata=by_label)(made)
+    has, place = has_of(made), np.array(site)
+    cells = [np.where(column & (place == s), 0, NONE) for column in has.T for s in "012"]
+    assert split.imbalance == pytest.approx(imbalance(split.fold, cells))
+
+
+def test_the_table_of_folds_counts_every_label_of_a_case() -> None:
+    made = labelled(60, 20, 1)
+    split = Folds(3, strata=by_label)(made)
+    head, *rows = [line.split() for line in split.lines()]
+    assert head == ["fold", *(f"l{k}" for k in range(6)), "cases"]
+    counts = np.array([[int(cell) for cell in row[1:-1]] for row in rows])
+    assert counts.sum(axis=0).tolist() == has_of(made).sum(axis=0).tolist()
+    assert [int(row[-1]) for row in rows] == np.bincount(split.fold).tolist()
 
 
 def test_the_same_seed_gives_the_same_folds_and_another_one_others() -> None:

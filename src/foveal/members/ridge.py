@@ -73,8 +73,7 @@ def inner_folds(
     folds = min(INNER_FOLDS, int(group.max()) + 1)
     if folds < 2:
         return None
-    strata = np.stack([np.round(y).astype(np.int64), np.zeros(len(y), dtype=np.int64)], axis=1)
-    return balanced_folds(group, strata, folds=folds, seed=seed)
+    return balanced_folds(group, np.round(y).astype(np.int64)[:, None], folds=folds, seed=seed)
 
 
 def cross_fitted(

@@ -2,9 +2,22 @@
 
 from foveal.split.folds import Folds as Folds
 from foveal.split.folds import balanced_folds as balanced_folds
+from foveal.split.folds import by_class as by_class
+from foveal.split.folds import by_label as by_label
+from foveal.split.folds import crossed as crossed
 from foveal.split.folds import imbalance as imbalance
 from foveal.split.identities import QueryFolds as QueryFolds
 from foveal.split.record import Split as Split
 from foveal.split.record import groups as groups
 
-__all__ = ["Folds", "QueryFolds", "Split", "balanced_folds", "groups", "imbalance"]
+__all__ = [
+    "Folds",
+    "QueryFolds",
+    "Split",
+    "balanced_folds",
+    "by_class",
+    "by_label",
+    "crossed",
+    "groups",
+    "imbalance",
+]

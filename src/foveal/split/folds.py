@@ -1,8 +1,9 @@
-"""Folds that do not leak: groups stay whole, classes and sites stay in balance.
+"""Folds that do not leak: groups stay whole, classes, labels and sites stay in balance.
 
 No solver and no dice that matter: groups of equal composition are dealt evenly, the rest go largest
-first to where the imbalance grows least, and moves and swaps follow until none helps. What balance
-the groups forbid is measured and said::
+first to where the imbalance grows least, and moves and swaps follow until none helps. A rare label
+weighs as much as a frequent one, so each fold gets its part of it where the groups allow it. What
+balance they forbid is measured and said::
 
     split = Folds(5)(manifest)
     split.fold, split.group, split.imbalance, split.notes
@@ -10,13 +11,13 @@ the groups forbid is measured and said::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from foveal.errors import SplitError
 from foveal.manifest import Manifest
@@ -28,6 +29,51 @@ SWAP_LIMIT = 400
 
 SOME_SETS, SOME_GROUPS = 20, 100
 
+Stratum = Int[np.ndarray, " case"]
+"""What each case counts as, from 0; `NONE` where it counts as nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strata:
+    """What is spread evenly over folds.
+
+    Attributes:
+        cells: Must be even; their imbalance is what is said.
+        parts: What cells are made of, spread evenly too.
+        kind: What each case counts as in the table of folds, words with spaces between them.
+    """
+
+    cells: tuple[Stratum, ...]
+    parts: tuple[Stratum, ...] = ()
+    kind: Shaped[np.ndarray, " case"]
+
+
+def by_class(manifest: Manifest) -> Strata:
+    """Classes, sites, and the classes of every site; a case has one class."""
+    rows = np.array([" ".join(row) for row in manifest.target.tolist()], dtype=np.str_)
+    parts = numbered(rows), _site(manifest)
+    return Strata(cells=(crossed(*parts),), parts=parts, kind=rows)
+
+
+def by_label(manifest: Manifest) -> Strata:
+    """Every label, sites, and the labels of every site; a case has any number of labels."""
+    names = manifest.measured["label_names"]
+    sets, site = [set(text.split()) for text in names.tolist()], _site(manifest)
+    known = sorted(set().union(*sets))
+    labels = [np.where([name in own for own in sets], 0, NONE) for name in known]
+    cells = tuple(crossed(label, site) for label in labels)
+    return Strata(cells=cells, parts=(*labels, site), kind=names)
+
+
+def _site(manifest: Manifest) -> Stratum:
+    return numbered(manifest.roles.get("site", np.zeros(len(manifest), dtype=np.str_)))
+
+
+def crossed(one: Stratum, other: Stratum) -> Stratum:
+    """What a case counts as in both; as nothing where it does in one."""
+    both = numbered(one * (int(other.max()) + 1) + other)
+    return np.where((one == NONE) | (other == NONE), NONE, both)
+
 
 @dataclass(frozen=True, slots=True)
 class Folds:
@@ -36,10 +82,12 @@ class Folds:
     Attributes:
         folds: How many, or "site" for leave-one-site-out.
         seed: Which of equally good folds.
+        strata: What is spread evenly over them.
     """
 
     folds: int | Literal["site"] = 5
     seed: int = 0
+    strata: Callable[[Manifest], Strata] = by_class
 
     def __call__(self, manifest: Manifest) -> Split:
         """Assign every case to a fold.
@@ -49,25 +97,26 @@ class Folds:
                 one group or site, or fewer than two folds were asked for.
         """
         group, notes = groups(manifest)
+        strata = self.strata(manifest)
         if "fold" in manifest.roles:
             own = own_folds(manifest, empty_is_none=False)
             fold = _whole(manifest, group, own, "the fold column")
         elif self.folds == "site":
             fold = _by_site(manifest, group)
         else:
-            fold, more = self._balanced(manifest, group)
+            fold, more = self._balanced(group, strata)
             notes += more
         return Split(
             fold=fold,
             hidden=np.full(len(manifest), NONE),
             group=group,
-            kind=np.array([" ".join(row) for row in manifest.target.tolist()], dtype=np.str_),
-            imbalance=imbalance(fold, cells(manifest)),
+            kind=strata.kind,
+            imbalance=imbalance(fold, strata.cells),
             notes=tuple(notes),
         )
 
     def _balanced(
-        self, manifest: Manifest, group: Int[np.ndarray, " case"]
+        self, group: Int[np.ndarray, " case"], strata: Strata
     ) -> tuple[Int[np.ndarray, " case"], list[str]]:
         wanted, found = int(self.folds), int(group.max()) + 1
         if wanted < 2:
@@ -78,25 +127,22 @@ class Folds:
                 "column, or none"
             )
         note = f"only {found} groups: {found} folds instead of {wanted}" if found < wanted else ""
-        stratum = np.stack(cells(manifest), axis=1)
-        fold = balanced_folds(group, stratum, folds=min(wanted, found), seed=self.seed)
+        even = np.stack([*strata.parts, *strata.cells], axis=1)
+        fold = balanced_folds(group, even, folds=min(wanted, found), seed=self.seed)
         return fold, [note] if note else []
 
 
-def cells(manifest: Manifest) -> tuple[Int[np.ndarray, " case"], Int[np.ndarray, " case"]]:
-    """The class and the site of every case, as numbers."""
-    rows = [" ".join(row) for row in manifest.target.tolist()]
-    site = manifest.roles.get("site", np.zeros(len(manifest), dtype=np.str_))
-    return numbered(np.asarray(rows)), numbered(site)
-
-
-def imbalance(fold: Int[np.ndarray, " case"], strata: Sequence[Int[np.ndarray, " case"]]) -> float:
-    """Share of cases that would have to move for every class x site cell to be spread evenly."""
-    _, cell = np.unique(np.stack(strata, axis=1), axis=0, return_inverse=True)
-    table = np.zeros((cell.max() + 1, fold.max() + 1))
-    np.add.at(table, (cell.reshape(-1), fold), 1)
-    even = table.sum(axis=1, keepdims=True) / table.shape[1]
-    return float(np.abs(table - even).sum() / 2 / len(fold))
+def imbalance(fold: Int[np.ndarray, " case"], cells: Sequence[Stratum]) -> float:
+    """Share of what is counted in cells that would have to move for all to be spread evenly."""
+    moved = counted = 0.0
+    for cell in cells:
+        inside = cell != NONE
+        table = np.zeros((cell.max() + 1, fold.max() + 1))
+        np.add.at(table, (cell[inside], fold[inside]), 1)
+        even = table.sum(axis=1, keepdims=True) / table.shape[1]
+        moved += float(np.abs(table - even).sum()) / 2
+        counted += float(inside.sum())
+    return moved / max(counted, 1.0)
 
 
 def balanced_folds(
@@ -106,11 +152,11 @@ def balanced_folds(
     folds: int,
     seed: int = 0,
 ) -> Int[np.ndarray, " case"]:
-    """Assign whole groups to folds so that sizes, classes, sites and their cells are even.
+    """Assign whole groups to folds so that sizes and all strata are even.
 
     Args:
         group: 0 to groups-1.
-        strata: Class and site (or any other labels) of every case, as numbers.
+        strata: What every case counts as in each of them, from 0; `NONE` for nothing.
         folds: How many, at most the number of groups.
         seed: Which of equally good assignments.
 
@@ -138,13 +184,12 @@ def balanced_folds(
 def _content(
     group: Int[np.ndarray, " case"], strata: Int[np.ndarray, "case stratum"]
 ) -> Float[np.ndarray, "group feature"]:
-    """How many cases of every stratum and of every cell each group holds, and how many in all."""
-    _, cell = np.unique(strata, axis=0, return_inverse=True)
-    features = [np.zeros(len(group), dtype=np.int64), *strata.T, cell.reshape(-1)]
+    """How many cases of every stratum each group holds, and how many in all."""
     tables = []
-    for feature in features:
-        width = int(feature.max()) + 1
-        counts = np.bincount(group * width + feature, minlength=(group.max() + 1) * width)
+    for stratum in (np.zeros(len(group), dtype=np.int64), *strata.T):
+        width, counted = max(int(stratum.max()) + 1, 1), stratum != NONE
+        place = (group * width + stratum)[counted]
+        counts = np.bincount(place, minlength=(int(group.max()) + 1) * width)
         tables.append(counts.reshape(-1, width))
     return np.concatenate(tables, axis=1).astype(np.float64)
 

@@ -35,7 +35,7 @@ class Split:
         fold: Which fold judges the case, 0 to folds-1; `NONE` where it is only learned from.
         hidden: One more fold that does not learn from the case; `NONE` for no other.
         group: Cases with the same number never lie on both sides of a fold.
-        kind: What the case counts as in the table of folds.
+        kind: What the case counts as in the table of folds, words with spaces between them.
         imbalance: Share of judged cases, 0 to 1, that would have to change folds for every kind and
             site to be spread evenly; 0 is perfect.
         notes: What was decided on the way that a person should know.
@@ -71,16 +71,18 @@ class Split:
         return (self.fold != fold) & (self.hidden != fold)
 
     def lines(self) -> list[str]:
-        """How many cases of every kind each fold judges, and how many none does, as a table."""
-        names = np.unique(self.kind).tolist()
+        """How many cases of every kind each fold judges, and how many none does, as a table.
+
+        A case of several kinds, words with spaces between them, counts in all of them.
+        """
+        names = sorted({word for kind in self.kind.tolist() for word in kind.split()})
         widths = [max(len(n), 5) for n in names]
         head = "  ".join(f"{n:>{w}}" for n, w in zip(names, widths, strict=True))
         lines = [f"fold  {head}  cases"]
         for k in (*range(self.folds), *([NONE] if (self.fold == NONE).any() else [])):
-            inside = self.kind[self.fold == k]
-            counts = [
-                f"{int((inside == n).sum()):>{w}}" for n, w in zip(names, widths, strict=True)
-            ]
+            inside = self.kind[self.fold == k].tolist()
+            count = Counter(word for kind in inside for word in kind.split())
+            counts = [f"{count[n]:>{w}}" for n, w in zip(names, widths, strict=True)]
             lines.append(f"{'-' if k == NONE else k:>4}  {'  '.join(counts)}  {len(inside):>5}")
         return lines
 

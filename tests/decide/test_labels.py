@@ -1,0 +1,206 @@
+"""Cuts of labels are the best of all there are, counted by brute force."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from foveal.decide.labels import (
+    CommonCut,
+    LabelCuts,
+    OwnCuts,
+    SharedOut,
+    ShrunkCuts,
+    _Ranked,
+)
+from foveal.errors import TargetError
+from foveal.manifest import Truth
+from foveal.predictions import Predictions
+
+RULES = (OwnCuts(), CommonCut(), SharedOut(), ShrunkCuts())
+
+
+def cases(
+    seed: int, n: int = 120, labels: int = 4, levels: int = 0, most: int = 1
+) -> tuple[Predictions, Truth]:
+    """Scores that know a little; `levels` makes ties; a case weighs up to `most`, or nothing."""
+    rng = np.random.default_rng(seed)
+    has = rng.random((n, labels)) < np.linspace(0.05, 0.6, labels)
+    has[0] = True
+    scores = np.clip(0.25 * has + rng.beta(1, 3, (n, labels)), 0, 1)
+    scores = np.round(scores * levels) / levels if levels else scores
+    truth = Truth(
+        target=has.astype(np.int64),
+        weight=rng.integers(0, most + 1, n).astype(float) if most > 1 else np.ones(n),
+        group=np.arange(n),
+        fold=rng.integers(0, 4, n),
+    )
+    return predicted(scores), truth
+
+
+def predicted(scores: np.ndarray) -> Predictions:
+    names = [f"label{k}" for k in range(scores.shape[1])]
+    return Predictions.of([str(k) for k in range(len(scores))], scores, columns=names)
+
+
+def f1(given: np.ndarray, truth: Truth) -> np.ndarray:
+    weight, has = truth.weight[:, None], truth.target != 0
+    found = (weight * (given & has)).sum(axis=0)
+    return 2 * found / np.maximum((weight * given).sum(axis=0) + (weight * has).sum(axis=0), 1e-9)
+
+
+def tried(values: np.ndarray) -> list[float]:
+    return [*np.unique(values).tolist(), 2.0]
+
+
+@pytest.mark.parametrize("levels", [0, 5])
+@pytest.mark.parametrize("most", [1, 3])
+def test_no_cut_of_its_own_is_better(levels: int, most: int) -> None:
+    for seed in range(8):
+        scores, truth = cases(seed, levels=levels, most=most)
+        reached = f1(OwnCuts().fit(scores, truth)(scores), truth)
+        values = scores.matrix().values
+        best = [
+            max(f1((values >= cut), truth)[k] for cut in tried(values[:, k]))
+            for k in range(values.shape[1])
+        ]
+        assert reached == pytest.approx(best, abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", [0, 5])
+@pytest.mark.parametrize("most", [1, 3])
+def test_no_common_cut_is_better(levels: int, most: int) -> None:
+    for seed in range(4):
+        scores, truth = cases(seed, n=60, levels=levels, most=most)
+        fitted = CommonCut().fit(scores, truth)
+        assert len(set(fitted.cuts)) == 1
+        values = scores.matrix().values
+        best = max(f1(values >= cut, truth).mean() for cut in tried(values))
+        assert f1(fitted(scores), truth).mean() == pytest.approx(best, abs=1e-12)
+
+
+def test_f1_is_that_of_scikit_learn() -> None:
+    scores, truth = cases(4, most=3)
+    given = OwnCuts().fit(scores, truth)(scores)
+    theirs = f1_score(truth.target, given, average=None, sample_weight=truth.weight)
+    assert f1(given, truth) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_a_label_is_given_as_often_as_it_occurs() -> None:
+    scores, truth = cases(3)
+    given = SharedOut().fit(scores, truth)(scores)
+    assert given.sum(axis=0).tolist() == truth.target.sum(axis=0).tolist()
+
+
+def test_weights_count_as_so_many_cases() -> None:
+    scores, truth = cases(5, most=3)
+    times = truth.weight.astype(int)
+    again = np.repeat(np.arange(len(times)), times)
+    many = Truth(
+        target=truth.target[again],
+        weight=np.ones(len(again)),
+        group=np.arange(len(again)),
+        fold=truth.fold[again],
+    )
+    values = scores.matrix().values
+    for rule in (OwnCuts(), CommonCut(), SharedOut()):
+        plain = rule.fit(predicted(values[again]), many).given(values)
+        assert (rule.fit(scores, truth).given(values) == plain)[truth.weight > 0].all()
+
+
+def test_few_cases_pull_a_cut_away_from_its_own() -> None:
+    scores, truth = cases(2, n=400)
+    values, has = scores.matrix().values, truth.target != 0
+    ways = []
+    for times in (1, 20):
+        many = np.tile(np.arange(400), times)
+        ranked = _Ranked.of(values[many], has[many], np.ones(len(many)))
+        ends = np.stack([np.full(4, ranked.common_cut()), ranked.share_cuts()])
+        own, shrunk = ranked.own_cuts(), ranked.shrunk()
+        low, high = np.minimum(own, ends), np.maximum(own, ends)
+        assert ((low <= shrunk + 1e-6) & (shrunk <= high + 1e-6)).all()
+        ways.append(np.abs(shrunk - own))
+    assert (ways[1] <= ways[0]).all()
+    assert ways[1].sum() < 0.3 * ways[0].sum()
+
+
+def test_what_pulls_is_chosen_on_folds_left_out() -> None:
+    scores, truth = cases(2, n=400)
+    ways = _Ranked.of(scores.matrix().values, truth.target != 0, truth.weight).shrunk()
+    chosen = ShrunkCuts().fit(scores, truth).cuts
+    value = ShrunkCuts()._left_out(scores.matrix().values, truth.target != 0, truth)
+    assert chosen == tuple(ways[int(value.argmax())].tolist())
+    assert 0 < value.min() < value.max() < 1
+
+
+@pytest.mark.parametrize("off_by", [0.0, 1.5])
+def test_shrunken_cuts_are_better_on_new_cases(off_by: float) -> None:
+    """Rare labels; scores that mean the same in every label, and such that do not."""
+    gains = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        rate, off = np.geomspace(0.01, 0.4, 16), rng.normal(0, off_by, 16)
+
+        def draw(n: int, rng=rng, rate=rate, off=off) -> tuple[np.ndarray, np.ndarray]:
+            odds = np.log(rate / (1 - rate)) * 1.5 + rng.normal(0, 2.2, (n, 16))
+            has = rng.random((n, 16)) < 1 / (1 + np.exp(-odds))
+            return 1 / (1 + np.exp(-odds - off)), has
+
+        (seen, known), (unseen, right) = draw(400), draw(20_000)
+        truth = Truth(
+            target=known,
+            weight=np.ones(400),
+            group=np.arange(400),
+            fold=np.arange(400) % 5,
+        )
+        reached = [
+            f1_score(right, r.fit(predicted(seen), truth).given(unseen), average="macro")
+            for r in (ShrunkCuts(), OwnCuts())
+        ]
+        gains.append(reached[0] - reached[1])
+    assert np.mean(gains) > 0.005
+
+
+def test_the_nearest_label_is_given_where_none_is_reached() -> None:
+    cuts = LabelCuts((0.5, 0.9, 0.2))
+    scores = np.array([[0.4, 0.89, 0.1], [0.6, 0.1, 0.1], [0.0, 0.0, 0.15]])
+    assert cuts.given(scores).tolist() == [[False] * 3, [True, False, False], [False] * 3]
+    always = LabelCuts(cuts.cuts, at_least_one=True)
+    assert always.given(scores).tolist() == [
+        [False, True, False],
+        [True, False, False],
+        [False, False, True],
+    ]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_label_that_nobody_has(rule: OwnCuts) -> None:
+    scores, truth = cases(1)
+    target = truth.target.copy()
+    target[:, 2] = 0
+    target[0, 3] = 1
+    lacking = Truth(target=target, weight=truth.weight, group=truth.group, fold=truth.fold)
+    given = rule.fit(scores, lacking)(scores)
+    assert given.shape == target.shape
+    if isinstance(rule, OwnCuts | SharedOut):
+        assert not given[:, 2].any()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_one_case_and_one_label(rule: OwnCuts) -> None:
+    one = Truth(
+        target=np.ones((1, 1)), weight=np.ones(1), group=np.zeros(1, int), fold=np.zeros(1, int)
+    )
+    scores = predicted(np.array([[0.0]]))
+    assert rule.fit(scores, one)(scores).tolist() == [[True]]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_cannot_be_fitted(rule: OwnCuts) -> None:
+    scores, truth = cases(1)
+    nobody = Truth(target=0 * truth.target, weight=truth.weight, group=truth.group, fold=truth.fold)
+    with pytest.raises(TargetError, match="no case has any label"):
+        rule.fit(scores, nobody)
+    values = scores.matrix().values.copy()
+    values[3, 1] = np.nan
+    with pytest.raises(TargetError, match="finite"):
+        rule.fit(predicted(values), truth)
