@@ -1,4 +1,4 @@
-"""What the target columns mean: a grade, who it is, or where something is."""
+"""What the target columns mean: a grade, labels, who it is, or where something is."""
 
 from __future__ import annotations
 
@@ -103,6 +103,112 @@ def _number(text: str) -> float:
     except ValueError:
         return math.nan
     return value if math.isfinite(value) else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Any number of labels a case, from 0/1 columns or from words with spaces between them.
+
+    Attributes:
+        names: Of all labels.
+    """
+
+    names: tuple[str, ...]
+
+    @staticmethod
+    def measure(manifest: Manifest) -> dict[str, Any]:
+        """The names of the labels: of the columns, or of all words, numbers in their order."""
+        if _is_flags(manifest):
+            return {"labels": list(manifest.target_columns)}
+        words = {word for text in manifest.target[:, 0].tolist() for word in text.split()}
+        return {"labels": sorted(words, key=_in_order)}
+
+    def encode(self, manifest: Manifest) -> Int[np.ndarray, "case label"]:
+        """0 or 1 for every label of every case.
+
+        Raises:
+            TargetError: A cell is neither 0 nor 1, a word is no label, a label's name has white
+                space, or there is nothing to learn.
+        """
+        spaced = [n for n in self.names if any(letter.isspace() for letter in n) or not n]
+        if spaced:
+            raise TargetError(
+                f"{len(spaced)} labels have white space in their names, and an answer lists names "
+                "with spaces between them; cure: other names",
+                [f'"{name}"' for name in spaced],
+            )
+        has = self._flags(manifest) if _is_flags(manifest) else self._words(manifest)
+        if not has.any() or has.all():
+            column = ",".join(manifest.target_columns)
+            raise TargetError(
+                f"all cases have {'all labels' if has.any() else 'no label'} in {column}; there is "
+                "nothing to learn; cure: another --target"
+            )
+        return has
+
+    def _flags(self, manifest: Manifest) -> Int[np.ndarray, "case label"]:
+        culprits = [
+            f'{manifest.name(row)}: {column} is "{text}"'
+            for column, texts in zip(manifest.target_columns, manifest.target.T, strict=True)
+            for row, text in enumerate(texts.tolist())
+            if text.strip() not in FLAGS
+        ]
+        if culprits:
+            raise TargetError(f"{len(culprits)} cells are neither 0 nor 1", culprits)
+        return np.array([[FLAGS[t.strip()] for t in row] for row in manifest.target.tolist()])
+
+    def _words(self, manifest: Manifest) -> Int[np.ndarray, "case label"]:
+        if manifest.target.shape[1] > 1:
+            raise TargetError(
+                f"--target names {manifest.target.shape[1]} columns; one column of words, or "
+                "columns of 0 and 1"
+            )
+        sets = [set(text.split()) for text in manifest.target[:, 0].tolist()]
+        unknown = [
+            f"{manifest.name(row)}: {word}{nearest(word, self.names)}"
+            for row, own in enumerate(sets)
+            for word in sorted(own - set(self.names))
+        ]
+        if unknown:
+            raise TargetError(f"{len(unknown)} words are no labels of this study", unknown)
+        return np.array([[int(name in own) for name in self.names] for own in sets])
+
+    def remarks(self, encoded: Int[np.ndarray, "case label"]) -> list[str]:
+        """Labels that say nothing, or little."""
+        said = []
+        for name, count in zip(self.names, encoded.sum(axis=0).tolist(), strict=True):
+            if count in (0, len(encoded)):
+                said.append(f"{'every' if count else 'no'} case has label {name}")
+            elif count < FEW:
+                said.append(f"only {count} cases have label {name}: its score will be mostly luck")
+        return said
+
+    def train(self, encoded: Int[np.ndarray, "case label"]) -> Float[np.ndarray, "case label"]:
+        """The same as numbers."""
+        return encoded.astype(np.float32)
+
+    def truth(
+        self, manifest: Manifest, encoded: Int[np.ndarray, "case label"], split: Split
+    ) -> Truth:
+        """The labels of every case."""
+        return plain_truth(manifest, encoded, split)
+
+
+FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+
+FEW = 5
+"""Cases of a label under which a person is told."""
+
+
+def _in_order(word: str) -> tuple[bool, int, str]:
+    """Numbers first, by their size."""
+    return not word.isdecimal(), int(word) if word.isdecimal() else 0, word
+
+
+def _is_flags(manifest: Manifest) -> bool:
+    """Whether the target is columns of 0 and 1: several columns, or one with nothing else in it."""
+    columns = manifest.target.shape[1]
+    return columns > 1 or all(text.strip() in FLAGS for text in manifest.target[:, 0].tolist())
 
 
 @dataclass(frozen=True, slots=True)

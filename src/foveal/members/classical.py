@@ -6,7 +6,7 @@ arrays: a forest is the arrays of its nodes, walked in NumPy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +15,15 @@ from jaxtyping import Float, Int
 
 from foveal.manifest import Case
 from foveal.members.pictures import Stored, readable, score_each
-from foveal.members.ridge import cross_fitted, inner_folds, ridge, spread, standardised
+from foveal.members.ridge import (
+    USUAL_ALPHA,
+    cross_fitted,
+    expected_grade,
+    inner_folds,
+    ridge,
+    spread,
+    standardised,
+)
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
 
@@ -30,7 +38,9 @@ class Classical:
         name: Of the member.
         features: From a case to numbers.
         trees: Of the forest.
-        column: The name of the score.
+        goal: From the training target to the numbers that are learned.
+        columns: Names of the scores, one a number.
+        limits: Least and largest score.
     """
 
     kind: ClassVar[str] = "classical"
@@ -38,13 +48,15 @@ class Classical:
     features: Stored
     name: str = "floor"
     trees: int = 300
-    column: str = "expected"
+    goal: Callable[[np.ndarray], np.ndarray] = expected_grade
+    columns: tuple[str, ...] = ("expected",)
+    limits: tuple[float, float] = (float("-inf"), float("inf"))
 
     def fit(self, job: Job) -> State:
         """Learn from the training rows of a job."""
         table = self.features(job.cases, job.resources)
         raw = np.stack([table(row) for row in job.train.tolist()])
-        y = job.target[job.train] @ np.arange(job.target.shape[1], dtype=np.float64)
+        y = self.goal(job.target[job.train])
         w, group = job.weight[job.train], job.group[job.train]
         seed = int(np.random.SeedSequence(job.key).generate_state(1)[0] % 2**31)
         centre, scale = spread(raw, w)
@@ -57,11 +69,11 @@ class Classical:
             "centre": centre,
             "scale": scale,
             "slope": slope,
-            "intercept": np.array([intercept]),
-            "share": np.array([share]),
+            "intercept": intercept,
+            "share": share,
             **nodes,
         }
-        return State(tensors, {"alpha": alpha, "ridge_share": share})
+        return State(tensors, {"alpha": alpha.tolist(), "ridge_share": share.tolist()})
 
     def score(
         self,
@@ -76,9 +88,9 @@ class Classical:
         raw = [table(row) for row in rows.tolist()]
         return score_each(
             states,
-            lambda state: evaluate(state, np.stack(raw))[:, None],
+            lambda state: np.clip(evaluate(state, np.stack(raw)), *self.limits),
             [cases[row].id for row in rows.tolist()],
-            columns=(self.column,),
+            columns=self.columns,
             reading=self.features.seconds(cases, rows),
             device=resources.device,
         )
@@ -92,38 +104,39 @@ class Classical:
 
     def _chosen(
         self, x: np.ndarray, y: np.ndarray, w: np.ndarray, group: np.ndarray, seed: int
-    ) -> tuple[float, float]:
-        """The ridge penalty and the share of ridge, by grouped folds of the training cases."""
-        fold = inner_folds(y, group, seed)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Every column's ridge penalty and share of ridge, by grouped folds of the cases."""
+        fold, columns = inner_folds(y, group, seed), y.shape[1]
         if fold is None:
-            return 1e3, 0.5
+            return np.full(columns, USUAL_ALPHA), np.full(columns, 0.5)
         alpha, linear = cross_fitted(x, y, w, fold)
-        wooden = np.zeros(len(y))
+        wooden = np.zeros(y.shape)
         for k in np.unique(fold):
             inside, out = fold != k, fold == k
             nodes = forest(x[inside], y[inside], w[inside], trees=self.trees // 4, seed=seed)
             wooden[out] = walk(nodes, x[out])
-        mixed = [(w * (s * linear + (1 - s) * wooden - y) ** 2).sum() for s in SHARES]
-        return alpha, SHARES[int(np.argmin(mixed))]
+        mixed = [w @ (s * linear + (1 - s) * wooden - y) ** 2 for s in SHARES]
+        return alpha, np.array(SHARES)[np.argmin(mixed, axis=0)]
 
 
-def evaluate(state: State, x: Float[np.ndarray, "case feature"]) -> Float[np.ndarray, " case"]:
+def evaluate(
+    state: State, x: Float[np.ndarray, "case feature"]
+) -> Float[np.ndarray, "case column"]:
     """Scores of raw features by a fitted state."""
     t = state.tensors
-    x = standardised(x, t["centre"], t["scale"])
-    share = float(t["share"][0])
-    return share * (x @ t["slope"] + t["intercept"][0]) + (1 - share) * walk(t, x)
+    x, share = standardised(x, t["centre"], t["scale"]), t["share"]
+    return share * (x @ t["slope"] + t["intercept"]) + (1 - share) * walk(t, x)
 
 
 def forest(
     x: np.ndarray, y: np.ndarray, w: np.ndarray, *, trees: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Extremely random trees as the arrays of their nodes."""
+    """Extremely random trees for all columns of y at once, as the arrays of their nodes."""
     from sklearn.ensemble import ExtraTreesRegressor
 
     fitted = ExtraTreesRegressor(
         trees, min_samples_leaf=2, max_features=0.3, random_state=seed, n_jobs=1
-    ).fit(x.astype(np.float32), y, sample_weight=w)
+    ).fit(x.astype(np.float32), y.squeeze(axis=1) if y.shape[1] == 1 else y, sample_weight=w)
     return forest_arrays([one.tree_ for one in fitted.estimators_])
 
 
@@ -142,13 +155,13 @@ def forest_arrays(trees: Sequence) -> dict[str, np.ndarray]:
         "right": np.concatenate(right).astype(np.int32),
         "feature": np.maximum(np.concatenate([t.feature for t in trees]), 0).astype(np.int32),
         "threshold": np.concatenate([t.threshold for t in trees]).astype(np.float64),
-        "value": np.concatenate([t.value[:, 0, 0] for t in trees]).astype(np.float64),
+        "value": np.concatenate([t.value[:, :, 0] for t in trees]).astype(np.float64),
     }
 
 
 def walk(
     nodes: Mapping[str, np.ndarray], x: Float[np.ndarray, "case feature"]
-) -> Float[np.ndarray, " case"]:
+) -> Float[np.ndarray, "case column"]:
     """The mean of what every tree says, all trees walked down side by side."""
     x = np.ascontiguousarray(x, dtype=np.float32)
     rows = np.arange(len(x))[:, None]

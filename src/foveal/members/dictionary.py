@@ -8,7 +8,7 @@ the better one or passes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +18,15 @@ from jaxtyping import Float, Int
 from foveal.errors import Stopped
 from foveal.manifest import Case
 from foveal.members.pictures import Stored, readable, score_each
-from foveal.members.ridge import cross_fitted, inner_folds, ridge, spread, standardised
+from foveal.members.ridge import (
+    USUAL_ALPHA,
+    cross_fitted,
+    expected_grade,
+    inner_folds,
+    ridge,
+    spread,
+    standardised,
+)
 from foveal.models.patches import PatchDictionary
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
@@ -34,7 +42,9 @@ class Dictionary:
         pictures: That patches are learned from and found in.
         features: Numbers that stand beside those of the patches.
         patches: Learns a dictionary, and describes pictures by it.
-        column: The name of the score.
+        goal: From the training target to the numbers that are learned.
+        columns: Names of the scores, one a number.
+        limits: Least and largest score.
     """
 
     kind: ClassVar[str] = "classical"
@@ -43,7 +53,9 @@ class Dictionary:
     features: Stored
     patches: PatchDictionary
     name: str = "patches"
-    column: str = "expected"
+    goal: Callable[[np.ndarray], np.ndarray] = expected_grade
+    columns: tuple[str, ...] = ("expected",)
+    limits: tuple[float, float] = (float("-inf"), float("inf"))
 
     def fit(self, job: Job) -> State:
         """Learn from the training rows of a job."""
@@ -54,17 +66,19 @@ class Dictionary:
         job.report({"done": 0.2})
         given = np.stack([features(row) for row in job.train.tolist()])
         found = self._found(pictures, job.train, words, job.resources)
-        y = job.target[job.train] @ np.arange(job.target.shape[1], dtype=np.float64)
+        y = self.goal(job.target[job.train])
         w = job.weight[job.train]
         tensors = {**words}
         tensors["given_centre"], tensors["given_scale"] = spread(given, w)
         tensors["found_centre"], tensors["found_scale"] = spread(found, w)
         x = _joined(given, found, tensors)
         fold = inner_folds(y, job.group[job.train], seed=0)
-        alpha = 1e3 if fold is None else cross_fitted(x, y, w, fold)[0]
-        tensors["slope"], intercept = ridge(x, y, w, alpha)
+        alpha = np.full(y.shape[1], USUAL_ALPHA)
+        if fold is not None:
+            alpha, _ = cross_fitted(x, y, w, fold)
+        tensors["slope"], tensors["intercept"] = ridge(x, y, w, alpha)
         job.report({"done": 1.0})
-        return State({**tensors, "intercept": np.array([intercept])}, {"alpha": alpha})
+        return State(tensors, {"alpha": alpha.tolist()})
 
     def score(
         self,
@@ -81,13 +95,13 @@ class Dictionary:
         def evaluate(state: State) -> np.ndarray:
             t = state.tensors
             x = _joined(np.stack(given), self._found(pictures, rows, t, resources), t)
-            return (x @ t["slope"] + t["intercept"])[:, None]
+            return np.clip(x @ t["slope"] + t["intercept"], *self.limits)
 
         return score_each(
             states,
             evaluate,
             [cases[row].id for row in rows.tolist()],
-            columns=(self.column,),
+            columns=self.columns,
             reading=self.pictures.seconds(cases, rows) + self.features.seconds(cases, rows),
             device=resources.device,
         )

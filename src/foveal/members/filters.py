@@ -86,7 +86,11 @@ class FilterTrees:
             w.append(job.weight[k] * area[drawn])
         seed = int(np.random.SeedSequence(job.key).generate_state(1)[0] % 2**31)
         nodes = forest(
-            np.concatenate(x), np.concatenate(y), np.concatenate(w), trees=self.trees, seed=seed
+            np.concatenate(x),
+            np.concatenate(y)[:, None],
+            np.concatenate(w),
+            trees=self.trees,
+            seed=seed,
         )
         job.report({"done": 1.0})
         return State(nodes)
@@ -111,7 +115,7 @@ class FilterTrees:
                 continue
             table = self._features(volume, window_of(case, volume))
             for state, into in zip(states, planes, strict=True):
-                said = walk(state.tensors, table.reshape(-1, table.shape[2]))
+                said = walk(state.tensors, table.reshape(-1, table.shape[2]))[:, 0]
                 plane = said.reshape(table.shape[:2]).astype(np.float32)
                 into.append(inside_region(plane, case, volume, self.lattice))
             kept.append(case)

@@ -10,6 +10,9 @@ from foveal.split import balanced_folds
 ALPHAS = tuple(10.0**k for k in np.arange(1.0, 5.01, 0.5))
 """Penalties to choose from, for standardised features."""
 
+USUAL_ALPHA = 1e3
+"""Where nothing can be left out to choose by."""
+
 INNER_FOLDS = 4
 
 CLIP = 4.0
@@ -34,68 +37,88 @@ def standardised(
     return np.clip((x - centre) / scale, -CLIP, CLIP)
 
 
+def expected_grade(target: Float[np.ndarray, "case grade"]) -> Float[np.ndarray, "case 1"]:
+    """The mean of every distribution over grades: one number to learn."""
+    return (target @ np.arange(target.shape[1], dtype=np.float64))[:, None]
+
+
+def every_label(target: Float[np.ndarray, "case label"]) -> Float[np.ndarray, "case label"]:
+    """The target itself: a number to learn a label."""
+    return target.astype(np.float64)
+
+
 def ridge(
     x: Float[np.ndarray, "case feature"],
-    y: Float[np.ndarray, " case"],
+    y: Float[np.ndarray, "case column"],
     w: Float[np.ndarray, " case"],
-    alpha: float,
-) -> tuple[Float[np.ndarray, " feature"], float]:
-    """Slope and intercept of weighted ridge regression, in whichever space is smaller."""
+    alpha: Float[np.ndarray, " column"],
+) -> tuple[Float[np.ndarray, "feature column"], Float[np.ndarray, " column"]]:
+    """Slopes and intercepts of weighted ridge regression, in whichever space is smaller.
+
+    Args:
+        x: Features.
+        y: What is to be told from them, column by column.
+        w: How much every case counts.
+        alpha: The penalty of every column.
+    """
     a, b, mean_x, mean_y = _centred(x, y, w)
-    if a.shape[0] < a.shape[1]:
-        slope = a.T @ np.linalg.solve(a @ a.T + alpha * np.eye(len(a)), b)
-    else:
-        slope = np.linalg.solve(a.T @ a + alpha * np.eye(a.shape[1]), a.T @ b)
-    return slope, float(mean_y - mean_x @ slope)
+    is_wide = a.shape[0] < a.shape[1]
+    gram = a @ a.T if is_wide else a.T @ a
+    slope = np.empty((x.shape[1], y.shape[1]))
+    for one in np.unique(alpha):
+        columns = np.flatnonzero(alpha == one)
+        right = b[:, columns] if is_wide else a.T @ b[:, columns]
+        solved = np.linalg.solve(gram + one * np.eye(len(gram)), right)
+        slope[:, columns] = a.T @ solved if is_wide else solved
+    return slope, mean_y - mean_x @ slope
 
 
 def ridge_path(
     x: Float[np.ndarray, "case feature"],
-    y: Float[np.ndarray, " case"],
+    y: Float[np.ndarray, "case column"],
     w: Float[np.ndarray, " case"],
     out: Float[np.ndarray, "new feature"],
-) -> Float[np.ndarray, "alpha new"]:
+) -> Float[np.ndarray, "alpha new column"]:
     """What ridge regression of every penalty in `ALPHAS` says of new cases, at the price of one."""
     a, b, mean_x, mean_y = _centred(x, y, w)
     is_wide = a.shape[0] < a.shape[1]
     values, vectors = np.linalg.eigh(a @ a.T if is_wide else a.T @ a)
     turned = vectors.T @ (b if is_wide else a.T @ b)
-    coefficients = turned[:, None] / (values[:, None] + np.array(ALPHAS))
     reach = (out - mean_x) @ (a.T @ vectors if is_wide else vectors)
-    return (reach @ coefficients).T + mean_y
+    return np.stack([reach @ (turned / (values + k)[:, None]) + mean_y for k in ALPHAS])
 
 
 def inner_folds(
-    y: Float[np.ndarray, " case"], group: Int[np.ndarray, " case"], seed: int
+    y: Float[np.ndarray, "case column"], group: Int[np.ndarray, " case"], seed: int
 ) -> Int[np.ndarray, " case"] | None:
     """Grouped folds of training cases to choose settings by; None for a single group."""
     group = np.unique(group, return_inverse=True)[1]
     folds = min(INNER_FOLDS, int(group.max()) + 1)
     if folds < 2:
         return None
-    return balanced_folds(group, np.round(y).astype(np.int64)[:, None], folds=folds, seed=seed)
+    return balanced_folds(group, np.round(y).astype(np.int64), folds=folds, seed=seed)
 
 
 def cross_fitted(
     x: Float[np.ndarray, "case feature"],
-    y: Float[np.ndarray, " case"],
+    y: Float[np.ndarray, "case column"],
     w: Float[np.ndarray, " case"],
     fold: Int[np.ndarray, " case"],
-) -> tuple[float, Float[np.ndarray, " case"]]:
-    """The penalty with the least error on cases left out, and what it says of them."""
-    said = np.zeros((len(ALPHAS), len(y)))
+) -> tuple[Float[np.ndarray, " column"], Float[np.ndarray, "case column"]]:
+    """Each column's penalty of the least error on cases left out, and what they say of them."""
+    said = np.zeros((len(ALPHAS), *y.shape))
     for k in np.unique(fold):
         inside, out = fold != k, fold == k
         said[:, out] = ridge_path(x[inside], y[inside], w[inside], x[out])
-    best = int((w * (said - y) ** 2).sum(axis=1).argmin())
-    return ALPHAS[best], said[best]
+    best = np.einsum("c,acl->al", w, (said - y) ** 2).argmin(axis=0)
+    return np.array(ALPHAS)[best], said[best, :, np.arange(y.shape[1])].T
 
 
 def _centred(
     x: np.ndarray, y: np.ndarray, w: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Weighted and centred cases, and the means that were taken away."""
     w = w / w.mean()
-    mean_x, mean_y = np.average(x, axis=0, weights=w), float(np.average(y, weights=w))
-    root = np.sqrt(w)
-    return root[:, None] * (x - mean_x), root * (y - mean_y), mean_x, mean_y
+    mean_x, mean_y = (np.average(values, axis=0, weights=w) for values in (x, y))
+    root = np.sqrt(w)[:, None]
+    return root * (x - mean_x), root * (y - mean_y), mean_x, mean_y
