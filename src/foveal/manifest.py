@@ -161,6 +161,7 @@ class Source:
         files: Columns that are paths themselves, absolute or relative to the table's folder: of a
             case's files, and of targets that are files.
         optional: Those of `files` whose cells may be empty.
+        channels: What `{channel}` in the pattern stands for, a file each.
         id: The id column; the first one if empty.
         target: The target columns; empty for a table without a target.
         group: Column of what no fold may split, or a measured fact such as `image_size`.
@@ -174,6 +175,7 @@ class Source:
     images: str = ""
     files: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
     id: str = ""
     target: tuple[str, ...] = ()
     group: str = ""
@@ -331,6 +333,9 @@ def load(source: Source) -> Manifest:
 
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
+CHANNEL = "{channel}"
+"""In a pattern it stands for several values: a case has a file for each."""
+
 MEASURED_GROUPS = ("image_size",)
 """Measured facts that `--group` accepts beside the table's columns."""
 
@@ -420,13 +425,21 @@ def _paths(
     source: Source, table: Mapping[str, list[str]], ids: Sequence[str]
 ) -> tuple[tuple[str, ...], ...]:
     """All files of every row: where the pattern leads, and what the path columns say."""
-    columns = [_expand(source, table, ids)] if source.images else []
+    columns = []
+    if source.images:
+        for channel in (CHANNEL in source.images and source.channels) or ("",):
+            columns.append(_expand(source, {**table, **_as_column(channel, ids)}, ids))
     for name in source.files:
         if name not in source.target:
             columns.append(_files(source, name, _column(table, name, "files", source.table)))
     if not columns:
         raise ManifestError("where are the pictures? cure: --images 'img/{image}'")
     return tuple(tuple(p for p in row if p) for row in zip(*columns, strict=True))
+
+
+def _as_column(channel: str, ids: Sequence[str]) -> dict[str, list[str]]:
+    """A column for `{channel}` in the pattern, where it stands for something."""
+    return {CHANNEL[1:-1]: [channel] * len(ids)} if channel else {}
 
 
 def _files(source: Source, name: str, texts: list[str]) -> list[str]:
@@ -455,6 +468,11 @@ def _expand(source: Source, table: Mapping[str, list[str]], ids: Sequence[str]) 
         raise ManifestError(
             f'--images: "{source.images}" names no column; write it like img/{{image}}'
             f"{nearest('', table)}"
+        )
+    if CHANNEL[1:-1] in names and CHANNEL[1:-1] not in table:
+        raise ManifestError(
+            f'--images: "{source.images}": nothing says what {CHANNEL} stands for; '
+            "cure: channels=red,green,blue"
         )
     for name in names:
         _column(table, name, "--images", source.table)

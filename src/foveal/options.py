@@ -16,7 +16,7 @@ from foveal.read.image import Photograph
 from foveal.task import Member
 from foveal.train.optim import AdamW, Sgd
 from foveal.transforms.augment import Prepare
-from foveal.transforms.views import centre, flips, ten_crop
+from foveal.transforms.views import centre, eight, flips, ten_crop
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -26,8 +26,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
 Size = Annotated[int, Field(ge=32, le=4096)] | Annotated[str, Field(pattern=r"^\d+x\d+$")]
 
-VIEWS = {"centre": centre, "flips": flips, "ten_crop": ten_crop}
-Views = Literal["centre", "flips", "ten_crop"]
+VIEWS = {"centre": centre, "flips": flips, "ten_crop": ten_crop, "eight": eight}
+Views = Literal["centre", "flips", "ten_crop", "eight"]
 
 OPTIMISERS = {"adamw": AdamW, "sgd": Sgd}
 Optimiser = Literal["adamw", "sgd"]

@@ -239,7 +239,7 @@ class Settings:
     facts: Facts
 
 
-LISTS = ("files", "optional", "target")
+LISTS = ("files", "optional", "channels", "target")
 COLUMN_KEYS = ("images", *LISTS, "id", "group", "site", "weight", "fold", "source")
 
 

@@ -13,24 +13,33 @@ from typing import Any
 
 import numpy as np
 
+from foveal.audit.duplicates import SIDE, alike, looks
 from foveal.manifest import Case, Facts, Manifest
 from foveal.read.image import Inspection, inspect
-from foveal.transforms.augment import content_box
+from foveal.transforms.augment import content_box, resize
 
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """One picture's measurements, and the aspect of its content."""
+    """One picture's measurements.
+
+    Attributes:
+        picture: Its size, channels and brightness.
+        aspect: Of its content.
+        looks: See `foveal.audit.duplicates`.
+    """
 
     picture: Inspection
     aspect: float
+    looks: np.ndarray
 
 
 def survey(case: Case) -> Surveyed:
     """Decode a photograph in full and measure it."""
     picture, image = inspect(case)
     top, bottom, left, right = content_box(image)
-    return Surveyed(picture, (right - left) / (bottom - top))
+    grey = resize(image, SIDE, SIDE).mean(axis=2) / np.iinfo(image.dtype).max
+    return Surveyed(picture, (right - left) / (bottom - top), looks(grey))
 
 
 def measure(
@@ -67,9 +76,11 @@ def measure(
         if "site" in manifest.roles
         else (),
     )
+    lot = alike(np.stack([f.looks for f in found]))
     measured = {
         "image_size": np.asarray(sizes),
         "sha256": np.asarray([p.sha256 for p in pictures]),
+        "look": np.where(np.bincount(lot)[lot] > 1, lot.astype(np.str_), ""),
     }
     return replace(manifest, measured=measured), facts
 

@@ -13,6 +13,7 @@ from foveal import stages
 from foveal.errors import MemoryBudgetError
 from foveal.losses import ordinal
 from foveal.members.network import Network
+from foveal.members.training import snapshots_of
 from foveal.models.backbone import Backbone
 from foveal.stages.open import Opened, open_study
 from foveal.task import Context, Job, Resources
@@ -73,6 +74,25 @@ def test_pictures_made_anew_give_the_same_bits_as_cached_ones(
         cached, scores(opened, member, job(opened, tmp_path / "b", resources=direct))
     )
     assert not list((tmp_path / "none").glob("*.npy"))
+
+
+def test_the_score_is_the_mean_over_snapshots(opened: Opened, tmp_path: Path) -> None:
+    both = trained(network(opened), epochs=4, cycles=2, snapshots=2)
+    work = job(opened, tmp_path)
+    state = both.fit(work)
+    weights = snapshots_of(state)
+    assert len(weights) == 2
+    assert set(weights[0]) == set(weights[1])
+    alone = []
+    for one in weights:
+        said = replace(state, tensors={k: v.numpy() for k, v in one.items()})
+        (got,) = both.score([said], work.cases, work.held, work.resources)
+        alone.append(got.matrix().values)
+    (got,) = both.score([state], work.cases, work.held, work.resources)
+    assert np.abs(alone[0] - alone[1]).max() > 1e-4
+    assert got.matrix().values == pytest.approx(np.mean(alone, axis=0), abs=1e-6)
+    last = trained(both, snapshots=1).fit(job(opened, tmp_path / "last"))
+    assert all(np.array_equal(v, weights[0][k]) for k, v in last.tensors.items())
 
 
 @pytest.mark.parametrize(

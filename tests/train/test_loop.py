@@ -1,5 +1,6 @@
 """The loop: resuming changes no bit, and what goes wrong ends well."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,8 @@ def trained(folder: Path, stop: Any = lambda: False, plan: Plan = PLAN, **more: 
         checkpoint=Checkpoint(folder / "c.safetensors", "mark", more.pop("every", 1e9)),
     )
     loss, data = more.pop("loss", squared), more.pop("data", Data())
-    weights = fit(more.pop("model", model()), loss, data, plan, key=(0, 1), watch=watch, **more)
+    kept = fit(more.pop("model", model()), loss, data, plan, key=(0, 1), watch=watch, **more)
+    weights = {f"{k}.{name}": v for k, some in enumerate(kept) for name, v in some.items()}
     return {**weights, "losses": torch.tensor(losses)}
 
 
@@ -83,6 +85,42 @@ def test_stopped_at_any_step_and_resumed_is_bit_for_bit_the_same(
         trained(tmp_path / "b", Stopper(after), mix=Mixup())
     torch.manual_seed(99)
     assert_equal(trained(tmp_path / "b", mix=Mixup()), whole)
+
+
+CYCLES = replace(PLAN, epochs=5, cycles=2)
+"""Two epochs, then three."""
+
+
+@pytest.mark.parametrize("after", [1, 2 * STEPS - 1, 2 * STEPS, 2 * STEPS + 1, 5 * STEPS - 1])
+def test_what_was_kept_of_a_cycle_survives_a_stop(tmp_path: Path, after: int) -> None:
+    whole = trained(tmp_path / "a", plan=CYCLES)
+    assert {name.partition(".")[0] for name in whole} == {"0", "1", "losses"}
+    with pytest.raises(Stopped):
+        trained(tmp_path / "b", Stopper(after), CYCLES)
+    assert_equal(trained(tmp_path / "b", plan=CYCLES), whole)
+
+
+def test_the_first_cycle_is_a_training_of_its_own(tmp_path: Path) -> None:
+    first = trained(tmp_path / "a", plan=replace(PLAN, epochs=2))
+    both = trained(tmp_path / "b", plan=CYCLES)
+    kept = {name: v for name, v in both.items() if name.startswith("0.")}
+    assert_equal({**kept, "losses": both["losses"]}, first)
+    assert any(not torch.equal(v, both["1" + name[1:]]) for name, v in kept.items())
+
+
+def test_the_learning_rate_falls_to_0_in_every_cycle(tmp_path: Path) -> None:
+    rates: list[float] = []
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", "mark", 1e9)
+    watch = Watch(
+        observe=lambda epoch, _: rates.append(epoch.lr),
+        should_stop=lambda: False,
+        checkpoint=checkpoint,
+    )
+    plan = replace(PLAN, epochs=6, cycles=3, warm_up=0.0)
+    fit(model(), squared, Data(), plan, key=(0, 1), watch=watch)
+    last = 0.5 * (1 + math.cos(math.pi * (2 * STEPS - 1) / (2 * STEPS)))
+    assert rates[1::2] == pytest.approx([last] * 3)
+    assert min(rates[::2]) > 3 * last
 
 
 def test_stopped_again_and_again_is_the_same(tmp_path: Path) -> None:
@@ -153,8 +191,8 @@ def test_parts_of_a_batch_add_up_to_the_batch(tmp_path: Path) -> None:
     whole = trained(tmp_path / "a", model=plain)
     plain.load_state_dict(start)
     parts = trained(tmp_path / "b", model=plain, plan=replace(PLAN, accumulate=3))
-    for name in start:
-        assert torch.allclose(whole[name], parts[name], atol=1e-4)
+    for own in (f"0.{name}" for name in start):
+        assert torch.allclose(whole[own], parts[own], atol=1e-4)
 
 
 def test_the_loop_learns(tmp_path: Path) -> None:
@@ -175,7 +213,7 @@ def test_a_loss_that_is_not_finite_halves_the_rate_twice_then_ends(tmp_path: Pat
         should_stop=lambda: False,
         checkpoint=Checkpoint(tmp_path / "c", "m"),
     )
-    weights = fit(model(), sick, Data(), PLAN, key=(0, 1), watch=watch)
+    (weights,) = fit(model(), sick, Data(), PLAN, key=(0, 1), watch=watch)
     assert all(torch.isfinite(v).all() for v in weights.values())
     assert len(rates) == PLAN.epochs
     assert calls["n"] == (PLAN.epochs + 1) * STEPS

@@ -1,5 +1,9 @@
 """What training minimises; each ends in the same kind of score."""
 
+from foveal.losses.classify import Focal as Focal
+from foveal.losses.classify import SoftMacroF1 as SoftMacroF1
+from foveal.losses.classify import label_bce as label_bce
+from foveal.losses.classify import probability as probability
 from foveal.losses.ordinal import ExpectedGrade as ExpectedGrade
 from foveal.losses.ordinal import cumulative_bce as cumulative_bce
 from foveal.losses.ordinal import expectation as expectation
@@ -9,9 +13,13 @@ from foveal.losses.ordinal import squared_error as squared_error
 
 __all__ = [
     "ExpectedGrade",
+    "Focal",
+    "SoftMacroF1",
     "cumulative_bce",
     "expectation",
     "identity",
+    "label_bce",
     "passed_steps",
+    "probability",
     "squared_error",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from foveal.manifest import Case
 from foveal.members.pictures import Stored, readable, score_each
-from foveal.members.training import Training, seed_of, with_less_memory
+from foveal.members.training import Training, seed_of, snapshots_of, with_less_memory
 from foveal.models.heads import Head
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
@@ -62,7 +62,7 @@ class Network:
         rows = readable(rows, pictures)
         return score_each(
             states,
-            lambda state: self._scored(self._restored(state), pictures, rows, resources),
+            lambda state: self._mean_of(self._restored(state), pictures, rows, resources),
             [cases[row].id for row in rows.tolist()],
             columns=self.columns,
             reading=self.pictures.seconds(cases, rows),
@@ -110,10 +110,21 @@ class Network:
         outputs = len(self.head.outputs.start((0.5, 0.5)))
         return (1 / max(outputs, 2),) * max(outputs, 2)
 
-    def _restored(self, state: State) -> nn.Module:
-        model = self._model(share=tuple(state.notes["share"]), pretrained=False)
-        model.load_state_dict({k: torch.tensor(v) for k, v in state.tensors.items()})
-        return model
+    def _restored(self, state: State) -> Iterator[nn.Module]:
+        """The network of every snapshot."""
+        for weights in snapshots_of(state):
+            model = self._model(share=tuple(state.notes["share"]), pretrained=False)
+            model.load_state_dict(weights)
+            yield model
+
+    def _mean_of(
+        self,
+        models: Iterator[nn.Module],
+        pictures: Pictures,
+        rows: Int[np.ndarray, " row"],
+        resources: Resources,
+    ) -> Float[np.ndarray, "case column"]:
+        return np.mean([self._scored(m, pictures, rows, resources) for m in models], axis=0)
 
     def _scored(
         self,

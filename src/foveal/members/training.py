@@ -38,6 +38,9 @@ CURVE_POINTS = 6
 
 SCORE_BATCH = 64
 
+SNAPSHOT = "-snapshot-"
+"""Stands between the number of a snapshot and the name of a weight."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
@@ -59,6 +62,8 @@ class Training:
         warm_up: Epochs until the peak learning rate.
         ema: Decay of the average of the weights.
         clip: Largest norm of the gradient.
+        cycles: How often the learning rate falls to 0.
+        snapshots: Cycles whose weights are kept, the last ones.
         precision: "32-true", "bf16-mixed", or "auto" for the rule above.
         layout: "contiguous", "channels_last", or "auto".
     """
@@ -78,6 +83,8 @@ class Training:
     warm_up: float = 1.0
     ema: float = 0.99
     clip: float = 1.0
+    cycles: int = 1
+    snapshots: int = 1
     precision: str = "auto"
     layout: str = "auto"
 
@@ -107,6 +114,9 @@ class Training:
     ) -> State:
         """Train a model; its state has the averaged weights, and how they were computed.
 
+        The weights of the last cycle stand under their own names, those of earlier ones behind the
+        name of the snapshot, see `snapshots_of`.
+
         Args:
             job: Whose folder, clock and signals are used.
             model: Changed in place.
@@ -126,6 +136,7 @@ class Training:
             accumulate=accumulate,
             precision=precision,
             channels_last=channels_last,
+            cycles=self.cycles,
         )
         watch = Watch(
             observe=self._observer(job, copy.deepcopy(model), judge),
@@ -136,7 +147,7 @@ class Training:
                 job.checkpoint_seconds,
             ),
         )
-        weights = fit(
+        kept = fit(
             model,
             copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss,
             lessons,
@@ -152,7 +163,10 @@ class Training:
             "channels_last": channels_last,
             "accumulate": accumulate,
         }
-        return State({k: v.numpy() for k, v in weights.items()}, notes)
+        tensors = {}
+        for back, weights in enumerate(kept[::-1][: self.snapshots]):
+            tensors |= {_prefix(back) + k: v.numpy() for k, v in weights.items()}
+        return State(tensors, notes)
 
     def _observer(
         self, job: Job, judged: nn.Module, judge: Callable[[nn.Module], float]
@@ -307,6 +321,20 @@ def with_less_memory(name: str, job: Job, batch: int, attempt: Callable[[int], S
         write_json(job.folder / "override.json", {"accumulate": accumulate})
         if job.resources.device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+def snapshots_of(state: State) -> list[dict[str, Tensor]]:
+    """The weights of every snapshot in a state, the last one first."""
+    found: dict[str, dict[str, Tensor]] = {"": {}}
+    for name, value in state.tensors.items():
+        prefix, mark, rest = name.rpartition(SNAPSHOT)
+        found.setdefault(prefix + mark, {})[rest] = torch.tensor(value)
+    return list(found.values())
+
+
+def _prefix(back: int) -> str:
+    """What stands before the names of the weights of so many cycles ago."""
+    return f"{back}{SNAPSHOT}" if back else ""
 
 
 def seed_of(key: tuple[int, ...]) -> int:

@@ -49,7 +49,7 @@ class Outputs(Protocol):
     """What an approach asks for."""
 
     def start(self, share: Sequence[float]) -> list[float]:
-        """The logits of a network that knows only the share of every grade, one an output."""
+        """The logits of a network that knows only the share of every grade or label, one each."""
         ...
 
 
@@ -79,6 +79,15 @@ class Classes:
     def start(self, share: Sequence[float]) -> list[float]:
         """The log of every share."""
         return torch.tensor(share).clamp(min=0.01).log().tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """One logit a label; a case has any number of them."""
+
+    def start(self, share: Sequence[float]) -> list[float]:
+        """The log odds of every label."""
+        return torch.logit(torch.tensor(share).clamp(0.01, 0.99)).tolist()
 
 
 @dataclass(frozen=True, slots=True)

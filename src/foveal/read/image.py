@@ -37,7 +37,7 @@ class UnreadableImage(DataError):
 
 @dataclass(frozen=True, slots=True)
 class Photograph:
-    """Read one file a case as `channels` x height x width.
+    """Read a case as `channels` x height x width: one file, or one for every channel in turn.
 
     Attributes:
         channels: Wanted; a grey picture is repeated where colour is wanted.
@@ -55,9 +55,9 @@ class Photograph:
         """The picture of a case.
 
         Raises:
-            UnreadableImage: The file does not decode in full, or has other channels.
+            UnreadableImage: A file does not decode in full, or there are other channels.
         """
-        image = decode(case.paths[0], self.at_least)
+        image = _joined(case, [decode(path, self.at_least) for path in case.paths])
         if image.shape[2] == 1 and self.channels == 3:
             image = np.repeat(image, 3, axis=2)
         if image.shape[2] != self.channels:
@@ -69,6 +69,25 @@ class Photograph:
         elif self.bits == 8 and image.dtype == np.uint16:
             image = (image >> 8).astype(np.uint8)
         return np.moveaxis(image, 2, 0)
+
+
+def _joined(case: Case, images: list[Pixels]) -> Pixels:
+    """One picture; of several files each gives a channel, that with most light where it has more.
+
+    Microscopes write a channel as a picture in its own colour, or as one in grey.
+    """
+    if len(images) == 1:
+        return images[0]
+    sizes = {image.shape[:2] for image in images}
+    kinds = {image.dtype for image in images}
+    if len(sizes) > 1 or len(kinds) > 1:
+        told = ", ".join(
+            f"{path} {image.shape[0]}x{image.shape[1]} {image.dtype}"
+            for path, image in zip(case.paths, images, strict=True)
+        )
+        raise UnreadableImage(f"the channels of a picture differ in size or depth: {told}")
+    brightest = (int(image.mean(axis=(0, 1)).argmax()) for image in images)
+    return np.stack([image[:, :, k] for image, k in zip(images, brightest, strict=True)], axis=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +107,14 @@ def inspect(case: Case) -> tuple[Inspection, Pixels]:
     """Decode a case in full and measure it.
 
     Raises:
-        UnreadableImage: The file does not decode in full.
+        UnreadableImage: A file does not decode in full.
     """
-    data = _bytes(case.paths[0])
-    image = _decode(data, case.paths[0], None)
+    files = [_bytes(path) for path in case.paths]
+    image = _joined(
+        case, [_decode(data, path, None) for data, path in zip(files, case.paths, strict=True)]
+    )
+    digests = [hashlib.sha256(data) for data in files]
+    several = hashlib.sha256(b"".join(one.digest() for one in digests))
     sample = image[:: max(1, image.shape[0] // 128), :: max(1, image.shape[1] // 128)]
     unit = sample.reshape(-1, image.shape[2]) / float(np.iinfo(image.dtype).max)
     return (
@@ -100,7 +123,7 @@ def inspect(case: Case) -> tuple[Inspection, Pixels]:
             width=image.shape[1],
             channels=image.shape[2],
             bits=image.dtype.itemsize * 8,
-            sha256=hashlib.sha256(data).hexdigest(),
+            sha256=(several if len(files) > 1 else digests[0]).hexdigest(),
             mean=tuple(unit.mean(axis=0).tolist()),
             square=tuple((unit**2).mean(axis=0).tolist()),
         ),

@@ -83,11 +83,13 @@ class Folds:
         folds: How many, or "site" for leave-one-site-out.
         seed: Which of equally good folds.
         strata: What is spread evenly over them.
+        near: Whether pictures that look nearly the same stay together.
     """
 
     folds: int | Literal["site"] = 5
     seed: int = 0
     strata: Callable[[Manifest], Strata] = by_class
+    near: bool = False
 
     def __call__(self, manifest: Manifest) -> Split:
         """Assign every case to a fold.
@@ -96,7 +98,7 @@ class Folds:
             SplitError: A group or a pair of equal pictures would lie in two folds, there is only
                 one group or site, or fewer than two folds were asked for.
         """
-        group, notes = groups(manifest)
+        group, notes = groups(manifest, near=self.near)
         strata = self.strata(manifest)
         if "fold" in manifest.roles:
             own = own_folds(manifest, empty_is_none=False)

@@ -135,10 +135,14 @@ class Split:
         )
 
 
-def groups(manifest: Manifest) -> tuple[Int[np.ndarray, " case"], list[str]]:
+def groups(manifest: Manifest, *, near: bool = False) -> tuple[Int[np.ndarray, " case"], list[str]]:
     """The group of every case: its own, and that of every picture equal byte for byte.
 
     An empty group cell is a group of its own; volumes that are physically one are one group.
+
+    Args:
+        manifest: The cases.
+        near: Whether pictures that look nearly the same belong together too.
     """
     n = len(manifest)
     named = manifest.roles.get("group", np.zeros(n, dtype=np.str_))
@@ -166,6 +170,9 @@ def groups(manifest: Manifest) -> tuple[Int[np.ndarray, " case"], list[str]]:
     notes = []
     if joined:
         notes.append(f"{joined} pictures equal to another byte for byte: their groups are joined")
+    alike = join(manifest.measured.get("look", np.zeros(n, dtype=np.str_))) if near else 0
+    if alike:
+        notes.append(f"{alike} pictures look nearly like another: their groups are joined")
     return numbered(np.array([find(k) for k in range(n)])), notes
 
 

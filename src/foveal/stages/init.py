@@ -60,7 +60,8 @@ def init(
     family, function = resolve(address)
     names = tuple(t for t in target.split(",") if t)
     roles: dict[str, Any] = {**(columns or {}), **_where(family, recipe, table, images, names)}
-    source = Source(table=str(table), target=names, **roles).absolute()
+    channels = tuple(n.strip() for n in str(options.get("channels", "")).split(",") if n.strip())
+    source = Source(table=str(table), target=names, channels=channels, **roles).absolute()
     for name in options:
         if name not in options_of(function):
             raise UsageError(f'unknown option "{name}"{nearest(name, options_of(function))}')

@@ -173,6 +173,7 @@ def _source(study: Study, table: str | Path, images: str) -> Source:
             if name not in old.target and (name in has or name not in old.optional)
         ),
         optional=old.optional,
+        channels=old.channels,
         id=study.manifest().id_column,
         site=old.site if old.site in has else "",
     ).absolute()

@@ -4,7 +4,7 @@ The loop is handed callables and knows no picture, loss or network by name. What
 a training stands in `Plan`; the clock decides only when to save and when to stop. A training that
 was stopped at any step and goes on ends in the same bits as one that was not (on a CPU)::
 
-    weights = fit(model, loss, data, Plan(epochs=10), key=(seed, fold), ...)
+    (weights,) = fit(model, loss, data, Plan(epochs=10), key=(seed, fold), ...)
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -58,6 +59,8 @@ class Plan:
         accumulate: Parts that a batch is cut into, one after the other, to save memory.
         precision: "32-true" or "bf16-mixed".
         channels_last: Memory layout of pictures and convolutions.
+        cycles: How often the learning rate falls to 0; it starts again at its peak, and what was
+            learned by the end of each cycle is kept.
     """
 
     epochs: int
@@ -68,6 +71,12 @@ class Plan:
     accumulate: int = 1
     precision: str = "32-true"
     channels_last: bool = False
+    cycles: int = 1
+
+    def cycle(self, epoch: int) -> tuple[int, int]:
+        """The first epoch of the cycle that an epoch lies in, and the first one after it."""
+        edges = [round(k * self.epochs / self.cycles) for k in range(self.cycles + 1)]
+        return next((a, b) for a, b in pairwise(edges) if epoch < b)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +115,7 @@ def fit(
     watch: Watch,
     mix: Mix | None = None,
     device: str = "cpu",
-) -> dict[str, Tensor]:
+) -> list[dict[str, Tensor]]:
     """Train a model, or go on with a training that was stopped.
 
     Args:
@@ -120,7 +129,7 @@ def fit(
         device: "cpu" or "cuda:0".
 
     Returns:
-        The averaged weights, on the CPU.
+        The averaged weights at the end of every cycle, on the CPU, the first one first.
 
     Raises:
         Stopped: The signal came; the state is saved.
@@ -158,7 +167,9 @@ def fit(
         )
         watch.observe(report, training.average.state)
         epoch += 1
-    return {k: v.detach().cpu().clone() for k, v in training.average.state.items()}
+        if epoch == plan.cycle(epoch - 1)[1]:
+            training.keep()
+    return training.kept
 
 
 class _Training:
@@ -188,6 +199,7 @@ class _Training:
         self.parameters = [p for p in trained.parameters() if p.requires_grad]
         self.halvings = 0
         self.anchor: dict[str, Tensor] = {}
+        self.kept: list[dict[str, Tensor]] = []
         model.train()
 
     def step(self, images: Tensor, target: Tensor, epoch: int, step: int) -> Tensor:
@@ -216,10 +228,16 @@ class _Training:
         return total
 
     def lr(self, epoch: int, step: int) -> float:
-        """Share of the peak learning rate."""
-        done, all_steps = epoch * self.steps + step, self.plan.epochs * self.steps
-        curve = warm_up_and_cosine(done, all_steps, round(self.plan.warm_up * self.steps))
-        return curve * 0.5**self.halvings
+        """Share of the peak learning rate; only the first cycle warms up."""
+        start, stop = self.plan.cycle(epoch)
+        done, all_steps = (epoch - start) * self.steps + step, (stop - start) * self.steps
+        warm_up = 0 if start else round(self.plan.warm_up * self.steps)
+        return warm_up_and_cosine(done, all_steps, warm_up) * 0.5**self.halvings
+
+    def keep(self) -> None:
+        """Remember the averaged weights of now."""
+        now = {k: v.detach().cpu().clone() for k, v in self.average.state.items()}
+        self.kept.append(now)
 
     # --- saving ----------------------------------------------------------------------------------
 
@@ -250,7 +268,14 @@ class _Training:
     def save(self, checkpoint: Checkpoint, epoch: int, step: int, total: Tensor) -> None:
         """Save this step, and the start of its epoch, to which a NaN would lead back."""
         tensors = self.tensors() | {f"anchor.{k}": v for k, v in self.anchor.items()}
-        numbers: dict[str, Any] = {"epoch": epoch, "step": step, "halvings": self.halvings}
+        for number, weights in enumerate(self.kept):
+            tensors |= {f"kept{number}.{k}": v for k, v in weights.items()}
+        numbers: dict[str, Any] = {
+            "epoch": epoch,
+            "step": step,
+            "halvings": self.halvings,
+            "kept": len(self.kept),
+        }
         checkpoint.save(tensors | {"total": total}, numbers)
 
     def resume(self, checkpoint: Checkpoint) -> tuple[int, int, Tensor]:
@@ -262,6 +287,7 @@ class _Training:
         tensors, numbers = found
         self.anchor = under(tensors, "anchor.")
         self.halvings = numbers["halvings"]
+        self.kept = [under(tensors, f"kept{number}.") for number in range(numbers["kept"])]
         self.load(tensors)
         return numbers["epoch"], numbers["step"], tensors["total"].to(self.device)
 

@@ -95,3 +95,73 @@ class PerIndividual:
         is_start = (turn % self.together == 0) | (who < 0)
         runs = np.split(order, np.flatnonzero(is_start)[1:])
         return np.concatenate([runs[k] for k in rng.permutation(len(runs))])
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Batches of a fixed composition: so many cases with a rare label, middling ones, common ones.
+
+    A case is as rare as the rarest label it has; a third of the labels each are rare, middling and
+    common. Cases of the three kinds take turns, so that any run of draws has the composition to one
+    case each.
+
+    Attributes:
+        shares: Of rare, middling and common cases; a kind that no case is of leaves its share to
+            the others.
+    """
+
+    shares: tuple[float, float, float] = (0.5, 0.3, 0.2)
+
+    def __call__(
+        self,
+        target: Float[np.ndarray, "case label"],
+        weight: Float[np.ndarray, " case"],
+        rng: np.random.Generator,
+    ) -> Int[np.ndarray, " draw"]:
+        """As many draws as there are cases."""
+        kind = self.kinds(target, weight)
+        turns, draws = [], []
+        for rows, wanted in zip(self._rows(kind, weight), self._counts(kind, weight), strict=True):
+            passes = -(-wanted // max(len(rows), 1))
+            drawn = [rows[systematic(weight[rows], rng)] for _ in range(passes)]
+            draws.append(np.concatenate([rows[:0], *drawn])[:wanted])
+            turns.append((np.arange(wanted) + rng.random()) / max(wanted, 1))
+        return np.concatenate(draws)[np.argsort(np.concatenate(turns), kind="stable")]
+
+    def kinds(
+        self, target: Float[np.ndarray, "case label"], weight: Float[np.ndarray, " case"]
+    ) -> Int[np.ndarray, " case"]:
+        """0 for rare, 1 for middling, 2 for common; a case without labels is common."""
+        place = np.argsort(np.argsort(weight @ target, kind="stable"), kind="stable")
+        tier = place * 3 // target.shape[1]
+        return np.where(target > 0, tier, 2).min(axis=1)
+
+    def expected(
+        self, target: Float[np.ndarray, "case label"], weight: Float[np.ndarray, " case"]
+    ) -> Float[np.ndarray, " label"]:
+        """The share of draws that show each label."""
+        kind = self.kinds(target, weight)
+        counts = self._counts(kind, weight)
+        share = np.zeros(target.shape[1])
+        for rows, count in zip(self._rows(kind, weight), counts, strict=True):
+            if count:
+                share += count * (weight[rows] @ target[rows]) / weight[rows].sum()
+        return share / sum(counts)
+
+    def _rows(
+        self, kind: Int[np.ndarray, " case"], weight: Float[np.ndarray, " case"]
+    ) -> list[Int[np.ndarray, "_"]]:
+        return [np.flatnonzero((kind == k) & (weight > 0)) for k in range(3)]
+
+    def _counts(
+        self, kind: Int[np.ndarray, " case"], weight: Float[np.ndarray, " case"]
+    ) -> list[int]:
+        """Draws of every kind."""
+        there = np.array([len(rows) > 0 for rows in self._rows(kind, weight)])
+        shares = np.where(there, self.shares, 0.0)
+        if not shares.sum() > 0:
+            raise TrainingError(
+                "no training case of a fold has a weight and a share; cure: other --weight, or mix="
+            )
+        edges = np.round(np.cumsum(shares) / shares.sum() * len(kind)).astype(int)
+        return np.diff(edges, prepend=0).tolist()

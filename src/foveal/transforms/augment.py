@@ -124,6 +124,7 @@ class Augment:
         flip_horizontal: Probability of a mirror image, left to right.
         flip_vertical: Probability of a mirror image, top to bottom.
         rotate_degrees: Largest turn either way.
+        quarter_turns: Whether a picture is turned by 0 to 3 quarters first, all alike.
         scale: Smallest and largest zoom; below 1 shows more than the picture and repeats its edge.
         shear_degrees: Largest slant either way.
         shift: Largest move either way, as a share of the side.
@@ -147,6 +148,7 @@ class Augment:
     colour: float = 0.0
     gamma: float = 0.0
     cutout: float = 0.0
+    quarter_turns: bool = False
 
     def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """A variant of the picture; the picture itself is never written to.
@@ -174,7 +176,7 @@ class Augment:
 
     def margin(self, side: int) -> int:
         """Pixels around a square of that side which its variants may show."""
-        turn = math.radians(min(self.rotate_degrees, 45.0))
+        turn = math.radians(min(self.rotate_degrees, 45.0))  # quarters of a square need no more
         slant = math.tan(math.radians(self.shear_degrees))
         reach = (math.cos(turn) + math.sin(turn)) * (1 + slant) / min(self.scale[0], 1.0)
         return math.ceil(side * ((reach - 1) / 2 + self.shift + self.elastic))
@@ -186,7 +188,8 @@ class Augment:
         draws = rng.random(63 + image.shape[2])
         cut, around_zero = draws[:3], 2 * draws[3:] - 1
         shape, tone, bend = around_zero[:7], around_zero[7:10], around_zero[10:60]
-        matrix = self._matrix(shape, height, width) + np.array([[0, 0, margin]] * 2)
+        quarters = int(4 * rng.random()) if self.quarter_turns else 0
+        matrix = self._matrix(shape, height, width, quarters) + np.array([[0, 0, margin]] * 2)
         move = self._movement(matrix, bend, height, width)
         picture = self._coloured(move(image), tone, around_zero[60:])
         if cut[0] < self.cutout:
@@ -204,12 +207,14 @@ class Augment:
             return partial(_planewise, apply=partial(_warp, matrix=matrix, size=(width, height)))
         return np.asarray
 
-    def _matrix(self, draws: Float[np.ndarray, "7"], height: int, width: int) -> np.ndarray:
+    def _matrix(
+        self, draws: Float[np.ndarray, "7"], height: int, width: int, quarters: int
+    ) -> np.ndarray:
         """The map from places in the result to places in the picture, as 2 x 3."""
         left_right, top_bottom, turn, slant, across, down, zoom = draws.tolist()
         mirror_x = -1.0 if (left_right + 1) / 2 < self.flip_horizontal else 1.0
         mirror_y = -1.0 if (top_bottom + 1) / 2 < self.flip_vertical else 1.0
-        angle = math.radians(self.rotate_degrees * turn)
+        angle = math.radians(self.rotate_degrees * turn + 90 * quarters)
         slope = math.tan(math.radians(self.shear_degrees * slant))
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
         larger = math.exp(low + (high - low) * (zoom + 1) / 2)

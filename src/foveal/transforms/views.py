@@ -28,6 +28,23 @@ def flip_vertical(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Turned:
+    """Turned by a quarter so many times, and mirrored before.
+
+    Attributes:
+        quarters: Times, against the clock.
+        mirrored: Whether left and right are exchanged first.
+    """
+
+    quarters: int
+    mirrored: bool = False
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Every picture turned; one that is no square lies down or stands up."""
+        return (images.flip(-1) if self.mirrored else images).rot90(self.quarters, (-2, -1))
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """One way to look at a batch.
 
@@ -78,3 +95,8 @@ ten_crop = tuple(
     for top, left in ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 )
 """Centre and corners, each with its mirror image; corners of round pictures are mostly empty."""
+
+eight = tuple(
+    View(forward=Turned(quarters, mirrored)) for mirrored in (False, True) for quarters in range(4)
+)
+"""All quarter turns, and those of the mirror image, for pictures that have no up and down."""
