@@ -16,6 +16,7 @@ from foveal.read.image import Photograph
 from foveal.task import Member
 from foveal.train.optim import AdamW, Sgd
 from foveal.transforms.augment import Prepare
+from foveal.transforms.mix import Cutmix, FirstOf, Mixup
 from foveal.transforms.views import centre, eight, flips, ten_crop
 
 Count = Annotated[int, Field(ge=1)]
@@ -40,6 +41,12 @@ Layout = Literal["auto", "contiguous", "channels_last"]
 
 FLOOR = "floor"
 """The member that a network must pass."""
+
+SHALLOW = 600
+"""Training pictures up to which depthwise networks learn more than plain ones: few steps."""
+
+EPOCHS = ((300, 24), (600, 20), (1200, 30), (2500, 20), (5000, 14), (math.inf, 9))
+"""Most pictures, and the epochs of a small network: from the time that a run may take."""
 
 
 def shape_of(size: int | str, aspect: float) -> tuple[int, int]:
@@ -75,3 +82,20 @@ def wanted(members: Sequence[Member], names: str) -> tuple[Member, ...]:
         if name not in known:
             raise UsageError(f'members={names}: no member "{name}"; there are: {", ".join(known)}')
     return tuple(m for m in members if not asked or m.name in asked)
+
+
+def small_backbone(cases: int) -> str:
+    """The backbone of a small network from scratch, by the number of pictures."""
+    return "mobilenetv3_small_050" if cases <= SHALLOW else "test_byobnet"
+
+
+def small_epochs(cases: int) -> int:
+    """Its epochs, likewise."""
+    return next(epochs for most, epochs in EPOCHS if cases <= most)
+
+
+def mix_of(mixup: float, cutmix: float) -> FirstOf | None:
+    """Blends of the cases of a batch, each with a probability; None for neither."""
+    parts = (Mixup(probability=mixup), Cutmix(probability=cutmix))
+    used = tuple(part for part in parts if part.probability > 0)
+    return FirstOf(used) if used else None

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from foveal.audit.channels import light_of
 from foveal.audit.duplicates import SIDE, alike, looks
 from foveal.manifest import Case, Facts, Manifest
 from foveal.read.image import Inspection, inspect
@@ -80,6 +81,7 @@ def measure(
     measured = {
         "image_size": np.asarray(sizes),
         "sha256": np.asarray([p.sha256 for p in pictures]),
+        "channel_light": light_of(np.array(wide), np.array(square)),
         "look": np.where(np.bincount(lot)[lot] > 1, lot.astype(np.str_), ""),
     }
     return replace(manifest, measured=measured), facts

@@ -146,6 +146,16 @@ class Labels:
             )
         return has
 
+    def names_of(self, manifest: Manifest) -> Shaped[np.ndarray, " case"]:
+        """Every case's labels as words, whatever else its cells hold."""
+        if not _is_flags(manifest):
+            return np.array([" ".join(t.split()) for t in manifest.target[:, 0].tolist()], np.str_)
+        own = (
+            [n for n, t in zip(self.names, row, strict=True) if FLAGS.get(t.strip())]
+            for row in manifest.target.tolist()
+        )
+        return np.array([" ".join(names) for names in own], dtype=np.str_)
+
     def _flags(self, manifest: Manifest) -> Int[np.ndarray, "case label"]:
         culprits = [
             f'{manifest.name(row)}: {column} is "{text}"'

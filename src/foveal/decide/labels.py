@@ -138,6 +138,65 @@ class ShrunkCuts:
         return metric.value(sums)
 
 
+@dataclass(frozen=True, slots=True)
+class LabelOdds:
+    """A line over the log odds of every label's score.
+
+    Attributes:
+        offset: One a label.
+        slope: One a label.
+    """
+
+    offset: tuple[float, ...]
+    slope: tuple[float, ...]
+
+    def __call__(self, predictions: Predictions) -> Scores:
+        """The probability of every label."""
+        odds = np.array(self.offset) + np.array(self.slope) * _odds(predictions.matrix().values)
+        return 1 / (1 + np.exp(-odds))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelProbabilities:
+    """Logistic regression of every label on the log odds of its score.
+
+    A label of few cases stays near its score as it is: `PRIOR` cases speak for that.
+
+    Reference:
+        Platt, Probabilistic Outputs for Support Vector Machines, 1999.
+    """
+
+    def fit(self, predictions: Predictions, truth: Truth) -> LabelOdds:
+        """Fit on out-of-fold scores."""
+        odds = _odds(predictions.matrix().values)
+        lines = [
+            _line(x, has, truth.weight)
+            for x, has in zip(odds.T, (truth.target != 0).T, strict=True)
+        ]
+        return LabelOdds(*(tuple(part) for part in zip(*lines, strict=True)))
+
+
+PRIOR = 5.0
+"""Cases that speak for a score as it is."""
+
+NEWTON_STEPS = 30
+
+
+def _line(
+    x: Float[np.ndarray, " case"], has: Bool[np.ndarray, " case"], weight: Weight
+) -> tuple[float, float]:
+    """Offset and slope, by Newton steps from the score as it is, no further than a unit each."""
+    table, start = np.stack([np.ones_like(x), x], axis=1), np.array([0.0, 1.0])
+    at, pull = start.copy(), PRIOR * np.eye(2)
+    for _ in range(NEWTON_STEPS):
+        said = 1 / (1 + np.exp(-table @ at))
+        slope = table.T @ (weight * (said - has)) + pull @ (at - start)
+        bend = (table * (weight * said * (1 - said))[:, None]).T @ table + pull
+        step = np.linalg.solve(bend, slope)
+        at -= step / max(1.0, float(np.abs(step).max()))
+    return float(at[0]), float(at[1])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Label:
     """One label's scores in order, and what lies at or above each of them.
@@ -246,14 +305,19 @@ def _named(all_cases: tuple[np.ndarray, ...], own: tuple[np.ndarray, ...]) -> di
     return {"scores": all_cases[0], "above": all_cases[1], "own": own[0], "own_above": own[1]}
 
 
+def _odds(share: np.ndarray | float) -> np.ndarray:
+    """Log odds, kept finite."""
+    inside = np.clip(np.asarray(share, dtype=np.float64), 1e-7, 1 - 1e-7)
+    return np.log(inside / (1 - inside))
+
+
 def _between(
     own: Float[np.ndarray, " label"],
     steady: Float[np.ndarray, " label"] | float,
     trust: Float[np.ndarray, " label"],
 ) -> Float[np.ndarray, " label"]:
     """A part of the way from one cut to another, counted in log odds."""
-    ends = (np.log(c / (1 - c)) for c in (np.clip(x, 1e-7, 1 - 1e-7) for x in (own, steady)))
-    mixed = sum(part * end for part, end in zip((trust, 1 - trust), ends, strict=True))
+    mixed = trust * _odds(own) + (1 - trust) * _odds(steady)
     return np.where(own == steady, own, 1 / (1 + np.exp(-mixed)))
 
 

@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # what torch raises on a broken file; nothing is unpickled
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlparse
 
 import torch
@@ -28,6 +28,8 @@ BROKEN_FILE = (
     *(OSError, RuntimeError, ValueError, KeyError, EOFError),
     *(struct.error, SafetensorError, UnpicklingError),
 )
+Inflation = Literal["average", "copy", "zeros"]
+
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.pth", "model.bin")
 
 
@@ -92,11 +94,14 @@ class Backbone:
         name: As timm knows it.
         weights: "none", "imagenet" (timm's own, fetched or from its cache), a file or a folder.
         drop_path: Stochastic depth, 0 to 1, where the network has it.
+        inflate: What trained weights for three channels become for more: those of the three as they
+            are, and for each further channel their average, a copy of theirs in turn, or zeros.
     """
 
     name: str = "mobilenetv3_small_050"
     weights: str = "none"
     drop_path: float = 0.0
+    inflate: Inflation = "average"
 
     def check(self) -> None:
         """Raise a `UsageError` with the nearest name where timm does not know this one."""
@@ -123,6 +128,8 @@ class Backbone:
         """
         pool = {} if pooled else {"global_pool": ""}
         body = self._create({"in_chans": channels, "num_classes": 0, **pool}, pretrained=pretrained)
+        if channels > 3 and pretrained and self.weights != "none":
+            self._inflate(body, channels)
         return Encoder(body, _vector_width(body) if pooled else _map_width(body, channels))
 
     def levels(self, *, channels: int, pretrained: bool = True) -> Levels:
@@ -155,6 +162,18 @@ class Backbone:
             if not source:
                 raise
             raise self._not_loaded(str(error).strip().splitlines()[0]) from None
+
+    def _inflate(self, body: Any, channels: int) -> None:
+        """Give the first convolution the trained weights of three channels, and more like them."""
+        name = f"{body.pretrained_cfg['first_conv']}.weight"
+        rgb = self._create({"num_classes": 0}, pretrained=True).state_dict()[name]
+        more = {
+            "average": rgb.mean(1, keepdim=True).expand(-1, channels - 3, -1, -1),
+            "copy": rgb[:, [k % 3 for k in range(channels - 3)]],
+            "zeros": torch.zeros_like(rgb[:, :1]).expand(-1, channels - 3, -1, -1),
+        }[self.inflate]
+        with torch.no_grad():
+            body.get_parameter(name).copy_(torch.cat([rgb, more], 1))
 
     def _source(self) -> dict[str, Any]:
         """What timm is told about weights, after a look at whether they can be had."""

@@ -47,9 +47,12 @@ from foveal.options import (
     Share,
     Size,
     Views,
+    mix_of,
     pictures_of,
     reader_of,
     shape_of,
+    small_backbone,
+    small_epochs,
     wanted,
 )
 from foveal.ship.answer import GradeTable
@@ -61,7 +64,6 @@ from foveal.targets import Ordinal
 from foveal.task import Approach, Family, Member, Recipe
 from foveal.train.sampling import Balanced
 from foveal.transforms.augment import Augment, Prepare
-from foveal.transforms.mix import Cutmix, FirstOf, Mixup
 
 REGRESSION = Approach(
     name="regression", outputs=Scalar(), loss=ordinal.squared_error, score=ordinal.identity
@@ -146,7 +148,7 @@ def aptos(
         warm_up: Epochs until it is reached.
         ema: Decay of the average of the weights, which is what answers.
         clip: Largest norm of the gradient.
-        views: Ways to look at a picture when scoring: centre, flips or ten_crop.
+        views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight.
         local_contrast: Weight of the picture minus its blur; 4 is usual, 0 leaves it out.
         cutout: Probability of a hidden square.
         mixup: Share of batches whose pictures are blended.
@@ -173,7 +175,7 @@ def aptos(
         ema=ema,
         clip=clip,
         views=VIEWS[views],
-        mix=_mix(mixup, cutmix),
+        mix=mix_of(mixup, cutmix),
         sampler=Balanced(balance),
         precision=precision,
         layout=layout,
@@ -266,7 +268,7 @@ def small(
         warm_up: Epochs until it is reached.
         ema: Decay of the average of the weights, which is what answers.
         clip: Largest norm of the gradient.
-        views: Ways to look at a picture when scoring: centre, flips or ten_crop.
+        views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight.
         rotate: Largest turn either way, in degrees.
         flip: Probability of a mirror image, each way; 0 also tells the patches that they differ.
         elastic: Largest bend, as a share of the side.
@@ -290,15 +292,15 @@ def small(
         mean=facts.mean,
         std=facts.std,
         bits=facts.bits,
-        backbone=Backbone(backbone or _backbone(facts.cases), weights, drop_path),
-        epochs=epochs or _epochs(facts.cases),
+        backbone=Backbone(backbone or small_backbone(facts.cases), weights, drop_path),
+        epochs=epochs or small_epochs(facts.cases),
         batch=batch,
         optim=OPTIMISERS[optimiser](lr, weight_decay=0.05),
         warm_up=warm_up,
         ema=ema,
         clip=clip,
         views=VIEWS[views],
-        mix=_mix(mixup, cutmix),
+        mix=mix_of(mixup, cutmix),
         sampler=Balanced(balance),
         precision=precision,
         layout=layout,
@@ -330,17 +332,6 @@ def small(
     )
 
 
-def _backbone(cases: int) -> str:
-    """Few pictures mean few steps, and then depthwise networks learn more; else plain ones do."""
-    return "mobilenetv3_small_050" if cases <= 600 else "test_byobnet"
-
-
-def _epochs(cases: int) -> int:
-    """Epochs of `small` by the number of pictures, from the time that a run may take."""
-    table = ((300, 24), (600, 20), (1200, 30), (2500, 20), (5000, 14))
-    return next((epochs for most, epochs in table if cases <= most), 9)
-
-
 def _networks(
     facts: Facts,
     prepare: Prepare,
@@ -362,12 +353,6 @@ def _networks(
         )
         for approach in APPROACHES
     ]
-
-
-def _mix(mixup: float, cutmix: float) -> FirstOf | None:
-    parts = (Mixup(probability=mixup), Cutmix(probability=cutmix))
-    wanted = tuple(part for part in parts if part.probability > 0)
-    return FirstOf(wanted) if wanted else None
 
 
 def _classical(

@@ -231,15 +231,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
     )
 
 
-def thumbnail(path: str) -> str:
-    """A small picture as a data address; empty where the file is gone."""
+def thumbnail(*paths: str) -> str:
+    """A small picture of a case's files as a data address; empty where one is gone."""
     import cv2
 
     from foveal.errors import DataError
-    from foveal.read.image import decode
+    from foveal.manifest import Case
+    from foveal.read.image import inspect
 
     try:
-        image = decode(path)
+        _, image = inspect(Case(id="", paths=paths))
     except DataError:
         return ""
     scale = THUMBNAIL_SIDE * 1.5 / max(image.shape[:2])

@@ -1,0 +1,75 @@
+"""The answer to "which labels?": columns of 0 and 1, or words, as the table had them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from foveal.manifest import Truth
+from foveal.predictions import Predictions
+from foveal.study import csv_text, write_text
+from foveal.task import Asked, Given
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """A CSV of id and labels, under the table's own column names and in its form.
+
+    With scores it also has the probability of every label, as `LABEL_p`.
+
+    Attributes:
+        names: Of the labels.
+    """
+
+    suffix: ClassVar[str] = ".csv"
+
+    names: tuple[str, ...]
+
+    def prior(
+        self, truth: Int[np.ndarray, "case label"], weight: Float[np.ndarray, " case"]
+    ) -> dict[str, Any]:
+        """How often each label occurs; those of more than half of the cases are given."""
+        share = (weight @ truth) / weight.sum()
+        return {"labels": (share > 0.5).tolist(), "probabilities": share.tolist()}
+
+    def write(self, path: Path, asked: Asked, given: Given) -> None:
+        """Write the answer; a case of which nothing is known gets the prior one."""
+        header = [asked.id_column, *asked.target_columns]
+        header += [f"{name}_p" for name in self.names] if asked.scores else []
+        prior = self._row(asked, given.prior["labels"], given.prior["probabilities"])
+        rows = dict.fromkeys(asked.ids, prior)
+        shares = self._shares(given)
+        for name, labels, share in zip(given.ids, given.labels.tolist(), shares, strict=True):
+            rows[name] = self._row(asked, labels, share)
+        write_text(path, csv_text([header, *([name, *rows[name]] for name in asked.ids)]))
+
+    def out_of_fold(
+        self, labels: Bool[np.ndarray, "case label"], predictions: Predictions, truth: Truth
+    ) -> dict[str, list]:
+        """The labels that are true, those given, and the score of each."""
+        scores = predictions.matrix().values.T
+        return {
+            "truth": [self._words(row) for row in (truth.target != 0).tolist()],
+            "label": [self._words(row) for row in labels.tolist()],
+            **{
+                f"score:{name}": [f"{score:.6g}" for score in column]
+                for name, column in zip(self.names, scores.tolist(), strict=True)
+            },
+        }
+
+    def _row(self, asked: Asked, labels: list[bool], shares: list[float]) -> list[object]:
+        is_words = asked.target_columns != self.names
+        told = [self._words(labels)] if is_words else [int(has) for has in labels]
+        return [*told, *(f"{share:.6g}" for share in shares if asked.scores)]
+
+    def _words(self, labels: list[bool]) -> str:
+        return " ".join(name for name, has in zip(self.names, labels, strict=True) if has)
+
+    def _shares(self, given: Given) -> list[list[float]]:
+        if given.predictions is None:
+            return [given.prior["probabilities"]] * len(given.ids)
+        return given.probabilities(given.predictions).tolist()

@@ -1,0 +1,131 @@
+"""Sections of the report of a study with several labels a case."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from markupsafe import Markup
+
+from foveal.manifest import Truth
+from foveal.metrics.interval import bootstrap
+from foveal.metrics.overlap import FBeta
+from foveal.ship.charts import intervals
+from foveal.ship.panels.study import (
+    Section,
+    cost,
+    curves,
+    folds,
+    leaderboard,
+    number,
+    oof,
+    table,
+    thumbnail,
+    what_was_run,
+)
+from foveal.split.record import Split
+from foveal.study import Study, read_json
+
+SHOWN = 12
+"""Pictures whose labels are farthest off."""
+
+SCORE = "score:"
+
+
+def by_label(study: Study) -> Section:
+    """How well each label is told, and where it is cut."""
+    answers = read_json(study.combine_folder / "answers.json")
+    cuts = answers["rows"][answers["chosen"]][-1]["decode"]["cuts"]
+    rows = oof(study)
+    names = [key.removeprefix(SCORE) for key in rows[0] if key.startswith(SCORE)]
+    true, given = (
+        np.array([[name in row[key].split() for name in names] for row in rows])
+        for key in ("truth", "label")
+    )
+    score = np.array([[float(row[SCORE + name]) for name in names] for row in rows])
+    hit, there, told = (true & given).sum(axis=0), true.sum(axis=0), given.sum(axis=0)
+    f1 = 2 * hit / np.maximum(there + told, 1)
+    order = np.argsort(-there, kind="stable").tolist()
+    lines = [
+        [
+            names[k],
+            f"{there[k]:,}",
+            f"{told[k]:,}",
+            number(float(f1[k])),
+            number(float(hit[k] / max(told[k], 1))),
+            number(float(hit[k] / max(there[k], 1))),
+            number(_average_precision(score[:, k], true[:, k])),
+            number(cuts[k]),
+        ]
+        for k in order
+    ]
+    group = _groups(study, [row["id"] for row in rows])
+    chart = intervals([(names[k], *_f1(true[:, k], given[:, k], group), "") for k in order], x="F1")
+    header = ["label", "have it", "given", "F1", "precision", "recall", "average precision", "cut"]
+    lead = (
+        "Chosen row, out of fold, the most frequent label first, with intervals over groups; cuts "
+        "are those that answer."
+    )
+    return Section("Labels", lead, chart + table(header, lines))
+
+
+def _groups(study: Study, ids: list[str]) -> np.ndarray:
+    """The group of every case."""
+    manifest = study.manifest()
+    made = Split.from_csv(study.folds_file.read_text(encoding="utf-8"), manifest.ids)
+    assert made is not None
+    of = dict(zip(manifest.ids, made.group.tolist(), strict=True))
+    return np.array([of[name] for name in ids])
+
+
+def _f1(true: np.ndarray, given: np.ndarray, group: np.ndarray) -> tuple[float, float, float]:
+    """Lower end, value and upper end of one label's F1."""
+    metric, n = FBeta(1.0), len(true)
+    truth = Truth(target=true[:, None], weight=np.ones(n), group=group, fold=np.zeros(n, np.int64))
+    tally = metric.tally(given[:, None], truth)
+    low, high = bootstrap(metric, tally, group)
+    return low, float(metric.value(tally.sum(axis=0))), high
+
+
+def _average_precision(score: np.ndarray, true: np.ndarray) -> float:
+    """The mean precision at every case that has the label, equal scores together."""
+    if not true.any():
+        return math.nan
+    place = np.unique(-score, return_inverse=True)[1]
+    hit, size = np.bincount(place, weights=true), np.bincount(place)
+    precision = np.cumsum(hit) / np.cumsum(size)
+    return float((precision * hit).sum() / hit.sum())
+
+
+def worst_cases(study: Study) -> Section:
+    """Pictures with the most wrong labels, those most surely wrong first."""
+    manifest = study.manifest()
+    place = {name: k for k, name in enumerate(manifest.ids)}
+
+    def trouble(row: dict[str, str]) -> float:
+        true = set(row["truth"].split())
+        scores = {k.removeprefix(SCORE): float(v) for k, v in row.items() if k.startswith(SCORE)}
+        return sum((1 - s if name in true else s) ** 2 for name, s in scores.items())
+
+    cards = []
+    for row in sorted(oof(study), key=trouble, reverse=True)[:SHOWN]:
+        picture = thumbnail(*manifest.paths[place[row["id"]]])
+        cards.append(
+            Markup(
+                '<figure class="card">{}<figcaption><b>{}</b><br>true {}<br>given {}'
+                "</figcaption></figure>"
+            ).format(
+                Markup('<img src="{}" alt="">').format(picture) if picture else "",
+                row["id"],
+                row["truth"] or "nothing",
+                row["label"] or "nothing",
+            )
+        )
+    lead = "Scores farthest from the labels, out of fold: look for missing labels and rare kinds."
+    return Section(
+        "Worst cases", lead, Markup('<div class="cards">{}</div>').format(Markup("").join(cards))
+    )
+
+
+LABEL_PANELS = (what_was_run, leaderboard, by_label, worst_cases, folds, curves, cost)
+"""The report of a study with several labels a case."""
