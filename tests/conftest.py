@@ -10,6 +10,7 @@ import torch
 
 from foveal import stages
 from foveal.manifest import Truth
+from foveal.simulate.cells import CHANNELS, simulate_cells
 from foveal.simulate.flukes import simulate_flukes
 from foveal.simulate.retina import Faults, simulate_retina
 from foveal.stages.open import Opened, open_study
@@ -59,6 +60,21 @@ INK = {
 }
 """Options that make `segment:small` take a second a training."""
 
+CELLS = {
+    "channels": ",".join(CHANNELS),
+    "size": 32,
+    "epochs": 2,
+    "cycles": 2,
+    "snapshots": 2,
+    "batch": 8,
+    "folds": 2,
+    "backbone": "test_resnet",
+    "views": "centre",
+    "trees": 4,
+    "words": 8,
+}
+"""Options that make `multilabel:small` take seconds a training, with snapshots."""
+
 
 APTOS_SIZES = (
     (0, 0, 1, 0, 1), (0, 0, 33, 5, 4), (279, 7, 1, 0, 0), (0, 2, 63, 9, 18), (901, 19, 39, 2, 13),
@@ -106,6 +122,14 @@ def flukes(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Arguments of `init` for some 40 small simulated photographs of whales, three of nobody."""
     folder = tmp_path_factory.mktemp("flukes")
     return simulate_flukes(folder, known=15, most=4, strangers=2, unknown=3, height=32, seed=3)
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Arguments of `init` for 24 small simulated pictures of cells, some of them twice."""
+    return simulate_cells(
+        tmp_path_factory.mktemp("cells"), cases=24, size=40, seed=3, duplicates=0.2
+    )
 
 
 @pytest.fixture(scope="session")

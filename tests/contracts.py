@@ -29,6 +29,7 @@ from foveal.task import Given
 
 GRADES = 5
 LATTICE = 4
+LABELS = ("common", "half", "some", "rare")
 NEW = "new"
 NAMES = tuple(f"w{k}" for k in range(8))
 BUILT_WITH = {
@@ -38,6 +39,7 @@ BUILT_WITH = {
     "width": 32,
     "k": 5,
     "lattice": LATTICE,
+    "names": LABELS,
 }
 """What parts that cannot be built from nothing are built with."""
 
@@ -136,6 +138,26 @@ def likeness(of: Truth, noise: float = 0.2, seed: int = 1) -> Predictions:
         columns=NAMES,
         fold=of.fold,
         known={k: tuple(n for n in NAMES if n != NAMES[k]) for k in range(5)},
+        seconds=float(rng.uniform(0, 1)),
+    )
+
+
+def labels_truth(n: int = 60, seed: int = 0) -> Truth:
+    """Any number of labels a case, each label of some, otherwise as `truth`."""
+    has = np.random.default_rng(seed).random((n, len(LABELS))) < (0.7, 0.5, 0.3, 0.1)
+    has[: len(LABELS)] = np.eye(len(LABELS))
+    return dataclasses.replace(truth(n, seed), target=has.astype(np.int64))
+
+
+def label_scores(of: Truth, noise: float = 0.25, seed: int = 1) -> Predictions:
+    """The truth with noise, 0 to 1, some scores equal."""
+    rng = np.random.default_rng(seed)
+    values = (0.3 + 0.4 * of.target + rng.normal(0, noise, of.target.shape)).clip(0, 1)
+    return Predictions.of(
+        [f"c{k}" for k in range(len(values))],
+        values.round(2).astype(np.float32),
+        columns=LABELS,
+        fold=of.fold,
         seconds=float(rng.uniform(0, 1)),
     )
 
@@ -292,6 +314,54 @@ def check_decoder_of_planes(decoder: Any) -> None:
     assert fitted(given.take([])) == []
 
 
+def check_decoder_of_labels(decoder: Any) -> None:
+    """Who has a label scores above who has not; the same from JSON, also for a label of nobody."""
+    of = labels_truth()
+    given = label_scores(of)
+    fitted = unchanged(decoder.fit, given, of)
+    labels = unchanged(fitted, given)
+    assert (labels.shape, labels.dtype) == (of.target.shape, bool)
+    assert labels.any(axis=0).all()
+    for told, score in zip(labels.T, given.matrix().values.T, strict=True):
+        assert told.all() or score[told].min() > score[~told].max()
+    order = np.random.default_rng(0).permutation(len(labels))
+    moved = given.take([given.ids[k] for k in order])
+    np.testing.assert_array_equal(fitted(moved), labels[order])
+    assert decoder.fit(moved, of.take(order)) == fitted
+    lacking = dataclasses.replace(of, target=of.target * (np.arange(len(LABELS)) != 1))
+    for one in (fitted, decoder.fit(given, lacking)):
+        again = revive(json.loads(json.dumps(describe(one))))
+        np.testing.assert_array_equal(again(given), one(given))
+    always = dataclasses.replace(decoder, at_least_one=True).fit(given, lacking)(given)
+    assert always.any(axis=1).all()
+    assert (fitted.given(np.zeros((3, len(LABELS)))).sum(axis=1) == 0).all()
+    one = np.arange(1)
+    assert decoder.fit(given.take(given.ids[:1]), of.take(one))(given).shape == labels.shape
+    assert fitted(given.take([])).shape == (0, len(LABELS))
+
+
+def check_probabilities_of_labels(probabilities: Any) -> None:
+    """A share a label, 0 to 1, that rises with the score, the same from JSON."""
+    of = labels_truth()
+    given = label_scores(of)
+    fitted = unchanged(probabilities.fit, given, of)
+    shares = unchanged(fitted, given)
+    assert shares.shape == of.target.shape
+    assert shares.min() >= 0
+    assert shares.max() <= 1
+    for share, score in zip(shares.T, given.matrix().values.T, strict=True):
+        assert (np.diff(share[np.argsort(score, kind="stable")]) >= 0).all()
+    order = np.random.default_rng(0).permutation(len(shares))
+    ids = [given.ids[k] for k in order]
+    np.testing.assert_array_equal(fitted(given.take(ids)), shares[order])
+    np.testing.assert_allclose(probabilities.fit(given.take(ids), of.take(order))(given), shares)
+    again = revive(json.loads(json.dumps(describe(fitted))))
+    np.testing.assert_array_equal(again(given), shares)
+    one_kind = dataclasses.replace(of, target=np.ones_like(of.target) * (1, 0, 1, 0))
+    assert np.isfinite(probabilities.fit(given, one_kind)(given)).all()
+    assert fitted(given.take([])).shape == (0, len(LABELS))
+
+
 def check_chance_of_new(chance: Any) -> None:
     """A probability a query, lower where an individual is more alike, the same from JSON."""
     of = names_truth()
@@ -367,6 +437,26 @@ def check_blend_of_names(blend: Any) -> None:
     ids = [given[0].ids[k] for k in np.random.default_rng(0).permutation(len(of.target))]
     np.testing.assert_array_equal(fitted([g.take(ids) for g in given]).values,
                                   joined.take(ids).values)  # fmt: skip
+
+
+def check_blend_of_labels(blend: Any) -> None:
+    """Scores stay between the parts' own, the order of cases does not matter."""
+    of = labels_truth()
+    given = [label_scores(of, seed=k) for k in (1, 2, 3)]
+    fitted = unchanged(blend.fit, given, of)
+    joined = unchanged(fitted, given)
+    assert (joined.ids, joined.columns) == (given[0].ids, LABELS)
+    np.testing.assert_allclose(joined.seconds, np.sum([g.seconds for g in given], axis=0))
+    values = np.stack([g.values for g in given])
+    assert (joined.values >= values.min(axis=0) - 1e-6).all()
+    assert (joined.values <= values.max(axis=0) + 1e-6).all()
+    again = revive(json.loads(json.dumps(describe(fitted))))
+    np.testing.assert_array_equal(again(given).values, joined.values)
+    alone = blend.fit(given[:1], of)(given[:1])
+    np.testing.assert_allclose(alone.values, given[0].values, atol=1e-6)
+    ids = [given[0].ids[k] for k in np.random.default_rng(0).permutation(len(of.weight))]
+    moved = fitted([g.take(ids) for g in given])
+    np.testing.assert_array_equal(moved.values, joined.take(ids).values)
 
 
 def check_blend_of_planes(blend: Any) -> None:
@@ -457,6 +547,18 @@ def check_score_rule(rule: Any, outputs: int, right: torch.Tensor, grades: torch
     """One finite score a case, near the grade where the logits are sure of it."""
     assert rule(torch.randn(7, outputs)).shape == (7,)
     torch.testing.assert_close(rule(right), grades.float(), atol=0.05, rtol=0)
+
+
+def check_score_of_labels(rule: Any, right: torch.Tensor, target: torch.Tensor) -> None:
+    """A probability a label, higher for a higher logit, near the label where the logits are sure."""
+    logits = torch.randn(7, len(LABELS))
+    found = rule(logits)
+    assert found.shape == logits.shape
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert (found.flatten()[logits.flatten().argsort()].diff() > 0).all()
+    torch.testing.assert_close(rule(logits[:1]), found[:1])
+    torch.testing.assert_close(rule(right), target, atol=0.05, rtol=0)
 
 
 def check_score_of_cells(rule: Any) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import contracts
-from conftest import FAST, NEW, SWIM, job_of
-from contracts import GRADES, label, parts
+from conftest import CELLS, FAST, NEW, SWIM, job_of
+from contracts import GRADES, LABELS, label, parts
 from foveal import stages
 from foveal.combine.blend import PowerMean
 from foveal.decide.share import AsTheyAre
@@ -22,8 +22,8 @@ from foveal.models.heads import AverageMax, GeM, Head
 from foveal.read.image import Photograph, UnreadableImage
 from foveal.recipes import identify
 from foveal.scan import region_profile
-from foveal.ship.panels import GRADE_PANELS, IDENTITY_PANELS, Section
-from foveal.split import Folds, QueryFolds
+from foveal.ship.panels import GRADE_PANELS, IDENTITY_PANELS, LABEL_PANELS, Section
+from foveal.split import Folds, QueryFolds, by_label
 from foveal.split.volumes import VolumeFolds
 from foveal.stages.address import families, recipes_of
 from foveal.stages.open import Opened, open_study
@@ -43,6 +43,13 @@ SURE = {
 GRADE = torch.tensor([0, 1, 2, 3, 4, 4, 2])
 OF_CELLS = {"CrossEntropyAndFBeta", "foreground", "CellFBeta", "Absolute", "Share", "MaskFolder"}
 """Parts that are about planes of cells; of the others, about cases."""
+OF_LABELS = {
+    *("label_bce", "Focal", "SoftMacroF1", "probability", "OwnCuts", "CommonCut", "SharedOut"),
+    *("ShrunkCuts", "LabelProbabilities", "Mixture", "LabelTable"),
+}
+"""Parts that are about any number of labels a case; of the others, about grades."""
+HAS = torch.tensor(contracts.labels_truth(7).target).float()
+SURE_OF_LABELS = 12 * (2 * HAS - 1)
 
 
 @pytest.mark.parametrize("loss", parts("losses", "logits", "target"), ids=label)
@@ -51,6 +58,10 @@ def test_losses(loss: object) -> None:
         share = torch.randint(0, 2, (7, 4, 5), generator=torch.Generator().manual_seed(0)).float()
         target = torch.stack([share, torch.ones_like(share)], 1)
         contracts.check_loss(loss, target, 12 * (2 * share - 1))
+        return
+    if label(loss) in OF_LABELS:
+        contracts.check_loss(loss, HAS, SURE_OF_LABELS)
+        contracts.check_loss(loss, 0.1 + 0.8 * HAS, 2 * HAS - 1)
         return
     right = SURE[OUTPUTS[label(loss)]](GRADE)
     contracts.check_loss(loss, torch.eye(GRADES)[GRADE], right)
@@ -67,6 +78,9 @@ def test_margins(settings: object, centres: int) -> None:
 def test_score_rules(rule: object) -> None:
     if label(rule) in OF_CELLS:
         contracts.check_score_of_cells(rule)
+        return
+    if label(rule) in OF_LABELS:
+        contracts.check_score_of_labels(rule, SURE_OF_LABELS, HAS)
         return
     outputs = RULES[label(rule)]
     contracts.check_score_rule(rule, outputs, SURE[outputs](GRADE), GRADE)
@@ -102,7 +116,10 @@ SHARES = [part for part in FITTED if label(part) == "GradeProbabilities"]
 CHANCES = [part for part in FITTED if label(part) == "NewProbability"]
 NAMES = [part for part in FITTED if hasattr(part, "new") and part not in CHANCES]
 PLANES = [part for part in FITTED if label(part) in OF_CELLS]
-CUTS = [part for part in FITTED if part not in [*SHARES, *CHANCES, *NAMES, *PLANES, AsTheyAre()]]
+ODDS = [part for part in FITTED if label(part) == "LabelProbabilities"]
+OF_EACH = [part for part in FITTED if label(part) in OF_LABELS and part not in ODDS]
+OTHERS = [*SHARES, *CHANCES, *NAMES, *PLANES, *ODDS, *OF_EACH, AsTheyAre()]
+CUTS = [part for part in FITTED if part not in OTHERS]
 
 
 @pytest.mark.parametrize("decoder", CUTS, ids=label)
@@ -121,6 +138,16 @@ def test_decoders_of_names(decoder: object, new: str | None, k: int) -> None:
 @pytest.mark.parametrize("decoder", PLANES, ids=label)
 def test_decoders_of_planes(decoder: object, beta: float) -> None:
     contracts.check_decoder_of_planes(dataclasses.replace(decoder, beta=beta))
+
+
+@pytest.mark.parametrize("decoder", OF_EACH, ids=label)
+def test_decoders_of_labels(decoder: object) -> None:
+    contracts.check_decoder_of_labels(decoder)
+
+
+@pytest.mark.parametrize("probabilities", ODDS, ids=label)
+def test_probabilities_of_labels(probabilities: object) -> None:
+    contracts.check_probabilities_of_labels(probabilities)
 
 
 @pytest.mark.parametrize("chance", CHANCES, ids=label)
@@ -144,6 +171,11 @@ def test_blends_of_names(blend: object) -> None:
 
 
 @pytest.mark.parametrize("blend", [PowerMean(), PowerMean("sure", 3.0)], ids=lambda b: b.name)
+def test_blends_of_labels(blend: object) -> None:
+    contracts.check_blend_of_labels(blend)
+
+
+@pytest.mark.parametrize("blend", [PowerMean(), PowerMean("sure", 3.0)], ids=lambda b: b.name)
 def test_blends_of_planes(blend: object) -> None:
     contracts.check_blend_of_planes(blend)
 
@@ -158,6 +190,7 @@ def test_transforms(transform: object, dtype: type, channels: int) -> None:
     rng = np.random.default_rng(0)
     image = (rng.random((24, 32, channels)) * np.iinfo(dtype).max).astype(dtype)
     contracts.check_transform(vivid, image)
+    contracts.check_transform(dataclasses.replace(vivid, quarter_turns=True), image)
 
 
 @pytest.mark.parametrize(
@@ -189,12 +222,16 @@ def test_views(view: object) -> None:
 
 
 OF_INDIVIDUALS = {"PerIndividual"}
-"""Samplers whose targets are individuals; of the others, shares of grades."""
+"""Samplers whose targets are individuals; of the others, shares of grades, or labels."""
 
 
 @pytest.mark.parametrize("sampler", parts("train", "target", "weight", "rng"), ids=label)
 def test_samplers(sampler: object) -> None:
     grades = contracts.truth().target
+    if label(sampler) in OF_LABELS:
+        target = contracts.labels_truth().target.astype(np.float32)
+        contracts.check_sampler(sampler, target)
+        contracts.check_sampler(dataclasses.replace(sampler, shares=(0.0, 0.0, 1.0)), target)
     if label(sampler) not in OF_INDIVIDUALS:
         contracts.check_sampler(sampler, np.eye(GRADES, dtype=np.float32)[grades])
         return
@@ -210,7 +247,7 @@ def test_poolings(pool: type) -> None:
 
 @pytest.mark.parametrize("outputs", parts("models", "share", method="start"), ids=label)
 def test_heads(outputs: object) -> None:
-    share = (0.4, 0.3, 0.1, 0.1, 0.1)
+    share = (1.0, 0.9, 0.5, 0.1, 0.0) if label(outputs) == "Labels" else (0.4, 0.3, 0.1, 0.1, 0.1)
     head = Head(outputs).build(6, share)
     given = torch.randn(4, 6, requires_grad=True)
     out = head(given)
@@ -231,6 +268,17 @@ def test_readers(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
     case, broken = (Case(id=n, paths=(str(tmp_path / f"{n}.png"),)) for n in "ab")
     contracts.check_reader(Photograph(), case, broken, UnreadableImage)
+
+
+def test_readers_of_a_file_a_channel(tmp_path: Path) -> None:
+    names = [str(tmp_path / f"{k}.png") for k in range(5)]
+    for k, name in enumerate(names):
+        cv2.imwrite(name, np.full((9, 12), 40 * k, np.uint8))
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(Path(names[4]).read_bytes()[:40])
+    whole = Case(id="a", paths=tuple(names))
+    broken = Case(id="b", paths=(*names[:4], str(cut)))
+    contracts.check_reader(Photograph(channels=5), whole, broken, UnreadableImage)
 
 
 @pytest.fixture(scope="module")
@@ -260,16 +308,40 @@ def test_members_that_find(inked: Opened, tmp_path: Path, name: str) -> None:
     contracts.check_member(member, job_of(inked, tmp_path / "job"), tmp_path / "state")
 
 
-def test_no_member_is_forgotten(opened: Opened, swum: Opened, inked: Opened) -> None:
-    names = [{m.name for m in study.recipe.members} for study in (opened, swum, inked)]
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory, cells: dict) -> Opened:
+    """A study of cells with folds, nothing trained."""
+    folder = tmp_path_factory.mktemp("labelled") / "study"
+    study = stages.init(folder, recipe="multilabel:small", options=CELLS, **cells)
+    stages.split(study, INLINE)
+    return open_study(study)
+
+
+@pytest.mark.parametrize("name", ["floor", "patches", "entropy", "focal", "soft_f1"])
+def test_members_that_label(labelled: Opened, tmp_path: Path, name: str) -> None:
+    (member,) = [m for m in labelled.recipe.members if m.name == name]
+    contracts.check_member(member, job_of(labelled, tmp_path / "job"), tmp_path / "state")
+
+
+def test_no_member_is_forgotten(
+    opened: Opened, swum: Opened, inked: Opened, labelled: Opened
+) -> None:
+    studies = (opened, swum, inked, labelled)
+    names = [{m.name for m in study.recipe.members} for study in studies]
     assert names[0] == {"floor", "patches", "regression", "cumulative", "expectation"}
     assert names[1] == {"floor", "arcface", "cosface"}
     assert names[2] == {"floor", "network"}
+    assert names[3] == {"floor", "patches", "entropy", "focal", "soft_f1"}
 
 
 @pytest.mark.parametrize("folds", [Folds(3), Folds(4, seed=3)])
 def test_splitters(opened: Opened, folds: Folds) -> None:
     contracts.check_splitter(folds, opened.manifest)
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_splitters_of_labels(labelled: Opened, near: bool) -> None:  # noqa: FBT001
+    contracts.check_splitter(Folds(3, 1, by_label, near), labelled.manifest)
 
 
 @pytest.mark.parametrize("new", [None, NEW])
@@ -299,6 +371,14 @@ def test_answers(tmp_path: Path, form: object) -> None:
                 form, tmp_path / str(scores), asked, contracts.planes_truth()
             )
         return
+    if label(form) in OF_LABELS:
+        for scores in (False, True):
+            for columns in (("words",), LABELS):
+                asked = Asked(
+                    ids=("b", "a"), id_column="id", target_columns=columns, scores=scores
+                )
+                contracts.check_answer(form, tmp_path / "a.csv", asked, contracts.labels_truth())
+        return
     names = hasattr(form, "new")
     forms = [dataclasses.replace(form, new=new) for new in (None, NEW)] if names else [form]
     of = contracts.names_truth() if names else contracts.truth()
@@ -308,11 +388,12 @@ def test_answers(tmp_path: Path, form: object) -> None:
             contracts.check_answer(one, tmp_path / "a.csv", asked, of)
 
 
-@pytest.mark.parametrize("family", ["grade", "identify"])
-def test_panels(tmp_path: Path, family: str, eyes: dict, flukes: dict) -> None:
+@pytest.mark.parametrize("family", ["grade", "identify", "multilabel"])
+def test_panels(tmp_path: Path, family: str, eyes: dict, flukes: dict, cells: dict) -> None:
     given, options, panels = {
         "grade": (eyes, {**FAST, "members": "floor,patches"}, GRADE_PANELS),
         "identify": (flukes, {**SWIM, "members": "floor"}, IDENTITY_PANELS),
+        "multilabel": (cells, {**CELLS, "members": "floor,entropy"}, LABEL_PANELS),
     }[family]
     study = stages.init(tmp_path / "study", recipe=f"{family}:small", options=options, **given)
     stages.run(study, INLINE)
@@ -323,7 +404,10 @@ def test_panels(tmp_path: Path, family: str, eyes: dict, flukes: dict) -> None:
 
 
 @pytest.mark.parametrize("family", families())
-def test_recipes(opened: Opened, swum: Opened, inked: Opened, family: str) -> None:
-    study = {"grade": opened, "identify": swum, "segment": inked}[family]
+def test_recipes(
+    opened: Opened, swum: Opened, inked: Opened, labelled: Opened, family: str
+) -> None:
+    studies = {"grade": opened, "identify": swum, "segment": inked, "multilabel": labelled}
+    study = studies[family]
     for function in recipes_of(__import__(f"foveal.recipes.{family}", fromlist=["_"])).values():
         contracts.check_recipe(function, study.settings.facts)

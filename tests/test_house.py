@@ -22,7 +22,7 @@ FLOORS = {
     "lattice": 4,
     "scan": 5,
     "split": 4,
-    "survey": 4,
+    "survey": 6,
     "simulate": 4,
     "decide": 4,
     "audit": 5,

@@ -10,8 +10,13 @@ from pydantic import Field
 
 from foveal.errors import UsageError
 from foveal.manifest import Facts
+from foveal.members.classical import Classical
+from foveal.members.dictionary import Dictionary
 from foveal.members.pictures import Stored
+from foveal.members.ridge import Learns
+from foveal.models.features import PictureFeatures
 from foveal.models.heads import AverageMax, GeM
+from foveal.models.patches import PatchDictionary
 from foveal.read.image import Photograph
 from foveal.task import Member
 from foveal.train.optim import AdamW, Sgd
@@ -41,6 +46,12 @@ Layout = Literal["auto", "contiguous", "channels_last"]
 
 FLOOR = "floor"
 """The member that a network must pass."""
+
+FLOOR_SIDE = 256
+"""Side of the picture that the floor member looks at, in pixels."""
+
+PATCHES_SIDE = 96
+"""Side of the picture that is described by patches, in pixels; a square, whatever its shape was."""
 
 SHALLOW = 600
 """Training pictures up to which depthwise networks learn more than plain ones: few steps."""
@@ -99,3 +110,32 @@ def mix_of(mixup: float, cutmix: float) -> FirstOf | None:
     parts = (Mixup(probability=mixup), Cutmix(probability=cutmix))
     used = tuple(part for part in parts if part.probability > 0)
     return FirstOf(used) if used else None
+
+
+def classical_of(
+    facts: Facts,
+    learns: Learns,
+    *,
+    trees: int = 300,
+    words: int = 256,
+    mirrored: bool = True,
+    crop_border: bool = True,
+) -> tuple[Dictionary, Classical]:
+    """The members that need no network: the floor, and before it one that does more than that.
+
+    Both ask the same questions, so where they are tied it is the better informed one that counts.
+    """
+    square, patch = (
+        Prepare(height=side, width=side, crop_border=crop_border)
+        for side in (FLOOR_SIDE, PATCHES_SIDE)
+    )
+    features = Stored("features", reader_of(facts, square), (square, PictureFeatures()))
+    return (
+        Dictionary(
+            pictures=pictures_of(facts, patch),
+            features=features,
+            patches=PatchDictionary(words=words, mirrored=mirrored),
+            learns=learns,
+        ),
+        Classical(name=FLOOR, features=features, trees=trees, learns=learns),
+    )

@@ -6,7 +6,7 @@ arrays: a forest is the arrays of its nodes, walked in NumPy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,8 +17,8 @@ from foveal.manifest import Case
 from foveal.members.pictures import Stored, readable, score_each
 from foveal.members.ridge import (
     USUAL_ALPHA,
+    Learns,
     cross_fitted,
-    expected_grade,
     inner_folds,
     ridge,
     spread,
@@ -38,9 +38,7 @@ class Classical:
         name: Of the member.
         features: From a case to numbers.
         trees: Of the forest.
-        goal: From the training target to the numbers that are learned.
-        columns: Names of the scores, one a number.
-        limits: Least and largest score.
+        learns: What is told from them.
     """
 
     kind: ClassVar[str] = "classical"
@@ -48,15 +46,13 @@ class Classical:
     features: Stored
     name: str = "floor"
     trees: int = 300
-    goal: Callable[[np.ndarray], np.ndarray] = expected_grade
-    columns: tuple[str, ...] = ("expected",)
-    limits: tuple[float, float] = (float("-inf"), float("inf"))
+    learns: Learns
 
     def fit(self, job: Job) -> State:
         """Learn from the training rows of a job."""
         table = self.features(job.cases, job.resources)
         raw = np.stack([table(row) for row in job.train.tolist()])
-        y = self.goal(job.target[job.train])
+        y = self.learns.goal(job.target[job.train])
         w, group = job.weight[job.train], job.group[job.train]
         seed = int(np.random.SeedSequence(job.key).generate_state(1)[0] % 2**31)
         centre, scale = spread(raw, w)
@@ -88,9 +84,9 @@ class Classical:
         raw = [table(row) for row in rows.tolist()]
         return score_each(
             states,
-            lambda state: np.clip(evaluate(state, np.stack(raw)), *self.limits),
+            lambda state: np.clip(evaluate(state, np.stack(raw)), *self.learns.limits),
             [cases[row].id for row in rows.tolist()],
-            columns=self.columns,
+            columns=self.learns.columns,
             reading=self.features.seconds(cases, rows),
             device=resources.device,
         )

@@ -8,7 +8,7 @@ the better one or passes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,8 +20,8 @@ from foveal.manifest import Case
 from foveal.members.pictures import Stored, readable, score_each
 from foveal.members.ridge import (
     USUAL_ALPHA,
+    Learns,
     cross_fitted,
-    expected_grade,
     inner_folds,
     ridge,
     spread,
@@ -42,9 +42,7 @@ class Dictionary:
         pictures: That patches are learned from and found in.
         features: Numbers that stand beside those of the patches.
         patches: Learns a dictionary, and describes pictures by it.
-        goal: From the training target to the numbers that are learned.
-        columns: Names of the scores, one a number.
-        limits: Least and largest score.
+        learns: What is told from them.
     """
 
     kind: ClassVar[str] = "classical"
@@ -53,9 +51,7 @@ class Dictionary:
     features: Stored
     patches: PatchDictionary
     name: str = "patches"
-    goal: Callable[[np.ndarray], np.ndarray] = expected_grade
-    columns: tuple[str, ...] = ("expected",)
-    limits: tuple[float, float] = (float("-inf"), float("inf"))
+    learns: Learns
 
     def fit(self, job: Job) -> State:
         """Learn from the training rows of a job."""
@@ -66,7 +62,7 @@ class Dictionary:
         job.report({"done": 0.2})
         given = np.stack([features(row) for row in job.train.tolist()])
         found = self._found(pictures, job.train, words, job.resources)
-        y = self.goal(job.target[job.train])
+        y = self.learns.goal(job.target[job.train])
         w = job.weight[job.train]
         tensors = {**words}
         tensors["given_centre"], tensors["given_scale"] = spread(given, w)
@@ -95,13 +91,13 @@ class Dictionary:
         def evaluate(state: State) -> np.ndarray:
             t = state.tensors
             x = _joined(np.stack(given), self._found(pictures, rows, t, resources), t)
-            return np.clip(x @ t["slope"] + t["intercept"], *self.limits)
+            return np.clip(x @ t["slope"] + t["intercept"], *self.learns.limits)
 
         return score_each(
             states,
             evaluate,
             [cases[row].id for row in rows.tolist()],
-            columns=self.columns,
+            columns=self.learns.columns,
             reading=self.pictures.seconds(cases, rows) + self.features.seconds(cases, rows),
             device=resources.device,
         )

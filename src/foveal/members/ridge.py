@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -42,9 +45,24 @@ def expected_grade(target: Float[np.ndarray, "case grade"]) -> Float[np.ndarray,
     return (target @ np.arange(target.shape[1], dtype=np.float64))[:, None]
 
 
-def every_label(target: Float[np.ndarray, "case label"]) -> Float[np.ndarray, "case label"]:
-    """The target itself: a number to learn a label."""
+def every_column(target: Float[np.ndarray, "case column"]) -> Float[np.ndarray, "case column"]:
+    """The target itself: a number to learn for every class or label."""
     return target.astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learns:
+    """What members without a network learn.
+
+    Attributes:
+        goal: From the training target to numbers.
+        columns: Names of the scores, one a number.
+        limits: Least and largest score.
+    """
+
+    goal: Callable[[np.ndarray], np.ndarray] = expected_grade
+    columns: tuple[str, ...] = ("expected",)
+    limits: tuple[float, float] = (float("-inf"), float("inf"))
 
 
 def ridge(

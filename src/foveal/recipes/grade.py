@@ -20,16 +20,12 @@ from foveal.decide.calibrate import GradeProbabilities
 from foveal.decide.thresholds import BaggedExactCuts, ClosedFormCuts, ExactCuts, FixedCuts
 from foveal.losses import ordinal
 from foveal.manifest import MEASURED_GROUPS, Facts, Manifest, Truth
-from foveal.members.classical import Classical
-from foveal.members.dictionary import Dictionary
 from foveal.members.network import Network
-from foveal.members.pictures import Stored
+from foveal.members.ridge import Learns
 from foveal.members.training import Training
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.models.backbone import Backbone
-from foveal.models.features import PictureFeatures
 from foveal.models.heads import Classes, Head, Scalar, Steps
-from foveal.models.patches import PatchDictionary
 from foveal.options import (
     FLOOR,
     OPTIMISERS,
@@ -47,9 +43,9 @@ from foveal.options import (
     Share,
     Size,
     Views,
+    classical_of,
     mix_of,
     pictures_of,
-    reader_of,
     shape_of,
     small_backbone,
     small_epochs,
@@ -84,12 +80,6 @@ CUTS = {
     "fifths": FixedCuts.fifths,
 }
 CutRule = Literal["closed_form", "exact", "bagged_exact", "halves", "fifths"]
-
-FLOOR_SIDE = 256
-"""Side of the picture that the floor member looks at, in pixels."""
-
-PATCHES_SIDE = 96
-"""Side of the picture that is described by patches, in pixels; a square, whatever its shape was."""
 
 FoldCount = Annotated[int, Field(ge=2)] | Literal["site"]
 
@@ -201,7 +191,7 @@ def aptos(
         )
     return _recipe(
         facts,
-        (*_classical(facts), *networks),
+        (*classical_of(facts, Learns()), *networks),
         members=members,
         grades=grades,
         folds=folds,
@@ -320,9 +310,10 @@ def small(
     )
     prepare = Prepare(height=height, width=width)
     networks = _networks(facts, prepare, training, pooling=pooling, dropout=dropout)
+    classical = classical_of(facts, Learns(), trees=trees, words=words, mirrored=flip > 0)
     return _recipe(
         facts,
-        (*_classical(facts, trees=trees, words=words, mirrored=flip > 0), *networks),
+        (*classical, *networks),
         members=members,
         grades=grades,
         folds=folds,
@@ -353,25 +344,6 @@ def _networks(
         )
         for approach in APPROACHES
     ]
-
-
-def _classical(
-    facts: Facts, *, trees: int = 300, words: int = 256, mirrored: bool = True
-) -> tuple[Dictionary, Classical]:
-    """The members that need no network: the floor, and before it one that does more than that.
-
-    Both ask the same questions, so where they are tied it is the better informed one that counts.
-    """
-    square = Prepare(height=FLOOR_SIDE, width=FLOOR_SIDE)
-    features = Stored("features", reader_of(facts, square), (square, PictureFeatures()))
-    return (
-        Dictionary(
-            pictures=pictures_of(facts, Prepare(height=PATCHES_SIDE, width=PATCHES_SIDE)),
-            features=features,
-            patches=PatchDictionary(words=words, mirrored=mirrored),
-        ),
-        Classical(name=FLOOR, features=features, trees=trees),
-    )
 
 
 def _recipe(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,17 +21,12 @@ from foveal.combine.blend import PowerMean
 from foveal.decide.labels import CommonCut, LabelProbabilities, OwnCuts, SharedOut, ShrunkCuts
 from foveal.losses import classify
 from foveal.manifest import Facts, Manifest
-from foveal.members.classical import Classical
-from foveal.members.dictionary import Dictionary
 from foveal.members.network import Network
-from foveal.members.pictures import Stored
-from foveal.members.ridge import every_label
+from foveal.members.ridge import Learns, every_column
 from foveal.members.training import Training
 from foveal.metrics.overlap import MacroF1
 from foveal.models.backbone import Backbone, Inflation
-from foveal.models.features import PictureFeatures
 from foveal.models.heads import Head, Labels
-from foveal.models.patches import PatchDictionary
 from foveal.options import (
     FLOOR,
     OPTIMISERS,
@@ -49,9 +44,9 @@ from foveal.options import (
     Share,
     Size,
     Views,
+    classical_of,
     mix_of,
     pictures_of,
-    reader_of,
     shape_of,
     small_backbone,
     small_epochs,
@@ -79,12 +74,6 @@ APPROACHES = (ENTROPY, FOCAL, SOFT_F1)
 
 CUTS = {"shrunk": ShrunkCuts, "own": OwnCuts, "common": CommonCut, "share": SharedOut}
 CutRule = Literal["shrunk", "own", "common", "share"]
-
-FLOOR_SIDE = 256
-"""Side of the picture that the floor member looks at, in pixels."""
-
-PATCHES_SIDE = 96
-"""Side of the picture that is described by patches, in pixels."""
 
 FoldCount = Annotated[int, Field(ge=2)] | Literal["site"]
 Shares = Annotated[str, Field(pattern=r"^(\d*\.?\d+(,\d*\.?\d+){2})?$")]
@@ -214,7 +203,9 @@ def small(
         ),
     )
     networks = _networks(facts, training, APPROACHES, pooling=pooling, dropout=dropout)
-    classical = _classical(facts, trees=trees, words=words, mirrored=flip > 0)
+    classical = classical_of(
+        facts, _learns(facts), trees=trees, words=words, mirrored=flip > 0, crop_border=False
+    )
     return _recipe(
         facts,
         (*classical, *networks),
@@ -335,9 +326,10 @@ def hpa(
         ),
     )
     networks = _networks(facts, training, (ENTROPY, FOCAL), pooling=pooling, dropout=dropout)
+    classical = classical_of(facts, _learns(facts), crop_border=False)
     return _recipe(
         facts,
-        (*_classical(facts), *networks),
+        (*classical, *networks),
         members=members,
         folds=Folds(folds, seed, by_label, near_duplicates),
         decode=CUTS[cuts](at_least_one),
@@ -378,26 +370,10 @@ def _sampler(mixture: str) -> Mixture | Uniform:
     return Mixture((rare, middling, common))
 
 
-def _classical(
-    facts: Facts, *, trees: int = 300, words: int = 256, mirrored: bool = True
-) -> tuple[Dictionary, Classical]:
-    """The members that need no network: the floor, and before it one that does more than that."""
-    square, patch = (
-        Prepare(height=side, width=side, crop_border=False) for side in (FLOOR_SIDE, PATCHES_SIDE)
-    )
-    features = Stored("features", reader_of(facts, square), (square, PictureFeatures()))
-    learns: dict[str, Any] = {
-        "goal": every_label,
-        "columns": tuple(facts.target["labels"]),
-        "limits": (0.0, 1.0),
-    }
-    patches = PatchDictionary(words=words, mirrored=mirrored)
-    return (
-        Dictionary(
-            pictures=pictures_of(facts, patch), features=features, patches=patches, **learns
-        ),
-        Classical(name=FLOOR, features=features, trees=trees, **learns),
-    )
+def _learns(facts: Facts) -> Learns:
+    """A number for every label."""
+    columns = tuple(facts.target["labels"])
+    return Learns(goal=every_column, columns=columns, limits=(0.0, 1.0))
 
 
 def _recipe(
