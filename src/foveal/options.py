@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from foveal.audit.channels import odd_channels
+from foveal.audit.duplicates import lookalikes
+from foveal.audit.leaks import conflicts
 from foveal.errors import UsageError
-from foveal.manifest import Facts
+from foveal.manifest import Facts, Manifest
 from foveal.members.classical import Classical
 from foveal.members.dictionary import Dictionary
 from foveal.members.pictures import Stored
@@ -18,6 +22,9 @@ from foveal.models.features import PictureFeatures
 from foveal.models.heads import AverageMax, GeM
 from foveal.models.patches import PatchDictionary
 from foveal.read.image import Photograph
+from foveal.split.record import numbered
+from foveal.survey import Surveyed, measure
+from foveal.targets import Labels
 from foveal.task import Member
 from foveal.train.optim import AdamW, Sgd
 from foveal.transforms.augment import Prepare
@@ -139,3 +146,25 @@ def classical_of(
         ),
         Classical(name=FLOOR, features=features, trees=trees, learns=learns),
     )
+
+
+# --- pictures with labels: what `init` measures --------------------------------------------------
+
+
+def label_facts(manifest: Manifest, found: Sequence[Surveyed]) -> tuple[Manifest, Facts]:
+    """The manifest with what was measured of every case and its labels, and the facts of all."""
+    told = Labels.measure(manifest)
+    names = Labels(tuple(told["labels"])).names_of(manifest)
+    manifest, facts = measure(manifest, found, target=told)
+    return replace(manifest, measured={**manifest.measured, "label_names": names}), facts
+
+
+def label_suspicions(manifest: Manifest) -> list[str]:
+    """Do equal pictures have different labels? Do pictures look alike? Are channels odd?"""
+    words = "pictures are equal byte for byte to another with other labels (kept, in one fold)"
+    labels = numbered(manifest.measured["label_names"])
+    return [
+        *conflicts(manifest, labels, words),
+        *lookalikes(manifest),
+        *odd_channels(manifest),
+    ]

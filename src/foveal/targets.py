@@ -111,9 +111,11 @@ class Labels:
 
     Attributes:
         names: Of all labels.
+        one_each: Whether every case has exactly one.
     """
 
     names: tuple[str, ...]
+    one_each: bool = False
 
     @staticmethod
     def measure(manifest: Manifest) -> dict[str, Any]:
@@ -143,6 +145,13 @@ class Labels:
             raise TargetError(
                 f"all cases have {'all labels' if has.any() else 'no label'} in {column}; there is "
                 "nothing to learn; cure: another --target"
+            )
+        odd = np.flatnonzero(has.sum(axis=1) != 1) if self.one_each else ()
+        if len(odd):
+            raise TargetError(
+                f"{len(odd)} cases have no label or several, where each has one; cure: a recipe of "
+                "multilabel",
+                [manifest.name(row) for row in odd],
             )
         return has
 

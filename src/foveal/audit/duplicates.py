@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
+from foveal.manifest import Manifest
+
 SIDE = 32
 """Of the thumbnail that a look is taken from."""
 
@@ -82,3 +84,16 @@ def _pairs(found: UInt64[np.ndarray, "case 8"]) -> Int[np.ndarray, "pair 2"]:
         ends = np.stack([left // 8, right], axis=1)[near]
         pairs.append(seen[ends[ends[:, 0] != ends[:, 1]]])
     return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+
+
+def lookalikes(manifest: Manifest) -> list[str]:
+    """The pictures that look nearly like another one, as a sentence; nothing for none."""
+    rows = np.flatnonzero(manifest.measured["look"] != "")
+    if not len(rows):
+        return []
+    listed = ", ".join(manifest.ids[k] for k in rows[:10].tolist())
+    return [
+        f"{len(rows)} pictures look nearly like another one, whichever way they are turned: "
+        f"{listed}{' ...' if len(rows) > 10 else ''}; cure, where they are of one scene: "
+        "near_duplicates=true, or --group"
+    ]

@@ -65,3 +65,17 @@ def conflicting_duplicates(
         if labels[other] != labels[k]:
             found.append((manifest.ids[other], manifest.ids[k]))
     return found
+
+
+def conflicts(manifest: Manifest, labels: Int[np.ndarray, " case"], words: str) -> list[str]:
+    """The pairs above as one sentence; nothing where there are none.
+
+    Args:
+        manifest: The cases.
+        labels: One number a case.
+        words: What is wrong with them, behind their number.
+    """
+    pairs = conflicting_duplicates(manifest, labels)
+    listed = ", ".join(f"{a} and {b}" for a, b in pairs[:10])
+    more = " ..." if len(pairs) > 10 else ""
+    return [f"{len(pairs)} {words}: {listed}{more}"] if pairs else []

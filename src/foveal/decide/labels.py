@@ -139,6 +139,20 @@ class ShrunkCuts:
 
 
 @dataclass(frozen=True, slots=True)
+class Likeliest:
+    """The one label of the highest score; nothing to fit."""
+
+    def fit(self, predictions: Predictions, truth: Truth) -> Likeliest:
+        """Itself."""
+        return self
+
+    def __call__(self, predictions: Predictions, cases: Sequence[Case] = ()) -> Has:
+        """One label a case; of equal scores the first."""
+        scores = predictions.matrix().values
+        return scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
 class LabelOdds:
     """A line over the log odds of every label's score.
 

@@ -2,6 +2,8 @@
 
 from foveal.losses.classify import Focal as Focal
 from foveal.losses.classify import SoftMacroF1 as SoftMacroF1
+from foveal.losses.classify import class_entropy as class_entropy
+from foveal.losses.classify import class_probability as class_probability
 from foveal.losses.classify import label_bce as label_bce
 from foveal.losses.classify import probability as probability
 from foveal.losses.ordinal import ExpectedGrade as ExpectedGrade
@@ -15,6 +17,8 @@ __all__ = [
     "ExpectedGrade",
     "Focal",
     "SoftMacroF1",
+    "class_entropy",
+    "class_probability",
     "cumulative_bce",
     "expectation",
     "identity",

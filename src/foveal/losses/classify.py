@@ -1,7 +1,7 @@
-"""Losses for several labels a case: each label is a question of its own.
+"""Losses for labels: each a question of its own, or one of them to a case.
 
-All three end in the same score, the probability of every label. Targets are shares, 0 to 1, so that
-a blend of two cases is a target too.
+All end in the same score, the probability of every label. Targets are shares, 0 to 1, so that a
+blend of two cases is a target too.
 """
 
 from __future__ import annotations
@@ -73,3 +73,19 @@ class SoftMacroF1:
 def probability(logits: Labels) -> Labels:
     """The probability of every label."""
     return torch.sigmoid(logits)
+
+
+def class_entropy(logits: Labels, target: Labels) -> Float[Tensor, ""]:
+    """Mean cross-entropy of one label a case, in nats.
+
+    Example:
+        >>> logits = torch.tensor([[9.0, -9.0]])
+        >>> bool(class_entropy(logits, torch.tensor([[1.0, 0.0]])) < 1e-3)
+        True
+    """
+    return functional.cross_entropy(logits, target)
+
+
+def class_probability(logits: Labels) -> Labels:
+    """The probability of every label where a case has one; they sum to 1."""
+    return logits.softmax(1)

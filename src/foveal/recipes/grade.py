@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from foveal.audit.leaks import conflicting_duplicates, told_by
+from foveal.audit.leaks import conflicts, told_by
 from foveal.combine.blend import CalibratedMean, LabelAverage, NonNegative
 from foveal.decide.calibrate import GradeProbabilities
 from foveal.decide.thresholds import BaggedExactCuts, ClosedFormCuts, ExactCuts, FixedCuts
@@ -401,14 +401,8 @@ def suspicions(manifest: Manifest) -> list[str]:
             f"the picture size alone tells the grade with a quadratic kappa of {told:.2f}: it may "
             f"stand for a clinic or a camera{cure}"
         )
-    pairs = conflicting_duplicates(manifest, grades)
-    if pairs:
-        listed = ", ".join(f"{a} and {b}" for a, b in pairs[:10])
-        found.append(
-            f"{len(pairs)} pictures are equal byte for byte to another with another grade "
-            f"(kept, in one fold): {listed}{' ...' if len(pairs) > 10 else ''}"
-        )
-    return found
+    words = "pictures are equal byte for byte to another with another grade (kept, in one fold)"
+    return [*found, *conflicts(manifest, grades, words)]
 
 
 FAMILY = Family(

@@ -15,7 +15,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from foveal.audit.leaks import conflicting_duplicates
+from foveal.audit.leaks import conflicts
 from foveal.combine.blend import PowerMean
 from foveal.decide.retrieve import NewCut, NewProbability
 from foveal.losses.margin import ArcFace, CosFace
@@ -424,14 +424,8 @@ def suspicions(manifest: Manifest) -> list[str]:
     """Do equal pictures have different names?"""
     names = manifest.target[:, 0]
     place = np.unique(names, return_inverse=True)[1].reshape(-1)
-    pairs = conflicting_duplicates(manifest, place)
-    if not pairs:
-        return []
-    listed = ", ".join(f"{a} and {b}" for a, b in pairs[:10])
-    return [
-        f"{len(pairs)} pictures are equal byte for byte to another of another name (kept, never "
-        f"query and gallery at once): {listed}{' ...' if len(pairs) > 10 else ''}"
-    ]
+    words = "pictures are equal byte for byte to another of another name (kept, never query and "
+    return conflicts(manifest, place, words + "gallery at once)")
 
 
 FAMILY = Family(

@@ -9,18 +9,14 @@ systems that foveal contains.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
-from foveal.audit.channels import odd_channels
-from foveal.audit.leaks import conflicting_duplicates
 from foveal.combine.blend import PowerMean
 from foveal.decide.labels import CommonCut, LabelProbabilities, OwnCuts, SharedOut, ShrunkCuts
 from foveal.losses import classify
-from foveal.manifest import Facts, Manifest
+from foveal.manifest import Facts
 from foveal.members.network import Network
 from foveal.members.ridge import Learns, every_column
 from foveal.members.training import Training
@@ -45,6 +41,8 @@ from foveal.options import (
     Size,
     Views,
     classical_of,
+    label_facts,
+    label_suspicions,
     mix_of,
     pictures_of,
     shape_of,
@@ -56,8 +54,7 @@ from foveal.ship.labels import LabelTable
 from foveal.ship.panels.labels import LABEL_PANELS
 from foveal.simulate.cells import simulate_cells
 from foveal.split import Folds, by_label
-from foveal.split.record import numbered
-from foveal.survey import Surveyed, measure, survey
+from foveal.survey import survey
 from foveal.targets import Labels as LabelTarget
 from foveal.task import Approach, Family, Member, Recipe
 from foveal.train.sampling import Mixture, Uniform
@@ -403,43 +400,10 @@ def _recipe(
     )
 
 
-# --- what `init` measures -----------------------------------------------------------------------
-
-
-def facts(manifest: Manifest, found: Sequence[Surveyed]) -> tuple[Manifest, Facts]:
-    """The manifest with what was measured of every case, and the facts of them all."""
-    told = LabelTarget.measure(manifest)
-    names = LabelTarget(tuple(told["labels"])).names_of(manifest)
-    manifest, seen = measure(manifest, found, target=told)
-    return replace(manifest, measured={**manifest.measured, "label_names": names}), seen
-
-
-def suspicions(manifest: Manifest) -> list[str]:
-    """Do equal pictures have different labels? Do pictures look alike? Are channels odd?"""
-    found = []
-    pairs = conflicting_duplicates(manifest, numbered(manifest.measured["label_names"]))
-    if pairs:
-        listed = ", ".join(f"{a} and {b}" for a, b in pairs[:10])
-        found.append(
-            f"{len(pairs)} pictures are equal byte for byte to another with other labels "
-            f"(kept, in one fold): {listed}{' ...' if len(pairs) > 10 else ''}"
-        )
-    lots = manifest.measured["look"]
-    alike = np.flatnonzero(lots != "")
-    if len(alike):
-        listed = ", ".join(manifest.ids[k] for k in alike[:10].tolist())
-        found.append(
-            f"{len(alike)} pictures look nearly like another one, whichever way they are turned: "
-            f"{listed}{' ...' if len(alike) > 10 else ''}; cure, where they are of one scene: "
-            "near_duplicates=true, or --group"
-        )
-    return [*found, *odd_channels(manifest)]
-
-
 FAMILY = Family(
     survey=survey,
-    facts=facts,
-    audit=suspicions,
+    facts=label_facts,
+    audit=label_suspicions,
     simulate=simulate_cells,
     demo=("small", {"channels": "red,green,blue,yellow", "size": 96, "trees": 100}),
 )

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from foveal.audit.leaks import conflicting_duplicates
+from foveal.audit.leaks import conflicts
 from foveal.combine.blend import PowerMean
 from foveal.decide.share import Absolute, AsTheyAre, Share
 from foveal.losses.overlap import CrossEntropyAndFBeta
@@ -54,6 +54,9 @@ from foveal.transforms.tiles import Dense, Inner, Windows, hann, uniform
 DECIDE = {"share": Share, "absolute": Absolute}
 Decide = Literal["share", "absolute"]
 
+WORK = 4.7e8
+"""Pixels that all epochs of a training of `small` look at, those of each slice group counted."""
+
 Mode = Literal["windows", "dense"]
 Weighting = Literal["uniform", "hann", "inner"]
 Lattice = Literal[1, 2, 4, 8, 16, 32]
@@ -72,7 +75,7 @@ def small(
     group: Count = 3,
     backbone: str = "test_resnet",
     weights: str = "none",
-    epochs: Count = 24,
+    epochs: Count | None = None,
     crops: Count = 100,
     batch: Count = 2,
     folds: Folds = 4,
@@ -113,6 +116,9 @@ def small(
 ) -> Recipe:
     """Any stacks of slices on a CPU: filter responses with trees, and a small 2.5-D network.
 
+    `epochs` follows from the slices that are looked at where not given, so that `run` is to take at
+    most 30 minutes on 2 busy cores.
+
     Args:
         facts: What `init` measured.
         size: Side of a crop and of a window, in pixels.
@@ -122,7 +128,7 @@ def small(
         group: Slices that the network sees together, as the channels of one picture.
         backbone: A timm network.
         weights: none, imagenet, a file or a folder.
-        epochs: Of `crops` crops each.
+        epochs: Of `crops` crops each; by their size and their slices if left out.
         crops: Crops of an epoch.
         batch: Crops a step, and windows a step when scoring.
         folds: How many.
@@ -195,7 +201,7 @@ def small(
                 contrast=0.2,
             ),
             mix=_mix(cutmix, mixup),
-            epochs=epochs,
+            epochs=epochs or max(round(WORK / (crops * groups * size**2)), 8),
             batch=batch,
             optim=OPTIMISERS[optimiser](lr, weight_decay=0.02),
             warm_up=warm_up,
@@ -414,14 +420,9 @@ def _weighting(name: Weighting, cells: int) -> Callable[[int], np.ndarray]:
 
 def suspicions(manifest: Manifest) -> list[str]:
     """Do equal volumes have different masks or regions?"""
-    pairs = conflicting_duplicates(manifest, numbered(manifest.measured["labels"]))
-    if not pairs:
-        return []
-    listed = ", ".join(f"{a} and {b}" for a, b in pairs[:10])
-    return [
-        f"{len(pairs)} volumes are equal to another slice by slice, with another mask or region "
-        f"(kept, in one fold): {listed}{' ...' if len(pairs) > 10 else ''}"
-    ]
+    words = "volumes are equal to another slice by slice, with another mask or region "
+    labels = numbered(manifest.measured["labels"])
+    return conflicts(manifest, labels, words + "(kept, in one fold)")
 
 
 FAMILY = Family(

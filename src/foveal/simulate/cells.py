@@ -47,7 +47,13 @@ class Cell:
 
 
 def simulate_cells(
-    folder: Path, *, cases: int = 300, size: int = 128, seed: int = 0, duplicates: float = 0.05
+    folder: Path,
+    *,
+    cases: int = 300,
+    size: int = 128,
+    seed: int = 0,
+    duplicates: float = 0.05,
+    most: int = 3,
 ) -> dict[str, Any]:
     """Write `labels.csv` and `images/`, a file a channel, and say how a study reads them.
 
@@ -57,6 +63,7 @@ def simulate_cells(
         size: Height and width, in pixels.
         seed: Of everything.
         duplicates: Share of pictures that occur a second time, turned.
+        most: Kinds of places that a protein is in, 1 to 3.
 
     Returns:
         The arguments `table`, `images`, `target` and `columns` of `init`.
@@ -72,7 +79,7 @@ def simulate_cells(
             picture = np.rot90(picture, int(rng.integers(1, 4)))
         else:
             if not left:
-                sample, labels, left = sample + 1, _places(rng), int(rng.integers(1, 4))
+                sample, labels, left = sample + 1, _places(rng, most), int(rng.integers(1, 4))
             left -= 1
             picture = draw_cells(np.random.default_rng((seed, k)), labels=labels, size=size)
             of, told = f"s{sample:04d}", " ".join(labels)
@@ -226,9 +233,9 @@ PLACES: dict[str, tuple[float, Callable[[Cell, np.random.Generator], Plane]]] = 
 """How often each place is drawn, and how a protein in it looks."""
 
 
-def _places(rng: np.random.Generator) -> tuple[str, ...]:
-    """One to three kinds of places, in the order of the table."""
+def _places(rng: np.random.Generator, most: int) -> tuple[str, ...]:
+    """One to `most` kinds of places, in the order of the table."""
     share = np.array([often for often, _ in PLACES.values()])
-    count = int(rng.choice([1, 2, 3], p=[0.55, 0.35, 0.1]))
+    count = min(int(rng.choice([1, 2, 3], p=[0.55, 0.35, 0.1])), most)
     picked = rng.choice(len(PLACES), count, replace=False, p=share / share.sum())
     return tuple(name for k, name in enumerate(PLACES) if k in picked)

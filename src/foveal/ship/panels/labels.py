@@ -35,7 +35,7 @@ SCORE = "score:"
 def by_label(study: Study) -> Section:
     """How well each label is told, and where it is cut."""
     answers = read_json(study.combine_folder / "answers.json")
-    cuts = answers["rows"][answers["chosen"]][-1]["decode"]["cuts"]
+    cuts = answers["rows"][answers["chosen"]][-1]["decode"].get("cuts", ())
     rows = oof(study)
     names = [key.removeprefix(SCORE) for key in rows[0] if key.startswith(SCORE)]
     true, given = (
@@ -55,17 +55,16 @@ def by_label(study: Study) -> Section:
             number(float(hit[k] / max(told[k], 1))),
             number(float(hit[k] / max(there[k], 1))),
             number(_average_precision(score[:, k], true[:, k])),
-            number(cuts[k]),
+            *(number(cut) for cut in cuts[k : k + 1]),
         ]
         for k in order
     ]
     group = _groups(study, [row["id"] for row in rows])
     chart = intervals([(names[k], *_f1(true[:, k], given[:, k], group), "") for k in order], x="F1")
-    header = ["label", "have it", "given", "F1", "precision", "recall", "average precision", "cut"]
-    lead = (
-        "Chosen row, out of fold, the most frequent label first, with intervals over groups; cuts "
-        "are those that answer."
-    )
+    header = ["label", "have it", "given", "F1", "precision", "recall", "average precision"]
+    header += ["cut"] if cuts else []
+    lead = "Chosen row, out of fold, the most frequent label first, with intervals over groups."
+    lead += " Cuts are those that answer." if cuts else ""
     return Section("Labels", lead, chart + table(header, lines))
 
 

@@ -1,0 +1,164 @@
+"""Pictures to one class each: labels of which every picture has exactly one.
+
+A family of its own in one file: target, folds, members, answer and report are those of labels; the
+loss is a softmax over them, and the likeliest answers.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from foveal.combine.blend import PowerMean
+from foveal.decide.labels import LabelProbabilities, Likeliest
+from foveal.losses import classify
+from foveal.manifest import Facts
+from foveal.members.network import Network
+from foveal.members.ridge import Learns, every_column
+from foveal.members.training import Training
+from foveal.metrics.overlap import MacroF1
+from foveal.models.backbone import Backbone
+from foveal.models.heads import Classes, Head
+from foveal.options import (
+    FLOOR,
+    Count,
+    Degrees,
+    NotNegative,
+    Positive,
+    Share,
+    Size,
+    classical_of,
+    label_facts,
+    label_suspicions,
+    mix_of,
+    pictures_of,
+    shape_of,
+    small_backbone,
+    small_epochs,
+    wanted,
+)
+from foveal.ship.labels import LabelTable
+from foveal.ship.panels.labels import LABEL_PANELS
+from foveal.simulate.cells import simulate_cells
+from foveal.split import Folds, by_label
+from foveal.survey import survey
+from foveal.targets import Labels
+from foveal.task import Family, Recipe
+from foveal.train.optim import AdamW
+from foveal.train.sampling import Balanced
+from foveal.transforms.augment import Augment, Prepare
+from foveal.transforms.views import flips
+
+
+def small(
+    facts: Facts,
+    /,
+    *,
+    channels: str = "",
+    size: Size = 112,
+    backbone: str | None = None,
+    weights: str = "none",
+    epochs: Count | None = None,
+    batch: Count = 32,
+    folds: Annotated[int, Field(ge=2)] | Literal["site"] = 5,
+    near_duplicates: bool = False,
+    seed: int = 0,
+    members: str = "",
+    lr: Positive = 3e-3,
+    rotate: Degrees = 15.0,
+    flip: Share = 0.5,
+    mixup: Share = 0.0,
+    cutmix: Share = 0.0,
+    dropout: Share = 0.2,
+    balance: Share = 0.3,
+    trees: Count = 300,
+    words: Count = 256,
+    cache_gb: NotNegative = 8.0,
+) -> Recipe:
+    """Any pictures of named classes on a CPU: a small network from scratch, and two without.
+
+    Args:
+        facts: What `init` measured.
+        channels: Names with commas between them; what {channel} in --images stands for.
+        size: Side in pixels of a square with as many pixels, or HEIGHTxWIDTH.
+        backbone: A timm network; by the number of pictures if left out.
+        weights: none, imagenet, a file or a folder.
+        epochs: Passes over the training pictures; by their number if left out.
+        batch: Pictures a step.
+        folds: How many, or `site` to leave one site out at a time.
+        near_duplicates: Whether pictures that look nearly the same share a fold.
+        seed: Of everything that is random.
+        members: Names with commas between them; all if left out.
+        lr: Peak learning rate.
+        rotate: Largest turn either way, in degrees.
+        flip: Probability of a mirror image, each way; 0 also tells the patches that they differ.
+        mixup: Share of batches whose pictures are blended.
+        cutmix: Share of the other batches whose pictures show a part of each other.
+        dropout: Share of features dropped before the last layer.
+        balance: 0 shows classes as often as they occur, 1 equally often.
+        trees: Of the floor member's forest.
+        words: Of the dictionary of patches.
+        cache_gb: Most disk that decoded pictures may take; changes no result.
+    """
+    names = tuple(facts.target["labels"])
+    height, width = shape_of(size, facts.aspect)
+    network = Network(
+        name="network",
+        pictures=pictures_of(facts, Prepare(height=height, width=width, crop_border=False)),
+        head=Head(Classes(), None, dropout),
+        loss=classify.class_entropy,
+        to_scores=classify.class_probability,
+        training=Training(
+            size=(height, width),
+            mean=facts.mean,
+            std=facts.std,
+            bits=facts.bits,
+            backbone=Backbone(backbone or small_backbone(facts.cases), weights),
+            epochs=epochs or small_epochs(facts.cases),
+            batch=batch,
+            optim=AdamW(lr, weight_decay=0.05),
+            views=flips,
+            mix=mix_of(mixup, cutmix),
+            sampler=Balanced(balance),
+            layout="channels_last",
+            augment=Augment(
+                flip_horizontal=flip,
+                flip_vertical=flip,
+                rotate_degrees=rotate,
+                scale=(0.9, 1.2),
+                shift=0.04,
+                brightness=0.08,
+                contrast=0.15,
+            ),
+        ),
+        columns=names,
+    )
+    learns = Learns(goal=every_column, columns=names, limits=(0.0, 1.0))
+    classical = classical_of(
+        facts, learns, trees=trees, words=words, mirrored=flip > 0, crop_border=False
+    )
+    return Recipe(
+        target=Labels(names, one_each=True),
+        metric=MacroF1(),
+        folds=Folds(folds, seed, by_label, near_duplicates),
+        members=wanted((*classical, network), members),
+        floor=FLOOR,
+        blends=(PowerMean(),),
+        decode=Likeliest(),
+        probabilities=LabelProbabilities(),
+        answer=LabelTable(names),
+        panels=LABEL_PANELS,
+        seed=seed,
+        cache_gb=cache_gb,
+    )
+
+
+FAMILY = Family(
+    survey=survey,
+    facts=label_facts,
+    audit=label_suspicions,
+    simulate=partial(simulate_cells, most=1),
+    demo=("small", {"channels": "red,green,blue,yellow", "size": 96, "trees": 100}),
+)
