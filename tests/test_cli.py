@@ -147,3 +147,10 @@ def test_a_held_study_names_its_holder(
     with made.lock("foveal train"):
         assert cli.call(["split", str(made.folder)]) == 3
     assert "held by foveal train (process" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
+    command = f'"{sys.executable}" -m foveal.cli recipes segment:small | head -1'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.count("\n") == 1
+    assert not done.stderr

@@ -7,6 +7,7 @@ resumable.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -36,6 +37,9 @@ def call(tokens: Sequence[str]) -> int:
         common = bound.kwargs.get("common", Common())
         session.console.clear()
         return _show(result, common) if isinstance(result, Result) else 0
+    except BrokenPipeError:  # who reads has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except CycloptsError as error:
         session.console.error(_plain(error))
         return UsageError.exit_code
