@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -105,6 +105,15 @@ def _number(text: str) -> float:
     return value if math.isfinite(value) else math.nan
 
 
+@runtime_checkable
+class Shows(Protocol):
+    """A way to draw cases that knows how often each label will be seen."""
+
+    def expected(self, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """The share of draws that show each label."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Labels:
     """Any number of labels a case, from 0/1 columns or from words with spaces between them.
@@ -112,10 +121,12 @@ class Labels:
     Attributes:
         names: Of all labels.
         one_each: Whether every case has exactly one.
+        drawn: How cases are drawn in training, where a person should know what that shows.
     """
 
     names: tuple[str, ...]
     one_each: bool = False
+    drawn: Shows | None = field(default=None, metadata={"digest": False})
 
     @staticmethod
     def measure(manifest: Manifest) -> dict[str, Any]:
@@ -193,13 +204,18 @@ class Labels:
         return np.array([[int(name in own) for name in self.names] for own in sets])
 
     def remarks(self, encoded: Int[np.ndarray, "case label"]) -> list[str]:
-        """Labels that say nothing, or little."""
+        """Labels that say nothing, or little, and what the batches make of all."""
         said = []
         for name, count in zip(self.names, encoded.sum(axis=0).tolist(), strict=True):
             if count in (0, len(encoded)):
                 said.append(f"{'every' if count else 'no'} case has label {name}")
             elif count < FEW:
                 said.append(f"only {count} cases have label {name}: its score will be mostly luck")
+        if self.drawn is not None:
+            shares = self.drawn.expected(encoded.astype(np.float64), np.ones(len(encoded)))
+            pairs = zip(self.names, encoded.mean(axis=0), shares, strict=True)
+            told = ", ".join(f"{n} {100 * a:.2g} to {100 * b:.2g}" for n, a, b in pairs)
+            said.append(f"batches change how often labels are seen, in %: {told}")
         return said
 
     def train(self, encoded: Int[np.ndarray, "case label"]) -> Float[np.ndarray, "case label"]:

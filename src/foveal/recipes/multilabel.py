@@ -181,7 +181,7 @@ def small(
         clip=clip,
         views=VIEWS[views],
         mix=mix_of(mixup, cutmix),
-        sampler=_sampler(mixture),
+        sampler=_mixture(mixture) or Uniform(),
         precision=precision,
         layout=layout,
         augment=Augment(
@@ -207,6 +207,7 @@ def small(
         facts,
         (*classical, *networks),
         members=members,
+        drawn=_mixture(mixture),
         folds=Folds(folds, seed, by_label, near_duplicates),
         decode=CUTS[cuts](at_least_one),
         seed=seed,
@@ -308,7 +309,7 @@ def hpa(
         clip=clip,
         views=VIEWS[views],
         mix=mix_of(mixup, cutmix),
-        sampler=_sampler(mixture),
+        sampler=_mixture(mixture) or Uniform(),
         precision=precision,
         layout=layout,
         augment=Augment(
@@ -328,6 +329,7 @@ def hpa(
         facts,
         (*classical, *networks),
         members=members,
+        drawn=_mixture(mixture),
         folds=Folds(folds, seed, by_label, near_duplicates),
         decode=CUTS[cuts](at_least_one),
         seed=seed,
@@ -360,10 +362,11 @@ def _networks(
     ]
 
 
-def _sampler(mixture: str) -> Mixture | Uniform:
-    if not mixture:
-        return Uniform()
-    rare, middling, common = map(float, mixture.split(","))
+def _mixture(shares: str) -> Mixture | None:
+    """The composition of a batch, where one is asked for."""
+    if not shares:
+        return None
+    rare, middling, common = map(float, shares.split(","))
     return Mixture((rare, middling, common))
 
 
@@ -378,6 +381,7 @@ def _recipe(
     available: Sequence[Member],
     *,
     members: str,
+    drawn: Mixture | None,
     folds: Folds,
     decode: ShrunkCuts | OwnCuts | CommonCut | SharedOut,
     seed: int,
@@ -385,7 +389,7 @@ def _recipe(
 ) -> Recipe:
     names = tuple(facts.target["labels"])
     return Recipe(
-        target=LabelTarget(names),
+        target=LabelTarget(names, drawn=drawn),
         metric=MacroF1(),
         folds=folds,
         members=wanted(available, members),
