@@ -340,6 +340,21 @@ def check_decoder_of_labels(decoder: Any) -> None:
     assert fitted(given.take([])).shape == (0, len(LABELS))
 
 
+def check_decoder_of_classes(decoder: Any) -> None:
+    """One label a case, of the highest score, the same from JSON."""
+    of = labels_truth()
+    given = label_scores(of)
+    fitted = unchanged(decoder.fit, given, of)
+    labels = unchanged(fitted, given)
+    assert (labels.shape, labels.dtype) == (of.target.shape, bool)
+    assert (labels.sum(axis=1) == 1).all()
+    values = given.matrix().values
+    np.testing.assert_array_equal(values[labels], values.max(axis=1))
+    again = revive(json.loads(json.dumps(describe(fitted))))
+    np.testing.assert_array_equal(again(given), labels)
+    assert fitted(given.take([])).shape == (0, len(LABELS))
+
+
 def check_probabilities_of_labels(probabilities: Any) -> None:
     """A share a label, 0 to 1, that rises with the score, the same from JSON."""
     of = labels_truth()
@@ -550,7 +565,7 @@ def check_score_rule(rule: Any, outputs: int, right: torch.Tensor, grades: torch
 
 
 def check_score_of_labels(rule: Any, right: torch.Tensor, target: torch.Tensor) -> None:
-    """A probability a label, higher for a higher logit, near the label where the logits are sure."""
+    """A probability a label, higher for a higher logit, near the label where logits are sure."""
     logits = torch.randn(7, len(LABELS))
     found = rule(logits)
     assert found.shape == logits.shape
@@ -558,6 +573,15 @@ def check_score_of_labels(rule: Any, right: torch.Tensor, target: torch.Tensor) 
     assert found.max() <= 1
     assert (found.flatten()[logits.flatten().argsort()].diff() > 0).all()
     torch.testing.assert_close(rule(logits[:1]), found[:1])
+    torch.testing.assert_close(rule(right), target, atol=0.05, rtol=0)
+
+
+def check_score_of_classes(rule: Any, right: torch.Tensor, target: torch.Tensor) -> None:
+    """A probability a label that sum to 1, near the label where the logits are sure of it."""
+    found = rule(torch.randn(7, GRADES))
+    assert found.shape == (7, GRADES)
+    assert found.min() >= 0
+    torch.testing.assert_close(found.sum(1), torch.ones(7))
     torch.testing.assert_close(rule(right), target, atol=0.05, rtol=0)
 
 

@@ -33,7 +33,12 @@ from foveal.transforms import views
 from foveal.transforms.mix import CellCutmix, Cutmix, FirstOf, Mixup
 
 INLINE = Context(slots=())
-OUTPUTS = {"squared_error": 1, "cumulative_bce": GRADES - 1, "ExpectedGrade": GRADES}
+OUTPUTS = {
+    "squared_error": 1,
+    "cumulative_bce": GRADES - 1,
+    "ExpectedGrade": GRADES,
+    "class_entropy": GRADES,
+}
 RULES = {"identity": 1, "passed_steps": GRADES - 1, "expectation": GRADES}
 SURE = {
     1: lambda g: g[:, None].float(),
@@ -50,6 +55,8 @@ OF_LABELS = {
     *("Mixture", "LabelTable"),
 }
 """Parts that are about any number of labels a case; of the others, about grades."""
+OF_CLASSES = {"class_probability", "Likeliest"}
+"""Parts that are about one label a case."""
 HAS = torch.tensor(contracts.labels_truth(7).target).float()
 SURE_OF_LABELS = 12 * (2 * HAS - 1)
 
@@ -83,6 +90,9 @@ def test_score_rules(rule: object) -> None:
         return
     if label(rule) in OF_LABELS:
         contracts.check_score_of_labels(rule, SURE_OF_LABELS, HAS)
+        return
+    if label(rule) in OF_CLASSES:
+        contracts.check_score_of_classes(rule, SURE[GRADES](GRADE), torch.eye(GRADES)[GRADE])
         return
     outputs = RULES[label(rule)]
     contracts.check_score_rule(rule, outputs, SURE[outputs](GRADE), GRADE)
@@ -120,7 +130,8 @@ NAMES = [part for part in FITTED if hasattr(part, "new") and part not in CHANCES
 PLANES = [part for part in FITTED if label(part) in OF_CELLS]
 ODDS = [part for part in FITTED if label(part) == "LabelProbabilities"]
 OF_EACH = [part for part in FITTED if label(part) in OF_LABELS and part not in ODDS]
-OTHERS = [*SHARES, *CHANCES, *NAMES, *PLANES, *ODDS, *OF_EACH, AsTheyAre()]
+OF_ONE = [part for part in FITTED if label(part) in OF_CLASSES]
+OTHERS = [*SHARES, *CHANCES, *NAMES, *PLANES, *ODDS, *OF_EACH, *OF_ONE, AsTheyAre()]
 CUTS = [part for part in FITTED if part not in OTHERS]
 
 
@@ -145,6 +156,11 @@ def test_decoders_of_planes(decoder: object, beta: float) -> None:
 @pytest.mark.parametrize("decoder", OF_EACH, ids=label)
 def test_decoders_of_labels(decoder: object) -> None:
     contracts.check_decoder_of_labels(decoder)
+
+
+@pytest.mark.parametrize("decoder", OF_ONE, ids=label)
+def test_decoders_of_classes(decoder: object) -> None:
+    contracts.check_decoder_of_classes(decoder)
 
 
 @pytest.mark.parametrize("probabilities", ODDS, ids=label)
@@ -384,9 +400,7 @@ def test_answers(tmp_path: Path, form: object) -> None:
     if label(form) in OF_LABELS:
         for scores in (False, True):
             for columns in (("words",), LABELS):
-                asked = Asked(
-                    ids=("b", "a"), id_column="id", target_columns=columns, scores=scores
-                )
+                asked = Asked(ids=("b", "a"), id_column="id", target_columns=columns, scores=scores)
                 contracts.check_answer(form, tmp_path / "a.csv", asked, contracts.labels_truth())
         return
     names = hasattr(form, "new")
@@ -417,7 +431,7 @@ def test_panels(tmp_path: Path, family: str, eyes: dict, flukes: dict, cells: di
 def test_recipes(
     opened: Opened, swum: Opened, inked: Opened, labelled: Opened, family: str
 ) -> None:
-    studies = {"grade": opened, "identify": swum, "segment": inked, "multilabel": labelled}
-    study = studies[family]
+    studies = {"grade": opened, "identify": swum, "segment": inked}
+    study = studies.get(family, labelled)
     for function in recipes_of(__import__(f"foveal.recipes.{family}", fromlist=["_"])).values():
         contracts.check_recipe(function, study.settings.facts)

@@ -219,3 +219,58 @@ def test_columns_that_are_paths_lead_to_files_from_the_tables_folder(tmp_path: P
     assert "row 2" in error.value.culprits[0]
     with pytest.raises(ManifestError, match="--images"):
         load(replace(source, files=()))
+
+
+# --- a file a channel -----------------------------------------------------------------------------
+
+STAINED = "img/{image}_{channel}.png"
+
+
+def test_a_channel_in_the_pattern_is_a_file_each_in_their_order(tmp_path: Path) -> None:
+    for channels in (("red", "green", "blue"), ("blue", "red"), ("red",)):
+        made = loaded(tmp_path, "id,image\na,x\nb,y\n", STAINED, channels=channels)
+        assert made.paths == tuple(
+            tuple(str(Path.cwd() / f"img/{image}_{channel}.png") for channel in channels)
+            for image in "xy"
+        )
+        assert Manifest.from_csv(made.to_csv()).paths == made.paths
+
+
+def test_a_channel_may_be_a_folder_of_any_working_directory(tmp_path: Path) -> None:
+    source = Source(
+        table=table(tmp_path, "id\na\n"), images="{channel}/{id}.png", channels=("red", "blue")
+    )
+    here = Path.cwd()
+    assert source.absolute().channels == ("red", "blue")
+    for one in (source, source.absolute()):
+        assert load(one).paths == ((str(here / "red/a.png"), str(here / "blue/a.png")),)
+
+
+def test_a_pattern_without_a_channel_is_one_file_whatever_the_channels(tmp_path: Path) -> None:
+    made = loaded(tmp_path, "id,image\na,x.tif\n", channels=("red", "green"))
+    assert made.paths == ((str(Path.cwd() / "img/x.tif"),),)
+
+
+def test_a_channel_that_stands_for_nothing_names_the_cure(tmp_path: Path) -> None:
+    text = refusal(tmp_path, "id,image\na,x\n", STAINED)
+    assert "nothing says what {channel} stands for" in text
+    assert "cure: channels=red,green,blue" in text
+
+
+def test_a_column_called_channel_is_a_column_where_no_channels_are_named(tmp_path: Path) -> None:
+    rows = "id,image,channel\na,x,red\nb,y,blue\n"
+    assert [Path(*p).name for p in loaded(tmp_path, rows, STAINED).paths] == [
+        "x_red.png",
+        "y_blue.png",
+    ]
+    both = loaded(tmp_path, rows, STAINED, channels=("c", "d"))
+    assert [Path(p).name for p in both.paths[1]] == ["y_c.png", "y_d.png"]
+
+
+@pytest.mark.parametrize("value", ["../x", "a/../../x", "/etc/x", "x\0y"])
+def test_no_channel_leaves_the_root(tmp_path: Path, value: str) -> None:
+    text = refusal(tmp_path, f'id,image\na,ok\nb,"{value}"\n', STAINED, channels=("r", "g"))
+    assert 'row 2 (id "b")' in text
+    assert 'row 1 (id "a")' not in text
+    text = refusal(tmp_path, "id,image\na,ok\n", STAINED, channels=("r", value))
+    assert 'row 1 (id "a")' in text

@@ -15,6 +15,7 @@ import numpy as np
 
 from foveal.audit.channels import light_of
 from foveal.audit.duplicates import SIDE, alike, looks
+from foveal.errors import ManifestError
 from foveal.manifest import Case, Facts, Manifest
 from foveal.read.image import Inspection, inspect
 from foveal.transforms.augment import content_box, resize
@@ -55,6 +56,17 @@ def measure(
     """
     pictures = [f.picture for f in found]
     channels = max(min(p.channels, 3) if p.channels < 4 else p.channels for p in pictures)
+    odd = [
+        f"{manifest.name(k)}: {p.channels} channels"
+        for k, p in enumerate(pictures)
+        if p.channels != channels and (p.channels, channels) != (1, 3)
+    ]
+    if odd:
+        raise ManifestError(
+            f"{len(odd)} pictures have less than the {channels} channels of others; cure: leave "
+            "them out, or give all the same channels",
+            odd,
+        )
     sizes = [f"{p.height}x{p.width}" for p in pictures]
     wide = [_widened(p.mean, channels) for p in pictures]
     square = [_widened(p.square, channels) for p in pictures]

@@ -157,19 +157,21 @@ class Labels:
                 f"all cases have {'all labels' if has.any() else 'no label'} in {column}; there is "
                 "nothing to learn; cure: another --target"
             )
-        odd = np.flatnonzero(has.sum(axis=1) != 1) if self.one_each else ()
-        if len(odd):
+        odd = (has.sum(axis=1) != 1) & self.one_each
+        if odd.any():
             raise TargetError(
-                f"{len(odd)} cases have no label or several, where each has one; cure: a recipe of "
-                "multilabel",
-                [manifest.name(row) for row in odd],
+                f"{odd.sum()} cases have no label or several, where each has one; cure: "
+                "--recipe multilabel:small",
+                [manifest.name(row) for row in np.flatnonzero(odd).tolist()],
             )
         return has
 
     def names_of(self, manifest: Manifest) -> Shaped[np.ndarray, " case"]:
         """Every case's labels as words, whatever else its cells hold."""
         if not _is_flags(manifest):
-            return np.array([" ".join(t.split()) for t in manifest.target[:, 0].tolist()], np.str_)
+            return np.array(
+                [" ".join(sorted(set(t.split()))) for t in manifest.target[:, 0].tolist()], np.str_
+            )
         own = (
             [n for n, t in zip(self.names, row, strict=True) if FLAGS.get(t.strip())]
             for row in manifest.target.tolist()
@@ -193,6 +195,11 @@ class Labels:
                 f"--target names {manifest.target.shape[1]} columns; one column of words, or "
                 "columns of 0 and 1"
             )
+        if self.names == manifest.target_columns:
+            raise TargetError(
+                f'the only label is called "{self.names[0]}", as its column is, so that an answer '
+                "could be words or 0 and 1; cure: another name, or a column of 0 and 1"
+            )
         sets = [set(text.split()) for text in manifest.target[:, 0].tolist()]
         unknown = [
             f"{manifest.name(row)}: {word}{nearest(word, self.names)}"
@@ -201,7 +208,8 @@ class Labels:
         ]
         if unknown:
             raise TargetError(f"{len(unknown)} words are no labels of this study", unknown)
-        return np.array([[int(name in own) for name in self.names] for own in sets])
+        has = [[name in own for name in self.names] for own in sets]
+        return np.array(has, dtype=np.int64).reshape(len(sets), len(self.names))
 
     def remarks(self, encoded: Int[np.ndarray, "case label"]) -> list[str]:
         """Labels that say nothing, or little, and what the batches make of all."""

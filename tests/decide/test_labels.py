@@ -7,6 +7,7 @@ from sklearn.metrics import f1_score
 from foveal.decide.labels import (
     CommonCut,
     LabelCuts,
+    LabelProbabilities,
     OwnCuts,
     SharedOut,
     ShrunkCuts,
@@ -204,3 +205,107 @@ def test_what_cannot_be_fitted(rule: OwnCuts) -> None:
     values[3, 1] = np.nan
     with pytest.raises(TargetError, match="finite"):
         rule.fit(predicted(values), truth)
+
+
+# --- probabilities --------------------------------------------------------------------------------
+
+
+def odds(share: np.ndarray) -> np.ndarray:
+    return np.log(share / (1 - share))
+
+
+def shifted(
+    n: int, *, offset: float, slope: float, seed: int = 0
+) -> tuple[Predictions, Truth, np.ndarray]:
+    """Scores that say other probabilities than they mean, labels drawn from those, and those."""
+    rng = np.random.default_rng(seed)
+    share = rng.uniform(0.02, 0.98, (n, 3))
+    said = 1 / (1 + np.exp(-(odds(share) - offset) / slope))
+    truth = Truth(
+        target=(rng.random((n, 3)) < share).astype(np.int64),
+        weight=np.ones(n),
+        group=np.arange(n),
+        fold=np.arange(n) % 5,
+    )
+    return predicted(said), truth, share
+
+
+def entropy(shares: np.ndarray, truth: Truth) -> float:
+    inside = np.clip(shares, 1e-7, 1 - 1e-7)
+    return float(-np.log(np.where(truth.target != 0, inside, 1 - inside)).mean())
+
+
+@pytest.mark.parametrize(("offset", "slope"), [(-1.5, 1.0), (0.0, 0.4), (1.0, 2.5)])
+def test_scores_that_are_off_become_probabilities(offset: float, slope: float) -> None:
+    seen, truth, _ = shifted(2000, offset=offset, slope=slope)
+    fresh, later, share = shifted(2000, offset=offset, slope=slope, seed=1)
+    fitted = LabelProbabilities().fit(seen, truth)
+    assert fitted.offset == pytest.approx([offset] * 3, abs=0.3)
+    assert fitted.slope == pytest.approx([slope] * 3, rel=0.2)
+    made = fitted(fresh)
+    assert entropy(made, later) < entropy(fresh.matrix().values, later) - 0.01
+    assert np.abs(made - share).mean() < 0.02
+
+
+def test_probabilities_are_those_of_scikit_learn_where_cases_are_many() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    scores, truth, _ = shifted(5000, offset=0.7, slope=0.6)
+    made = LabelProbabilities().fit(scores, truth)(scores)
+    for k in range(3):
+        x = odds(scores.matrix().values[:, k : k + 1].astype(float))
+        theirs = LogisticRegression(C=1e6).fit(x, truth.target[:, k]).predict_proba(x)[:, 1]
+        assert np.abs(made[:, k] - theirs).max() < 0.01
+
+
+def test_few_cases_leave_a_score_nearly_as_it_is() -> None:
+    far = []
+    for n in (1, 5, 50, 2000):
+        scores, truth, _ = shifted(n, offset=-1.5, slope=1.0)
+        fitted = LabelProbabilities().fit(scores, truth)
+        far.append(float(np.abs(fitted.offset).mean()))
+    assert far[0] < 0.2
+    assert far[0] < far[1] < far[2] < far[3]
+
+
+def test_scores_that_are_right_stay_as_they_are() -> None:
+    scores, truth, _ = shifted(3000, offset=0.0, slope=1.0)
+    made = LabelProbabilities().fit(scores, truth)(scores)
+    assert np.abs(made - scores.matrix().values).max() < 0.04
+
+
+def test_a_case_of_no_weight_says_nothing_and_a_weight_counts_as_so_many_cases() -> None:
+    scores, truth = cases(5, most=3)
+    times = truth.weight.astype(int)
+    again = np.repeat(np.arange(len(times)), times)
+    many = Truth(
+        target=truth.target[again],
+        weight=np.ones(len(again)),
+        group=np.arange(len(again)),
+        fold=truth.fold[again],
+    )
+    values = scores.matrix().values
+    plain = LabelProbabilities().fit(predicted(values[again]), many)
+    weighted = LabelProbabilities().fit(scores, truth)
+    assert weighted.offset == pytest.approx(plain.offset, abs=1e-6)
+    assert weighted.slope == pytest.approx(plain.slope, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("has", [0, 1])
+def test_scores_at_the_ends_and_labels_of_nobody_or_everybody_are_finite(
+    value: float, has: int
+) -> None:
+    truth = Truth(
+        target=np.full((40, 2), has),
+        weight=np.ones(40),
+        group=np.arange(40),
+        fold=np.arange(40) % 5,
+    )
+    scores = np.full((40, 2), value)
+    scores[::2, 1] = 0.5
+    made = LabelProbabilities().fit(predicted(scores), truth)(predicted(scores))
+    assert np.isfinite(made).all()
+    assert (made >= 0).all()
+    assert (made <= 1).all()
+    assert (np.abs(made[:, 1] - has) <= 0.5).all()

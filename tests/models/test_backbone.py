@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from foveal.errors import UsageError, WeightsError
-from foveal.models.backbone import Backbone, Standardise, is_depthwise
+from foveal.models.backbone import Backbone, Inflation, Standardise, is_depthwise
 
 NAMES = ("resnet10t", "mobilenetv3_small_050")
 SMALL = NAMES[0]
@@ -93,8 +93,8 @@ def test_a_folder_is_searched_for_weights(tmp_path, trained, name):
     assert differing(backbone, 3, trained) == set()
 
 
-@pytest.mark.parametrize("channels", [1, 2, 4, 7])
-def test_weights_for_colour_are_adapted_to_any_number_of_channels(tmp_path, trained, channels):
+@pytest.mark.parametrize("channels", [1, 2])
+def test_weights_for_colour_are_adapted_to_fewer_channels(tmp_path, trained, channels):
     save_file(trained, tmp_path / "w.safetensors")
     backbone = Backbone(SMALL, weights=str(tmp_path / "w.safetensors"))
     assert differing(backbone, channels, trained) == {"conv1.0.weight"}
@@ -103,6 +103,68 @@ def test_weights_for_colour_are_adapted_to_any_number_of_channels(tmp_path, trai
     cycled = torch.stack([colour[:, c % 3] for c in range(channels)], dim=1) * 3 / channels
     grey = colour.sum(1, keepdim=True)
     torch.testing.assert_close(got, grey if channels == 1 else cycled)
+
+
+@pytest.mark.parametrize("channels", [4, 5, 7])
+@pytest.mark.parametrize("inflate", ["average", "copy", "zeros"])
+def test_weights_for_colour_stay_as_they_are_and_further_channels_are_like_them(
+    tmp_path: Path, trained: dict[str, torch.Tensor], inflate: Inflation, channels: int
+) -> None:
+    save_file(trained, tmp_path / "w.safetensors")
+    backbone = Backbone(SMALL, weights=str(tmp_path / "w.safetensors"), inflate=inflate)
+    assert differing(backbone, channels, trained) == {"conv1.0.weight"}
+    got = backbone.build(channels=channels).body.state_dict()["conv1.0.weight"]
+    colour = trained["conv1.0.weight"]
+    assert torch.equal(got[:, :3], colour)
+    for k in range(3, channels):
+        wanted = {
+            "average": colour.mean(1),
+            "copy": colour[:, k % 3],
+            "zeros": torch.zeros_like(colour[:, 0]),
+        }[inflate]
+        torch.testing.assert_close(got[:, k], wanted)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_where_there_are_no_further_channels_it_makes_no_difference_what_they_would_be(
+    tmp_path: Path, trained: dict[str, torch.Tensor], channels: int
+) -> None:
+    save_file(trained, tmp_path / "w.safetensors")
+    weights = str(tmp_path / "w.safetensors")
+    plain = Backbone(SMALL, weights=weights).build(channels=channels).body.state_dict()
+    for inflate in ("copy", "zeros"):
+        assert differing(Backbone(SMALL, weights, inflate=inflate), channels, plain) == set()
+
+
+def test_what_further_channels_are_makes_a_difference_to_features(
+    tmp_path: Path, trained: dict[str, torch.Tensor]
+) -> None:
+    save_file(trained, tmp_path / "w.safetensors")
+    seen = []
+    for inflate in ("average", "copy", "zeros"):
+        backbone = Backbone(SMALL, str(tmp_path / "w.safetensors"), inflate=inflate)
+        with torch.no_grad():
+            seen.append(backbone.build(channels=4).eval()(images(4)))
+    assert not any(torch.equal(seen[k], seen[k - 1]) for k in range(3))
+
+
+@pytest.mark.parametrize("inflate", ["average", "copy", "zeros"])
+def test_a_network_from_scratch_is_not_inflated(inflate: Inflation) -> None:
+    for options in ({"weights": "none"}, {"weights": "/nowhere", "pretrained": False}):
+        backbone = Backbone(SMALL, options.pop("weights"), inflate=inflate)
+        first = next(backbone.build(channels=5, **options).parameters())
+        assert (first.abs().sum((0, 2, 3)) > 0).all()
+        assert not torch.equal(first[:, 3], first[:, 0])
+
+
+def test_a_network_with_two_first_convolutions_takes_further_channels(tmp_path: Path) -> None:
+    state = timm.create_model("mobileone_s0").state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "w.safetensors")
+    encoder = Backbone("mobileone_s0", str(tmp_path / "w.safetensors")).build(channels=4)
+    got = encoder.body.state_dict()
+    for name in ("stem.conv_kxk.0.conv.weight", "stem.conv_scale.conv.weight"):
+        assert torch.equal(got[name][:, :3], state[name])
+        torch.testing.assert_close(got[name][:, 3], state[name].mean(1))
 
 
 def test_weights_of_the_same_channels_are_taken_as_they_are(tmp_path):

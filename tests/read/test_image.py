@@ -1,5 +1,6 @@
 """Every kind of file against a second reader, and every kind of damage against the one error."""
 
+import hashlib
 import io
 import struct
 import zlib
@@ -262,3 +263,82 @@ def test_the_camera_is_honoured_at_a_fraction_too(tmp_path):
     exif[0x0112] = 6
     (tmp_path / "file").write_bytes(pil(image, "JPEG", exif=exif.tobytes()))
     assert decode(str(tmp_path / "file"), (384, 256)).shape == (384, 256, 3)
+
+
+# --- a file a channel -----------------------------------------------------------------------------
+
+
+def case_of(folder: Path, *files: bytes) -> Case:
+    """One case of several files, called 0, 1, 2, ..."""
+    for k, data in enumerate(files):
+        (folder / str(k)).write_bytes(data)
+    return Case(id="a", paths=tuple(str(folder / str(k)) for k in range(len(files))))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [2, 3, 4, 7])
+def test_several_files_are_channels_in_their_order(
+    tmp_path: Path, channels: int, dtype: type
+) -> None:
+    whole = picture(channels, dtype)
+    case = case_of(tmp_path, *(tiff(whole[:, :, k]) for k in range(channels)))
+    bits = 8 * np.dtype(dtype).itemsize
+    np.testing.assert_array_equal(Photograph(channels, bits)(case), planes(whole))
+    facts, decoded = inspect(case)
+    np.testing.assert_array_equal(decoded, whole)
+    assert (facts.height, facts.width, facts.channels, facts.bits) == (23, 31, channels, bits)
+    np.testing.assert_allclose(facts.mean, (whole / np.iinfo(dtype).max).mean((0, 1)))
+    turned = Case(id="a", paths=case.paths[::-1])
+    np.testing.assert_array_equal(Photograph(channels, bits)(turned), planes(whole)[::-1])
+
+
+def test_of_a_file_in_colour_the_brightest_plane_is_the_channel(tmp_path: Path) -> None:
+    files = []
+    for k in range(3):
+        tinted = (RGB * (0.2 + 0.8 * (np.arange(3) == k))).astype(np.uint8)
+        files.append(pil(tinted, "PNG"))
+    case = case_of(tmp_path, *files, pil(GREY, "PNG"))
+    wanted = np.concatenate([planes(RGB), planes(GREY)])
+    np.testing.assert_array_equal(Photograph(4)(case), wanted)
+    np.testing.assert_array_equal(inspect(case)[1], np.dstack(list(wanted)))
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [(GREY[:-1], "22x31 uint8"), (GREY[:, 1:], "23x30 uint8"), (WIDE[1], "23x31 uint16")],
+    ids=["rows", "columns", "depth"],
+)
+def test_channels_that_differ_in_size_or_depth_are_refused_by_name(
+    tmp_path: Path, odd: np.ndarray, told: str
+) -> None:
+    case = case_of(tmp_path, tiff(GREY[:, :, 0]), tiff(odd[:, :, 0]), tiff(GREY[:, :, 0]))
+    for read_it in (Photograph(3), inspect):
+        with pytest.raises(UnreadableImage, match="differ in size or depth") as error:
+            read_it(case)
+        assert f"{tmp_path}/0 23x31 uint8, {tmp_path}/1 {told}" in str(error.value)
+
+
+def test_as_many_files_as_channels_are_wanted(tmp_path: Path) -> None:
+    case = case_of(tmp_path, *[pil(GREY, "PNG")] * 4)
+    with pytest.raises(UnreadableImage, match="4 channels, where the study has 3"):
+        Photograph(3)(case)
+
+
+def test_a_channel_that_does_not_decode_is_named(tmp_path: Path) -> None:
+    whole = pil(GREY, "PNG")
+    case = case_of(tmp_path, whole, whole[:90], whole)
+    for read_it in (Photograph(3), inspect):
+        with pytest.raises(UnreadableImage, match=f"{tmp_path}/1"):
+            read_it(case)
+
+
+def test_the_digest_is_of_all_files_and_of_their_order(tmp_path: Path) -> None:
+    one, two, other = (pil(GREY + np.uint8(k), "PNG") for k in range(3))
+    told = {
+        inspect(case_of(tmp_path, *files))[0].sha256
+        for files in ((one, two), (two, one), (one, other), (other, two), (one, one), (one,))
+    }
+    assert len(told) == 6
+    again = inspect(case_of(tmp_path, one, two))[0].sha256
+    assert again == inspect(case_of(tmp_path, one, two))[0].sha256
+    assert inspect(case_of(tmp_path, one))[0].sha256 == hashlib.sha256(one).hexdigest()

@@ -87,6 +87,16 @@ def test_stopped_at_any_step_and_resumed_is_bit_for_bit_the_same(
     assert_equal(trained(tmp_path / "b", mix=Mixup()), whole)
 
 
+@pytest.mark.parametrize("optim", [AdamW(lr=1e-2), Sgd(lr=1e-2)])
+def test_the_layout_of_memory_survives_a_stop(tmp_path: Path, optim: object) -> None:
+    """The optimiser's own numbers too: in another layout they would be added up otherwise."""
+    plan = replace(PLAN, channels_last=True, optim=optim)
+    whole = trained(tmp_path / "a", plan=plan)
+    with pytest.raises(Stopped):
+        trained(tmp_path / "b", Stopper(5), plan)
+    assert_equal(trained(tmp_path / "b", plan=plan), whole)
+
+
 CYCLES = replace(PLAN, epochs=5, cycles=2)
 """Two epochs, then three."""
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveal.train.sampling import Balanced, PerIndividual, Uniform, systematic
+from foveal.errors import TrainingError
+from foveal.train.sampling import Balanced, Mixture, PerIndividual, Uniform, systematic
 
 RARE = np.repeat([0, 1, 2], [80, 15, 5])
 
@@ -176,3 +177,133 @@ def test_the_unknown_are_nobody_together() -> None:
         assert blocks(shown, 0) == [6]
         pulled_apart += len(blocks(shown, -1)) == 2
     assert pulled_apart > 5
+
+
+# --- mixtures of rare, middling and common labels -------------------------------------------------
+
+
+def labels(cases: int = 200, seed: int = 0) -> np.ndarray:
+    """Nine labels from rare to common; some cases have none."""
+    has = np.random.default_rng(seed).random((cases, 9)) < np.geomspace(0.01, 0.3, 9)
+    has[:9] |= np.eye(9, dtype=bool)
+    return has.astype(np.float32)
+
+
+def drawn(target: np.ndarray, weight: np.ndarray, mixture: Mixture, seed: int = 0) -> np.ndarray:
+    return mixture(target, weight, np.random.default_rng(seed))
+
+
+def test_a_case_is_as_rare_as_the_rarest_label_it_has() -> None:
+    often = np.array([2, 9, 4, 8, 3, 7])  # places 0, 5, 2, 4, 1, 3
+    target = np.concatenate([np.eye(6)[np.repeat(np.arange(6), often)], [[0, 1, 0, 1, 0, 0]]])
+    target = np.concatenate([target, np.zeros((1, 6)), [[0, 1, 0, 0, 0.3, 0]]])
+    kinds = Mixture().kinds(target, np.ones(len(target)))
+    assert kinds.tolist() == [*np.repeat([0, 2, 1, 2, 0, 1], often).tolist(), 2, 2, 0]
+
+
+def test_labels_are_counted_by_weight() -> None:
+    target = np.repeat(np.eye(3), [2, 4, 6], axis=0)
+    weight = np.repeat([9.0, 1.0, 0.1], [2, 4, 6])
+    assert Mixture().kinds(target, weight).tolist() == np.repeat([2, 1, 0], [2, 4, 6]).tolist()
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.3, 0.2), (0.8, 0.1, 0.1), (5.0, 0.0, 5.0)])
+def test_any_run_of_draws_has_the_composition_to_less_than_two_cases_of_each_kind(
+    shares: tuple[float, float, float],
+) -> None:
+    target, weight, mixture = labels(), np.ones(200), Mixture(shares)
+    wanted = np.array(shares) / sum(shares)
+    for seed in range(5):
+        kinds = mixture.kinds(target, weight)[drawn(target, weight, mixture, seed)]
+        assert counts(kinds, 3).tolist() == (200 * wanted).round().tolist()
+        seen = np.concatenate([np.zeros((1, 3)), np.cumsum(np.eye(3)[kinds], axis=0)])
+        for length in range(1, 201):
+            off = np.abs(seen[length:] - seen[:-length] - length * wanted)
+            assert (off < 1 + wanted + 1e-9).all()
+
+
+def test_a_batch_that_can_have_the_composition_has_it_to_one_case_of_each_kind() -> None:
+    target, weight, mixture = labels(), np.ones(200), Mixture()
+    for seed in range(20):
+        kinds = mixture.kinds(target, weight)[drawn(target, weight, mixture, seed)]
+        for start in range(171):
+            assert (np.abs(counts(kinds[start : start + 30], 3) - [15, 9, 6]) <= 1).all()
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.3, 0.2), (0.1, 0.1, 0.8), (1.0, 0.0, 0.0)])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_what_is_expected_is_what_many_epochs_show(
+    shares: tuple[float, float, float],
+    is_weighted: bool,  # noqa: FBT001
+) -> None:
+    target, rng = labels(), np.random.default_rng(0)
+    weight = rng.choice([0.0, 0.5, 1.0, 3.0], 200) if is_weighted else np.ones(200)
+    mixture, epochs = Mixture(shares), 400
+    seen = sum(target[mixture(target, weight, rng)].sum(axis=0) for _ in range(epochs))
+    expected = mixture.expected(target, weight)
+    assert (expected[weight @ target > 0] > 0).any()
+    np.testing.assert_allclose(seen / (200 * epochs), expected, atol=0.004)
+
+
+def test_within_a_kind_a_case_is_drawn_as_often_as_its_weight_says() -> None:
+    target, rng = labels(), np.random.default_rng(0)
+    weight = np.where(np.arange(200) % 2, 3.0, 1.0)
+    mixture = Mixture()
+    kinds = mixture.kinds(target, weight)
+    seen = sum(counts(mixture(target, weight, rng), 200) for _ in range(300)) / 300
+    for kind, share in enumerate(mixture.shares):
+        rows = kinds == kind
+        heavy = rows & (weight == 3)
+        wanted = 200 * share * weight[heavy].sum() / weight[rows].sum()
+        assert seen[heavy].sum() == pytest.approx(wanted, rel=0.03)
+        assert seen[rows].sum() == pytest.approx(200 * share)
+
+
+def test_a_kind_that_no_case_is_of_leaves_its_share_to_the_others() -> None:
+    target = np.eye(6)[np.repeat([0, 1, 4, 5], [2, 3, 10, 20])]
+    target[:, 2:4] = 0  # nobody has them, so they count as the rarest
+    kinds = Mixture().kinds(target, np.ones(35))
+    assert set(kinds.tolist()) == {1, 2}
+    shown = kinds[drawn(target, np.ones(35), Mixture())]
+    assert counts(shown, 3).tolist() == [0, 21, 14]
+    assert Mixture().expected(target, np.ones(35)).sum() == pytest.approx(1)
+
+
+def test_one_kind_alone_is_all_that_is_shown() -> None:
+    for target in (np.zeros((8, 3)), np.eye(3)[[2] * 8], np.ones((8, 3))):
+        assert sorted(drawn(target, np.ones(8), Mixture()).tolist()) == list(range(8))
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(
+    cases=st.integers(1, 40),
+    count=st.integers(1, 7),
+    shares=st.sampled_from([(0.5, 0.3, 0.2), (1.0, 1.0, 1.0), (0.9, 0.05, 0.05)]),
+    seed=st.integers(0, 999),
+)
+def test_mixtures_have_as_many_draws_as_cases_and_none_without_weight(
+    cases: int, count: int, shares: tuple[float, float, float], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    target = (rng.random((cases, count)) < 0.3).astype(np.float32)
+    weight = rng.choice([0.0, 0.5, 2.0], cases)
+    weight[0] = 1.0
+    mixture = Mixture(shares)
+    draws = drawn(target, weight, mixture, seed)
+    assert draws.shape == (cases,)
+    assert (weight[draws] > 0).all()
+    np.testing.assert_array_equal(draws, drawn(target, weight, mixture, seed))
+    assert (mixture.expected(target, weight)[weight @ target == 0] == 0).all()
+
+
+def test_another_generator_draws_another_order() -> None:
+    target, weight = labels(), np.ones(200)
+    orders = {tuple(drawn(target, weight, Mixture(), seed).tolist()) for seed in range(10)}
+    assert len(orders) == 10
+
+
+def test_nobody_to_draw_is_an_error() -> None:
+    target = np.eye(3)[[2] * 4]  # common cases alone
+    for shares, weight in (((1.0, 0.0, 0.0), np.ones(4)), ((0.5, 0.3, 0.2), np.zeros(4))):
+        with pytest.raises(TrainingError, match="--weight"):
+            drawn(target, weight, Mixture(shares))

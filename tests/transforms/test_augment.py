@@ -30,6 +30,7 @@ SETTINGS = {
     "colour": 0.5,
     "gamma": 0.5,
     "cutout": 1.0,
+    "quarter_turns": True,
 }
 
 
@@ -65,12 +66,12 @@ def test_every_setting_is_tried_here():
 def test_a_setting_acts_repeats_itself_and_writes_to_nothing(name):
     vary, image = replace(STILL, **{name: SETTINGS[name]}), picture()
     image.setflags(write=False)
-    varied = vary(image, rng(1))
+    varied = vary(image, rng(3))
     assert (varied.shape, varied.dtype) == (image.shape, image.dtype)
     assert (varied != image).any()
-    np.testing.assert_array_equal(varied, vary(image, rng(1)))
+    np.testing.assert_array_equal(varied, vary(image, rng(3)))
     if "flip" not in name:
-        assert (varied != vary(image, rng(2))).any()
+        assert (varied != vary(image, rng(4))).any()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -100,6 +101,55 @@ def test_flips_are_exact_and_undo_themselves():
     np.testing.assert_array_equal(mirror(mirror(image, rng()), rng()), image)
     both = Augment(flip_horizontal=1.0, flip_vertical=1.0)
     np.testing.assert_array_equal(both(image, rng()), image[::-1, ::-1])
+
+
+TURNED = replace(STILL, quarter_turns=True)
+
+
+def quarters_of(turned: np.ndarray, image: np.ndarray) -> int:
+    """By how many quarters exactly."""
+    (found,) = [k for k in range(4) if np.array_equal(turned, np.rot90(image, k))]
+    return found
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("channels", "side"), [(1, 33), (3, 64), (4, 47), (5, 112)])
+def test_quarter_turns_of_a_square_are_exact_and_all_four_occur(
+    channels: int, side: int, dtype: type
+) -> None:
+    image = picture(channels, dtype, side, side)
+    found = [quarters_of(TURNED(image, rng(seed)), image) for seed in range(40)]
+    assert set(found) == {0, 1, 2, 3}
+
+
+def test_quarter_turns_occur_equally_often() -> None:
+    image = picture(1, rows=8, columns=8)
+    found = [quarters_of(TURNED(image, rng(seed)), image) for seed in range(400)]
+    assert (np.abs(np.bincount(found) - 100) < 35).all()
+
+
+def test_a_mask_is_turned_by_the_same_quarters() -> None:
+    image = picture(4, rows=33, columns=33)
+    mask = np.dstack([image[:, :, 0], np.tri(33, dtype=np.uint8)])
+    for seed in range(12):
+        varied, moved = TURNED.with_mask(image, mask, rng(seed))
+        np.testing.assert_array_equal(moved, np.rot90(mask, quarters_of(varied, image)))
+
+
+def test_quarter_turns_move_no_other_setting() -> None:
+    image = picture(rows=48, columns=48)
+    for vary in (replace(STILL, brightness=0.3, colour=0.4), replace(STILL, flip_horizontal=0.5)):
+        for seed in range(8):
+            turned = replace(vary, quarter_turns=True)(image, rng(seed))
+            back = {np.rot90(vary(image, rng(seed)), k).tobytes() for k in range(4)}
+            assert turned.tobytes() in back
+
+
+def test_without_quarter_turns_nothing_is_drawn_for_them() -> None:
+    image, one, other = picture(), rng(3), rng(3)
+    np.testing.assert_array_equal(STILL(image, one), image)
+    other.random(63 + image.shape[2])
+    assert one.random() == other.random()
 
 
 def test_half_a_turn_is_both_flips():

@@ -6,8 +6,10 @@ import torch.nn.functional as F
 
 from foveal.transforms.views import (
     Crop,
+    Turned,
     View,
     centre,
+    eight,
     flip_horizontal,
     flip_vertical,
     flips,
@@ -63,3 +65,28 @@ def test_ten_crops_are_ten_different_looks():
     for k, one in enumerate(seen):
         assert not any(torch.equal(one, other) for other in seen[:k])
     assert all(torch.equal(seen[k].flip(-1), seen[k + 5]) for k in range(5))
+
+
+def test_eight_are_all_ways_to_turn_and_mirror_a_square() -> None:
+    square = images()[..., :16]
+    seen = [view.forward(square) for view in eight]
+    assert torch.equal(square, images()[..., :16])
+    for k, one in enumerate(seen):
+        assert one.shape == square.shape
+        assert not any(torch.equal(one, other) for other in seen[:k])
+    ways = [turned for plain in (square, square.flip(-1)) for turned in all_quarters(plain)]
+    assert len(seen) == len(ways) == 8
+    assert all(any(torch.equal(one, way) for one in seen) for way in ways)
+    scores = torch.rand(2)
+    assert all(torch.equal(view.inverse(scores), scores) for view in eight)
+
+
+def all_quarters(batch: torch.Tensor) -> list[torch.Tensor]:
+    """By transposing and flipping alone."""
+    across = batch.transpose(-1, -2)
+    return [batch, across.flip(-1), batch.flip(-1).flip(-2), across.flip(-2)]
+
+
+def test_a_picture_that_is_no_square_lies_down_or_stands_up() -> None:
+    shapes = [tuple(Turned(k)(images()).shape[-2:]) for k in range(4)]
+    assert shapes == [(16, 24), (24, 16), (16, 24), (24, 16)]

@@ -69,7 +69,7 @@ def _swapped(
     from scipy.optimize import linear_sum_assignment
 
     found, channels = [], np.arange(light.shape[1])
-    for name in np.unique(source).tolist():
+    for name in filter(None, np.unique(source).tolist()):
         inside = source == name
         if min(inside.sum(), (~inside).sum()) < FEWEST:
             continue

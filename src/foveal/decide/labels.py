@@ -322,7 +322,7 @@ def _named(all_cases: tuple[np.ndarray, ...], own: tuple[np.ndarray, ...]) -> di
 def _odds(share: np.ndarray | float) -> np.ndarray:
     """Log odds, kept finite."""
     inside = np.clip(np.asarray(share, dtype=np.float64), 1e-7, 1 - 1e-7)
-    return np.log(inside / (1 - inside))
+    return np.asarray(np.log(inside / (1 - inside)))
 
 
 def _between(

@@ -45,7 +45,7 @@ class Focal:
     def __call__(self, logits: Labels, target: Labels) -> Float[Tensor, ""]:
         """The mean over cases and labels, in nats."""
         entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        off = (target - logits.sigmoid()).abs()
+        off = (target - logits.sigmoid()).abs().clamp(min=SMALL)  # the slope at 0 may be infinite
         return (off**self.gamma * entropy).mean()
 
 

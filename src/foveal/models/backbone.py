@@ -164,16 +164,32 @@ class Backbone:
             raise self._not_loaded(str(error).strip().splitlines()[0]) from None
 
     def _inflate(self, body: Any, channels: int) -> None:
-        """Give the first convolution the trained weights of three channels, and more like them."""
-        name = f"{body.pretrained_cfg['first_conv']}.weight"
-        rgb = self._create({"num_classes": 0}, pretrained=True).state_dict()[name]
-        more = {
-            "average": rgb.mean(1, keepdim=True).expand(-1, channels - 3, -1, -1),
-            "copy": rgb[:, [k % 3 for k in range(channels - 3)]],
-            "zeros": torch.zeros_like(rgb[:, :1]).expand(-1, channels - 3, -1, -1),
-        }[self.inflate]
-        with torch.no_grad():
-            body.get_parameter(name).copy_(torch.cat([rgb, more], 1))
+        """Give the first convolutions the trained weights of three channels, and more like them.
+
+        Weights of as many channels are taken as they are.
+        """
+        first = body.pretrained_cfg["first_conv"]
+        names = [f"{n}.weight" for n in ([first] if isinstance(first, str) else first)]
+        if self._inputs(names[0]) == channels:
+            return
+        trained = self._create({"num_classes": 0}, pretrained=True).state_dict()
+        for name in names:
+            rgb = trained[name]
+            more = {
+                "average": rgb.mean(1, keepdim=True).expand(-1, channels - 3, -1, -1),
+                "copy": rgb[:, [k % 3 for k in range(channels - 3)]],
+                "zeros": torch.zeros_like(rgb[:, :1]).expand(-1, channels - 3, -1, -1),
+            }[self.inflate]
+            with torch.no_grad():
+                body.get_parameter(name).copy_(torch.cat([rgb, more], 1))
+
+    def _inputs(self, name: str) -> int:
+        """Channels that the weights of a convolution were trained on."""
+        from timm.models import load_state_dict
+
+        return (
+            3 if self.weights == "imagenet" else load_state_dict(str(self._file()))[name].shape[1]
+        )
 
     def _source(self) -> dict[str, Any]:
         """What timm is told about weights, after a look at whether they can be had."""

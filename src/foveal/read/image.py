@@ -71,7 +71,7 @@ class Photograph:
         return np.moveaxis(image, 2, 0)
 
 
-def _joined(case: Case, images: list[Pixels]) -> Pixels:
+def _joined(case: Case, images: list[Shaped[np.ndarray, "_ _ _"]]) -> Pixels:
     """One picture; of several files each gives a channel, that with most light where it has more.
 
     Microscopes write a channel as a picture in its own colour, or as one in grey.

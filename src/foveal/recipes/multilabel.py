@@ -15,6 +15,7 @@ from pydantic import Field
 
 from foveal.combine.blend import PowerMean
 from foveal.decide.labels import CommonCut, LabelProbabilities, OwnCuts, SharedOut, ShrunkCuts
+from foveal.errors import UsageError
 from foveal.losses import classify
 from foveal.manifest import Facts
 from foveal.members.network import Network
@@ -367,6 +368,8 @@ def _mixture(shares: str) -> Mixture | None:
     if not shares:
         return None
     rare, middling, common = map(float, shares.split(","))
+    if not rare + middling + common > 0:
+        raise UsageError(f"mixture={shares}: no kind of pictures has a share")
     return Mixture((rare, middling, common))
 
 

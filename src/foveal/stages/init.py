@@ -60,7 +60,9 @@ def init(
     family, function = resolve(address)
     names = tuple(t for t in target.split(",") if t)
     roles: dict[str, Any] = {**(columns or {}), **_where(family, recipe, table, images, names)}
-    channels = tuple(n.strip() for n in str(options.get("channels", "")).split(",") if n.strip())
+    usual = options_of(function).get("channels")
+    said = options.get("channels", usual.default if usual else "")
+    channels = tuple(n.strip() for n in str(said).split(",") if n.strip())
     source = Source(table=str(table), target=names, channels=channels, **roles).absolute()
     for name in options:
         if name not in options_of(function):

@@ -102,8 +102,8 @@ class Mixture:
     """Batches of a fixed composition: so many cases with a rare label, middling ones, common ones.
 
     A case is as rare as the rarest label it has; a third of the labels each are rare, middling and
-    common. Cases of the three kinds take turns, so that any run of draws has the composition to one
-    case each.
+    common. Cases of the three kinds take turns, so that a batch has the composition to one case
+    each, or a share of one more.
 
     Attributes:
         shares: Of rare, middling and common cases; a kind that no case is of leaves its share to
@@ -161,7 +161,8 @@ class Mixture:
         shares = np.where(there, self.shares, 0.0)
         if not shares.sum() > 0:
             raise TrainingError(
-                "no training case of a fold has a weight and a share; cure: other --weight, or mix="
+                "no training case of a fold has a weight and a share; cure: other --weight, or "
+                "mixture="
             )
         edges = np.round(np.cumsum(shares) / shares.sum() * len(kind)).astype(int)
         return np.diff(edges, prepend=0).tolist()
