@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from foveal.decide.f1 import Ranked
 from foveal.decide.labels import (
     CommonCut,
     LabelCuts,
@@ -11,7 +12,6 @@ from foveal.decide.labels import (
     OwnCuts,
     SharedOut,
     ShrunkCuts,
-    _Ranked,
 )
 from foveal.errors import TargetError
 from foveal.manifest import Truth
@@ -114,7 +114,7 @@ def test_few_cases_pull_a_cut_away_from_its_own() -> None:
     ways = []
     for times in (1, 20):
         many = np.tile(np.arange(400), times)
-        ranked = _Ranked.of(values[many], has[many], np.ones(len(many)))
+        ranked = Ranked.of(values[many], has[many], np.ones(len(many)))
         ends = np.stack([np.full(4, ranked.common_cut()), ranked.share_cuts()])
         own, shrunk = ranked.own_cuts(), ranked.shrunk()
         low, high = np.minimum(own, ends), np.maximum(own, ends)
@@ -126,7 +126,7 @@ def test_few_cases_pull_a_cut_away_from_its_own() -> None:
 
 def test_what_pulls_is_chosen_on_folds_left_out() -> None:
     scores, truth = cases(2, n=400)
-    ways = _Ranked.of(scores.matrix().values, truth.target != 0, truth.weight).shrunk()
+    ways = Ranked.of(scores.matrix().values, truth.target != 0, truth.weight).shrunk()
     chosen = ShrunkCuts().fit(scores, truth).cuts
     value = ShrunkCuts()._left_out(scores.matrix().values, truth.target != 0, truth)
     assert chosen == tuple(ways[int(value.argmax())].tolist())

@@ -18,17 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from foveal.errors import TargetError
+from foveal.decide.f1 import Has, Ranked, Scores, Weight, log_odds
 from foveal.manifest import Case, Truth
 from foveal.metrics.overlap import MacroF1
 from foveal.predictions import Predictions
-
-COMMON_PULL, SHARE_PULL = 30.0, 100.0
-"""Cases of a label at which its own cut counts as much as the steadier one (docs/LOG.md)."""
-
-Scores = Float[np.ndarray, "case label"]
-Has = Bool[np.ndarray, "case label"]
-Weight = Float[np.ndarray, " case"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +61,7 @@ class OwnCuts:
 
     def fit(self, predictions: Predictions, truth: Truth) -> LabelCuts:
         """Fit on out-of-fold scores."""
-        ranked = _Ranked.of(predictions.matrix().values, truth.target != 0, truth.weight)
+        ranked = Ranked.of(predictions.matrix().values, truth.target != 0, truth.weight)
         return LabelCuts(tuple(ranked.own_cuts().tolist()), self.at_least_one)
 
 
@@ -84,7 +77,7 @@ class CommonCut:
 
     def fit(self, predictions: Predictions, truth: Truth) -> LabelCuts:
         """Fit on out-of-fold scores."""
-        ranked = _Ranked.of(predictions.matrix().values, truth.target != 0, truth.weight)
+        ranked = Ranked.of(predictions.matrix().values, truth.target != 0, truth.weight)
         return LabelCuts((ranked.common_cut(),) * len(ranked.labels), self.at_least_one)
 
 
@@ -100,7 +93,7 @@ class SharedOut:
 
     def fit(self, predictions: Predictions, truth: Truth) -> LabelCuts:
         """Fit on out-of-fold scores."""
-        ranked = _Ranked.of(predictions.matrix().values, truth.target != 0, truth.weight)
+        ranked = Ranked.of(predictions.matrix().values, truth.target != 0, truth.weight)
         return LabelCuts(tuple(label.cut_of_share() for label in ranked.labels), self.at_least_one)
 
 
@@ -120,7 +113,7 @@ class ShrunkCuts:
     def fit(self, predictions: Predictions, truth: Truth) -> LabelCuts:
         """Fit on out-of-fold scores; their folds are left out in turn to choose what pulls."""
         scores, has = predictions.matrix().values, truth.target != 0
-        ways = _Ranked.of(scores, has, truth.weight).shrunk()
+        ways = Ranked.of(scores, has, truth.weight).shrunk()
         value = self._left_out(scores, has, truth)
         return LabelCuts(tuple(ways[int(value.argmax())].tolist()), self.at_least_one)
 
@@ -131,7 +124,7 @@ class ShrunkCuts:
         for out in (truth.fold == fold for fold in folds):
             if not has[~out & (truth.weight > 0)].any():
                 continue
-            ranked = _Ranked.of(scores[~out], has[~out], truth.weight[~out])
+            ranked = Ranked.of(scores[~out], has[~out], truth.weight[~out])
             for k, cuts in enumerate(ranked.shrunk()):
                 given = LabelCuts(tuple(cuts.tolist()), self.at_least_one).given(scores[out])
                 sums[k] += metric.tally(given, truth.take(out)).sum(axis=0)
@@ -166,7 +159,7 @@ class LabelOdds:
 
     def __call__(self, predictions: Predictions) -> Scores:
         """The probability of every label."""
-        odds = np.array(self.offset) + np.array(self.slope) * _odds(predictions.matrix().values)
+        odds = np.array(self.offset) + np.array(self.slope) * log_odds(predictions.matrix().values)
         return 1 / (1 + np.exp(-odds))
 
 
@@ -182,7 +175,7 @@ class LabelProbabilities:
 
     def fit(self, predictions: Predictions, truth: Truth) -> LabelOdds:
         """Fit on out-of-fold scores."""
-        odds = _odds(predictions.matrix().values)
+        odds = log_odds(predictions.matrix().values)
         lines = [
             _line(x, has, truth.weight)
             for x, has in zip(odds.T, (truth.target != 0).T, strict=True)
@@ -209,139 +202,3 @@ def _line(
         step = np.linalg.solve(bend, slope)
         at -= step / max(1.0, float(np.abs(step).max()))
     return float(at[0]), float(at[1])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Label:
-    """One label's scores in order, and what lies at or above each of them.
-
-    Attributes:
-        scores: Of all cases, rising.
-        above: Weight of the cases from each score on, and 0 after the last.
-        own: Scores of the cases that have the label, rising.
-        own_above: Their weight, likewise.
-    """
-
-    scores: Float[np.ndarray, "_"]
-    above: Float[np.ndarray, "_"]
-    own: Float[np.ndarray, "_"]
-    own_above: Float[np.ndarray, "_"]
-
-    def f1(self, cuts: Float[np.ndarray, " cut"]) -> Float[np.ndarray, " cut"]:
-        """F1 of rising cuts."""
-        hit = self.own_above[np.searchsorted(self.own, cuts)]
-        given = self.above[np.searchsorted(self.scores, cuts)]
-        return 2 * hit / np.maximum(given + self.own_above[0], 1e-300)
-
-    def best_cut(self) -> float:
-        """Midway between the best score to cut at and the next lower one."""
-        if not self.own_above[0] > 0:
-            return float("inf")
-        return self.just_below(float(self.own[self.f1(self.own).argmax()]))
-
-    def cut_of_share(self) -> float:
-        """The cut that gives the label to as much weight as has it."""
-        if not self.own_above[0] > 0:
-            return float("inf")
-        values, first = np.unique(self.scores, return_index=True)
-        place = int(np.abs(self.above[first] - self.own_above[0]).argmin())
-        return self.just_below(float(values[place]))
-
-    def just_below(self, score: float) -> float:
-        """Midway to the next lower score, or to 0."""
-        place = int(np.searchsorted(self.scores, np.float32(score)))
-        lower = float(self.scores[place - 1]) if place else min(0.0, score)
-        return (lower + score) / 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Ranked:
-    """All labels' scores in order."""
-
-    labels: tuple[_Label, ...]
-
-    @staticmethod
-    def of(scores: Scores, has: Has, weight: Weight) -> _Ranked:
-        """Sort the scores of every label.
-
-        Raises:
-            TargetError: A score is not finite, or no case has any label.
-        """
-        if not np.isfinite(scores).all():
-            raise TargetError("cuts need finite scores, and some are nan or infinite")
-        if not weight.all():
-            scores, has, weight = scores[weight > 0], has[weight > 0], weight[weight > 0]
-        if not has.any():
-            raise TargetError("no case has any label, so no cut can be fitted")
-        sort = _sorted if (weight == weight[0]).all() else _sorted_with_weight
-        columns = np.ascontiguousarray(scores.T)
-        return _Ranked(
-            tuple(
-                _Label(**_named(sort(column, weight), sort(column[own], weight[own])))
-                for column, own in zip(columns, has.T, strict=True)
-            )
-        )
-
-    def own_cuts(self) -> Float[np.ndarray, " label"]:
-        """The cut of every label with its highest F1; infinite where no case has it."""
-        return np.array([label.best_cut() for label in self.labels])
-
-    def share_cuts(self) -> Float[np.ndarray, " label"]:
-        """The cut of every label that gives it as often as it occurs; likewise."""
-        return np.array([label.cut_of_share() for label in self.labels])
-
-    def common_cut(self) -> float:
-        """The one cut of the highest macro F1."""
-        tried = np.unique(np.concatenate([label.own for label in self.labels]))
-        total = np.zeros(len(tried))
-        for label in self.labels:
-            total += label.f1(tried)
-        best = float(tried[total.argmax()])
-        return max(label.just_below(best) for label in self.labels)
-
-    def shrunk(self) -> Float[np.ndarray, "2 label"]:
-        """Cuts between each label's own and the common one, and between its own and its share's."""
-        common = self.common_cut()
-        own, shared = (
-            np.where(np.isfinite(cuts), cuts, common)
-            for cuts in (self.own_cuts(), self.share_cuts())
-        )
-        count = np.array([float(len(label.own)) for label in self.labels])
-        return np.stack(
-            [
-                _between(own, steady, count / (count + pull))
-                for steady, pull in ((common, COMMON_PULL), (shared, SHARE_PULL))
-            ]
-        )
-
-
-def _named(all_cases: tuple[np.ndarray, ...], own: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
-    return {"scores": all_cases[0], "above": all_cases[1], "own": own[0], "own_above": own[1]}
-
-
-def _odds(share: np.ndarray | float) -> np.ndarray:
-    """Log odds, kept finite."""
-    inside = np.clip(np.asarray(share, dtype=np.float64), 1e-7, 1 - 1e-7)
-    return np.asarray(np.log(inside / (1 - inside)))
-
-
-def _between(
-    own: Float[np.ndarray, " label"],
-    steady: Float[np.ndarray, " label"] | float,
-    trust: Float[np.ndarray, " label"],
-) -> Float[np.ndarray, " label"]:
-    """A part of the way from one cut to another, counted in log odds."""
-    mixed = trust * _odds(own) + (1 - trust) * _odds(steady)
-    return np.where(own == steady, own, 1 / (1 + np.exp(-mixed)))
-
-
-def _sorted(scores: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rising scores, and how much weight is left from each on; all cases weigh the same."""
-    each = float(weight[0]) if len(weight) else 1.0
-    return np.sort(scores), each * np.arange(len(scores), -1.0, -1.0)
-
-
-def _sorted_with_weight(scores: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same for cases that weigh differently."""
-    order = np.argsort(scores, kind="stable")
-    return scores[order], np.append(np.cumsum(weight[order][::-1])[::-1], 0.0)
