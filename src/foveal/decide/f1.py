@@ -8,6 +8,7 @@ is to try: a sort of all scores and a search for a few tell F1 at each of them::
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,14 +86,10 @@ class Ranked:
             scores, has, weight = scores[weight > 0], has[weight > 0], weight[weight > 0]
         if not has.any():
             raise TargetError("no case has any label, so no cut can be fitted")
-        sort = _sorted if (weight == weight[0]).all() else _sorted_with_weight
-        columns = np.ascontiguousarray(scores.T)
-        return Ranked(
-            tuple(
-                RankedLabel(**_named(sort(column, weight), sort(column[own], weight[own])))
-                for column, own in zip(columns, has.T, strict=True)
-            )
-        )
+        columns, owned = (np.ascontiguousarray(table.T) for table in (scores, has))
+        if (weight == weight[0]).all():
+            return Ranked(tuple(_counted(columns, owned, float(weight[0]))))
+        return Ranked(tuple(_weighed(columns, owned, weight)))
 
     def own_cuts(self) -> Float[np.ndarray, " label"]:
         """The cut of every label with its highest F1; infinite where no case has it."""
@@ -127,10 +124,6 @@ class Ranked:
         )
 
 
-def _named(all_cases: tuple[np.ndarray, ...], own: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
-    return {"scores": all_cases[0], "above": all_cases[1], "own": own[0], "own_above": own[1]}
-
-
 def log_odds(share: np.ndarray | float) -> np.ndarray:
     """Log odds, kept finite."""
     inside = np.clip(np.asarray(share, dtype=np.float64), 1e-7, 1 - 1e-7)
@@ -147,13 +140,33 @@ def _between(
     return np.where(own == steady, own, 1 / (1 + np.exp(-mixed)))
 
 
-def _sorted(scores: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rising scores, and how much weight is left from each on; all cases weigh the same."""
-    each = float(weight[0]) if len(weight) else 1.0
-    return np.sort(scores), each * np.arange(len(scores), -1.0, -1.0)
+def _counted(
+    columns: Float[np.ndarray, "label case"], owned: Bool[np.ndarray, "label case"], each: float
+) -> Iterator[RankedLabel]:
+    """Labels of cases that all weigh the same: what is left from a place on is known beforehand."""
+    left = each * np.arange(columns.shape[1], -1.0, -1.0)
+    for scores, column, own in zip(np.sort(columns, axis=1), columns, owned, strict=True):
+        mine = np.sort(column[own])
+        yield RankedLabel(
+            scores=scores, above=left, own=mine, own_above=left[len(scores) - len(mine) :]
+        )
 
 
-def _sorted_with_weight(scores: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _weighed(
+    columns: Float[np.ndarray, "label case"],
+    owned: Bool[np.ndarray, "label case"],
+    weight: Weight,
+) -> Iterator[RankedLabel]:
     """The same for cases that weigh differently."""
+    for column, own in zip(columns, owned, strict=True):
+        scores, above = _in_order(column, weight)
+        mine, own_above = _in_order(column[own], weight[own])
+        yield RankedLabel(scores=scores, above=above, own=mine, own_above=own_above)
+
+
+def _in_order(
+    scores: Float[np.ndarray, "_"], weight: Float[np.ndarray, "_"]
+) -> tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]:
+    """Rising scores, and how much weight is left from each on."""
     order = np.argsort(scores, kind="stable")
     return scores[order], np.append(np.cumsum(weight[order][::-1])[::-1], 0.0)
