@@ -127,13 +127,15 @@ def test_a_time_limit_stops_with_75_and_the_same_call_goes_on(eyes: dict, tmp_pa
         "members=regression", "--quiet", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    started = time.monotonic()
-    done = foveal("train", "s", "--hours", "14s", cwd=tmp_path)
-    assert done.returncode == 75, done.stderr
-    assert "the same call goes on" in done.stderr
-    assert time.monotonic() - started < 60
-    saved = list((tmp_path / "s" / "members").rglob("checkpoint.safetensors"))
-    assert saved
+    for seconds in (14, 28, 56):  # a busy machine may not reach a first step in the shortest
+        started = time.monotonic()
+        done = foveal("train", "s", "--hours", f"{seconds}s", cwd=tmp_path)
+        assert done.returncode == 75, done.stderr
+        assert "the same call goes on" in done.stderr
+        assert time.monotonic() - started < seconds + 46
+        if list((tmp_path / "s" / "members").rglob("checkpoint.safetensors")):
+            return
+    pytest.fail("no training was saved")
 
 
 def test_a_held_study_names_its_holder(
