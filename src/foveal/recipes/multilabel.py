@@ -412,5 +412,8 @@ FAMILY = Family(
     facts=label_facts,
     audit=label_suspicions,
     simulate=simulate_cells,
-    demo=("small", {"channels": "red,green,blue,yellow", "size": 96, "trees": 100}),
+    demo=(
+        "small",
+        {"channels": "red,green,blue,yellow", "size": 96, "trees": 100, "epochs": 16},
+    ),
 )
