@@ -1,6 +1,7 @@
-"""Small real inputs that several tests share."""
+"""Small real inputs that several tests share, and what they ask of a study."""
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from effects import digests
 from foveal import stages
 from foveal.manifest import Truth
 from foveal.simulate.cells import CHANNELS, simulate_cells
@@ -15,7 +17,11 @@ from foveal.simulate.flukes import simulate_flukes
 from foveal.simulate.retina import Faults, simulate_retina
 from foveal.stages.open import Opened, open_study
 from foveal.stages.split import split_of
+from foveal.study import Study
 from foveal.task import Context, Job, Resources
+
+INLINE = Context(slots=())
+"""Jobs run in this process."""
 
 FAST = {
     "size": 32,
@@ -138,7 +144,7 @@ def swum(tmp_path_factory: pytest.TempPathFactory, flukes: dict) -> Opened:
     study = stages.init(
         tmp_path_factory.mktemp("swum") / "study", recipe="identify:small", options=SWIM, **flukes
     )
-    stages.split(study, Context(slots=()))
+    stages.split(study, INLINE)
     return open_study(study)
 
 
@@ -248,8 +254,60 @@ def inked(tmp_path_factory: pytest.TempPathFactory, scans: dict) -> Opened:
     study = stages.init(
         tmp_path_factory.mktemp("inked") / "study", recipe="segment:small", options=INK, **scans
     )
-    stages.split(study, Context(slots=()))
+    stages.split(study, INLINE)
     return open_study(study)
+
+
+def small_study(
+    family: str,
+    recipes: Mapping[str, Mapping[str, object]],
+    folder: Path,
+    of: Mapping[str, object],
+    context: Context = INLINE,
+    recipe: str = "small",
+    **options: object,
+) -> Study:
+    """A study that nothing is trained of.
+
+    Args:
+        family: Its name.
+        recipes: Options that make each recipe quick.
+        folder: Of the study.
+        of: Arguments of `init`: the table, and what leads to the files.
+        context: Who is told.
+        recipe: One of them.
+        options: Other ones than those.
+    """
+    options = {**recipes[recipe], **options}
+    return stages.init(folder, recipe=f"{family}:{recipe}", options=options, context=context, **of)
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def answer(study: Study, of: Mapping, out: Path, **more: object) -> list[dict[str, str]]:
+    """What is predicted of the pictures of a table, or of others if more is said."""
+    asked = {"table": of["table"], "images": of["images"], "context": INLINE}
+    stages.predict(study, out=out, **{**asked, **more})
+    return table_of(out)
+
+
+@pytest.fixture(scope="module")
+def redone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., set[str]]:
+    """Makes a study with and without a change of options, and says what is then done again."""
+    usual: dict[str, dict[str, str]] = {}
+
+    def found(make: Callable[..., Study], of: dict, recipe: str, **change: object) -> set[str]:
+        folder = tmp_path_factory.mktemp(recipe)
+        if recipe not in usual:
+            usual[recipe] = digests(make(folder / "usual", of, recipe=recipe))
+        after = digests(make(folder / "other", of, recipe=recipe, **change))
+        assert after.keys() == usual[recipe].keys()
+        return {name for name, _ in after.items() ^ usual[recipe].items()}
+
+    return found
 
 
 def truth_of(target: np.ndarray, weight: np.ndarray | None = None, folds: int = 5) -> Truth:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import contracts
-from conftest import CELLS, FAST, NEW, SWIM, job_of
+from conftest import CELLS, FAST, INLINE, NEW, SWIM, job_of
 from contracts import GRADES, LABELS, label, parts
 from foveal import options, stages
 from foveal.combine.blend import PowerMean
@@ -28,11 +28,10 @@ from foveal.split import Folds, QueryFolds, by_label
 from foveal.split.volumes import VolumeFolds
 from foveal.stages.address import families, recipes_of
 from foveal.stages.open import Opened, open_study
-from foveal.task import Asked, Context
+from foveal.task import Asked
 from foveal.transforms import views
 from foveal.transforms.mix import CellCutmix, Cutmix, FirstOf, Mixup
 
-INLINE = Context(slots=())
 OUTPUTS = {
     "squared_error": 1,
     "cumulative_bce": GRADES - 1,

@@ -12,7 +12,7 @@ import torch
 from scipy.ndimage import distance_transform_cdt
 from torch import Tensor
 
-from conftest import INK, draw_scans
+from conftest import INK, INLINE, draw_scans
 from foveal import stages
 from foveal.errors import MemoryBudgetError, Stopped, UsageError
 from foveal.lattice import cells, part_of, region_of
@@ -26,12 +26,11 @@ from foveal.predictions import Predictions
 from foveal.split.record import Split
 from foveal.stages.open import Opened
 from foveal.stages.split import open_split
-from foveal.task import Context, Job, Member, Resources, State
+from foveal.task import Job, Member, Resources, State
 from foveal.transforms.augment import Augment
 from foveal.transforms.mix import CellCutmix, Mixup
 from foveal.transforms.tiles import Dense, Inner, Windows, uniform
 
-INLINE = Context(slots=())
 UPRIGHT = Augment(flip_horizontal=0.0)
 FLIPPED = Augment(flip_horizontal=0.5, flip_vertical=0.5)
 VIVID = Augment(flip_vertical=0.5, rotate_degrees=180.0, scale=(0.7, 1.4), elastic=0.03)

@@ -1,19 +1,28 @@
-"""Both recipes are built and run for two steps; what `init` measures is right."""
+"""`grade` is built and run for two steps, redoes what changed, and measures what is there."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from conftest import FAST, INLINE, small_study
+from effects import digests, tried, untried
 from foveal import stages
 from foveal.manifest import Manifest, Source, load
 from foveal.options import shape_of
 from foveal.recipes import grade
 from foveal.survey import survey
-from foveal.task import Context
 
-INLINE = Context(slots=())
+RECIPES = {
+    "small": FAST,
+    "aptos": {"size": 32, "folds": 3, "backbone": "mobilenetv3_small_050", "weights": "none"},
+}
+"""Options that make a recipe quickly built."""
+
+make = partial(small_study, "grade", RECIPES)
 
 
 @pytest.mark.parametrize("name", ["small", "aptos"])
@@ -26,6 +35,51 @@ def test_a_recipe_takes_the_whole_trip(eyes: dict, tmp_path: Path, name: str) ->
         options["members"] = "floor,regression-32,expectation-32"
     study = stages.init(tmp_path / "s", recipe=f"grade:{name}", options=options, **eyes)
     assert stages.run(study, INLINE).is_file()
+
+
+APPROACHES = {"regression", "cumulative", "expectation"}
+NETWORKS = {
+    "small": APPROACHES,
+    "aptos": {f"{name}-{side}" for name in APPROACHES for side in (32, 224)},
+}
+MEMBERS = {"networks", "floor", "patches"}
+RULES = ("exact", "bagged_exact", "halves", "fifths")
+EFFECTS = [
+    *((option, value, {"networks"}) for option, value in {
+        "backbone": "lcnet_035", "weights": "imagenet", "epochs": 1, "batch": 4,
+        "optimiser": "sgd", "lr": 0.01, "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "views": "flips",
+        "rotate": 90, "flip": 0.1, "elastic": 0.05, "local_contrast": 4.0, "cutout": 1.0,
+        "mixup": 0.7, "cutmix": 0.3, "pooling": "gem", "drop_path": 0.5, "dropout": 0.6,
+        "balance": 1.0, "precision": "bf16-mixed", "layout": "contiguous",
+    }.items()),
+    ("flip", 0.0, {"networks", "patches"}),  # which then tell mirror images apart
+    ("trees", 9, {"floor"}),
+    ("words", 9, {"patches"}),
+    *(("cuts", rule, {"decisions"}) for rule in RULES),
+    ("grades", 6, {*MEMBERS, "decisions"}),
+    ("folds", 2, {*MEMBERS, "split"}),
+    ("seed", 1, {*MEMBERS, "split"}),
+    ("cache_gb", 1.0, set()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("recipe", "option", "value", "touched"), tried(grade, EFFECTS, NETWORKS))
+def test_a_changed_option_redoes_what_depends_on_it(
+    eyes: dict, redone: Callable, recipe: str, option: str, value: object, touched: set
+) -> None:
+    assert redone(make, eyes, recipe, **{option: value}) == touched
+
+
+def test_another_size_is_another_training(eyes: dict, redone: Callable, tmp_path: Path) -> None:
+    assert redone(make, eyes, "small", size=48) == APPROACHES
+    one, other = (digests(make(tmp_path / f"{k}", eyes, recipe="aptos", size=k)) for k in (32, 48))
+    assert {name for name, _ in one.items() ^ other.items()} == {
+        f"{name}-{side}" for name in APPROACHES for side in (32, 48)
+    }
+
+
+def test_every_option_has_its_effect_tested() -> None:
+    assert untried(grade, EFFECTS) == {name: {"members", "size"} for name in RECIPES}
 
 
 def measured(eyes: dict) -> tuple[Manifest, grade.Facts]:
@@ -58,7 +112,8 @@ def test_equal_pictures_with_other_grades_are_found(eyes: dict) -> None:
 @pytest.mark.parametrize("name", ["small", "aptos"])
 def test_every_cut_rule_can_be_asked_for(eyes: dict, name: str) -> None:
     _, facts = measured(eyes)
-    made = [getattr(grade, name)(facts, cuts=rule, weights="none").decode for rule in grade.CUTS]
+    rules = ("closed_form", *RULES)
+    made = [getattr(grade, name)(facts, cuts=rule, weights="none").decode for rule in rules]
     assert len(set(map(repr, made))) == 5
 
 

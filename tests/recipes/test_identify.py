@@ -1,30 +1,27 @@
 """`identify` takes the whole trip, leaves no trace where it refuses, and redoes what changed."""
 
 import csv
-import inspect
 import json
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from conftest import NEW, SWIM
+from conftest import INLINE, NEW, SWIM, answer, small_study, table_of
+from effects import tried, untried
 from foveal import stages
 from foveal.errors import TargetError, UsageError
 from foveal.manifest import Manifest, Source, load
 from foveal.recipes import identify
-from foveal.stages.address import recipes_of
 from foveal.stages.open import open_study
-from foveal.stages.split import split_of, truth_of
-from foveal.stages.train import place
-from foveal.study import Study, digest
+from foveal.stages.split import split_of
+from foveal.study import Study
 from foveal.survey import survey
 from foveal.task import Context
-
-INLINE = Context(slots=())
-
 
 RECIPES = {
     "small": SWIM,
@@ -32,21 +29,7 @@ RECIPES = {
 }
 """Options that make a recipe take a second a training."""
 
-
-def make(
-    folder: Path,
-    flukes: dict,
-    context: Context = INLINE,
-    recipe: str = "small",
-    **options: object,
-) -> Study:
-    return stages.init(
-        folder,
-        recipe=f"identify:{recipe}",
-        options={**RECIPES[recipe], **options},
-        context=context,
-        **flukes,
-    )
+make = partial(small_study, "identify", RECIPES)
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +37,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, flukes: dict) -> Study:
     study = make(tmp_path_factory.mktemp("identify") / "study", flukes)
     stages.run(study, INLINE)
     return study
-
-
-def table_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def answer(study: Study, flukes: dict, out: Path, **more: object) -> list[dict[str, str]]:
-    asked = {"table": flukes["table"], "images": flukes["images"], "context": INLINE}
-    stages.predict(study, out=out, **{**asked, **more})
-    return table_of(out)
 
 
 # --- the trip -------------------------------------------------------------------------------------
@@ -251,16 +223,16 @@ def test_a_wrong_option_is_named(flukes: dict, tmp_path: Path, options: dict, wo
 
 # --- options --------------------------------------------------------------------------------------
 
-NETWORKS = {"arcface", "cosface"}
-MEMBERS = {"floor", *NETWORKS}
+NETWORKS = {name: {"arcface", "cosface"} for name in RECIPES}
+MEMBERS = {"floor", "networks"}
 EVERYTHING = {*MEMBERS, "split", "decisions"}
 EFFECTS = [
-    *((option, value, NETWORKS) for option, value in {
-        "size": 48, "backbone": "test_vit", "epochs": 1, "batch": 4, "optimiser": "sgd",
-        "lr": 0.02, "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "margin": 0.4, "scale": 20.0,
-        "centres": 2, "embedding": 24, "pooling": "own", "dropout": 0.6, "drop_path": 0.5,
-        "mirrored": True, "least": 9, "together": 4, "rotate": 90.0, "elastic": 0.05,
-        "cutout": 1.0, "precision": "bf16-mixed", "layout": "channels_last",
+    *((option, value, {"networks"}) for option, value in {
+        "size": 48, "backbone": "test_vit", "weights": "imagenet", "epochs": 1, "batch": 4,
+        "optimiser": "sgd", "lr": 0.02, "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "margin": 0.4,
+        "scale": 20.0, "centres": 2, "embedding": 24, "pooling": "own", "dropout": 0.6,
+        "drop_path": 0.5, "mirrored": True, "least": 9, "together": 4, "rotate": 90.0,
+        "elastic": 0.05, "cutout": 1.0, "precision": "bf16-mixed", "layout": "channels_last",
     }.items()),
     ("components", 9, {"floor"}),
     ("floor_size", 40, {"floor"}),
@@ -272,65 +244,21 @@ EFFECTS = [
     ("new", None, EVERYTHING),
     ("folds", 2, EVERYTHING),
     ("seed", 1, EVERYTHING),
+    ("cache_gb", 1.0, set()),
 ]  # fmt: skip
-"""What is done again by an option: members are trained, folds made, names placed in answers."""
 
 
-def digests(study: Study) -> dict[str, str]:
-    stages.split(study, INLINE)
-    opened = open_study(study)
-    made, recipe = split_of(opened), opened.recipe
-    found = {m.name: digest(place(opened, made, m, 0)[1]) for m in recipe.members}
-    parts = (recipe.decode, recipe.metric, recipe.probabilities, recipe.answer, recipe.blends)
-    return {
-        **found,
-        "split": json.loads((study.split_folder / "done.json").read_text())["digest"],
-        "decisions": digest(*parts, truth_of(opened, made).weight),
-    }
-
-
-@pytest.fixture(scope="module")
-def usual(tmp_path_factory: pytest.TempPathFactory, flukes: dict) -> dict[str, dict[str, str]]:
-    folder = tmp_path_factory.mktemp("usual")
-    return {name: digests(make(folder / name, flukes, recipe=name)) for name in RECIPES}
-
-
-def effects() -> list[tuple[str, str, object, set[str]]]:
-    options = {name: inspect.signature(getattr(identify, name)).parameters for name in RECIPES}
-    return [(name, *effect) for name in RECIPES for effect in EFFECTS if effect[0] in options[name]]
-
-
-@pytest.mark.parametrize(("recipe", "option", "value", "touched"), effects())
+@pytest.mark.parametrize(
+    ("recipe", "option", "value", "touched"), tried(identify, EFFECTS, NETWORKS)
+)
 def test_a_changed_option_redoes_what_depends_on_it(
-    flukes: dict,
-    tmp_path: Path,
-    usual: dict,
-    recipe: str,
-    option: str,
-    value: object,
-    touched: set,
+    flukes: dict, redone: Callable, recipe: str, option: str, value: object, touched: set
 ) -> None:
-    before = usual[recipe]
-    after = digests(make(tmp_path / "s", flukes, recipe=recipe, **{option: value}))
-    assert after.keys() == before.keys()
-    assert {k for k in before if before[k] != after[k]} == touched
+    assert redone(make, flukes, recipe, **{option: value}) == touched
 
 
-def test_an_option_without_a_result_redoes_nothing(
-    flukes: dict, tmp_path: Path, usual: dict
-) -> None:
-    assert digests(make(tmp_path / "s", flukes, cache_gb=1.0)) == usual["small"]
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_option_has_its_effect_tested(recipe: str) -> None:
-    elsewhere = {"facts", "members", "weights", "cache_gb"}
-    tried = {option for one, option, _, _ in effects() if one == recipe}
-    assert tried | elsewhere == set(inspect.signature(getattr(identify, recipe)).parameters)
-
-
-def test_every_recipe_has_its_options_tested() -> None:
-    assert set(RECIPES) == set(recipes_of(identify))
+def test_every_option_has_its_effect_tested() -> None:
+    assert untried(identify, EFFECTS) == {name: {"members"} for name in RECIPES}
 
 
 # --- facts and suspicions -------------------------------------------------------------------------

@@ -1,12 +1,12 @@
 """`multilabel` takes the whole trip, leaves no trace where it refuses, and redoes what changed."""
 
 import csv
-import inspect
 import itertools
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,20 +15,17 @@ import pytest
 import tifffile
 from safetensors import safe_open
 
-from conftest import CELLS
+from conftest import CELLS, INLINE, answer, small_study, table_of
+from effects import tried, untried
 from foveal import stages
 from foveal.errors import DataError, Stopped, TargetError, UsageError
 from foveal.members.training import SNAPSHOT
 from foveal.recipes import multilabel
 from foveal.simulate.cells import CHANNELS
-from foveal.stages.address import recipes_of
 from foveal.stages.open import open_study
-from foveal.stages.split import open_split, truth_of
-from foveal.stages.train import place
-from foveal.study import Study, digest
+from foveal.stages.split import open_split
+from foveal.study import Study
 from foveal.task import Context
-
-INLINE = Context(slots=())
 
 RECIPES = {
     "small": CELLS,
@@ -42,17 +39,7 @@ RECIPES = {
 }
 """Options that make a recipe take seconds a training."""
 
-
-def make(
-    folder: Path, of: dict, context: Context = INLINE, recipe: str = "small", **options: object
-) -> Study:
-    return stages.init(
-        folder,
-        recipe=f"multilabel:{recipe}",
-        options={**RECIPES[recipe], **options},
-        context=context,
-        **of,
-    )
+make = partial(small_study, "multilabel", RECIPES)
 
 
 def run(folder: Path, of: dict, **options: object) -> Study:
@@ -72,23 +59,12 @@ def quick(tmp_path_factory: pytest.TempPathFactory, cells: dict) -> Study:
     return run(tmp_path_factory.mktemp("quick") / "study", cells, members="soft_f1")
 
 
-def table_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def write(path: Path, rows: list[dict[str, str]]) -> Path:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     return path
-
-
-def answer(study: Study, of: dict, out: Path, **more: object) -> list[dict[str, str]]:
-    asked = {"table": of["table"], "images": of["images"], "context": INLINE}
-    stages.predict(study, out=out, **{**asked, **more})
-    return table_of(out)
 
 
 def few(of: dict, path: Path, count: int = 2) -> Path:
@@ -591,98 +567,46 @@ def test_an_answer_is_the_mean_of_its_snapshots(quick: Study, cells: dict, tmp_p
 # --- options --------------------------------------------------------------------------------------
 
 NETWORKS = {"small": {"entropy", "focal", "soft_f1"}, "hpa": {"entropy", "focal"}}
-FLOOR, PATCHES, SPLIT, DECIDED = "floor", "patches", "split", "decisions"
-ALL = {"networks", FLOOR, PATCHES}
+EVERYTHING = {"networks", "floor", "patches", "split"}
 EFFECTS = [
     *((option, value, {"networks"}) for option, value in {
-        "size": 48, "backbone": "test_vit", "inflate": "zeros", "epochs": 3, "cycles": 1,
-        "snapshots": 1, "batch": 4, "optimiser": "sgd", "lr": 0.02, "warm_up": 0.5, "ema": 0.9,
-        "clip": 0.5, "views": "flips", "rotate": 90.0, "quarter_turns": False, "flip": 0.1,
-        "elastic": 0.05, "cutout": 1.0, "mixup": 0.7, "cutmix": 0.7, "pooling": "gem",
+        "size": 48, "backbone": "test_vit", "weights": "imagenet", "inflate": "zeros", "epochs": 3,
+        "cycles": 1, "snapshots": 1, "batch": 4, "optimiser": "sgd", "lr": 0.02, "warm_up": 0.5,
+        "ema": 0.9, "clip": 0.5, "views": "flips", "rotate": 90.0, "quarter_turns": False,
+        "flip": 0.1, "elastic": 0.05, "cutout": 1.0, "mixup": 0.7, "cutmix": 0.7, "pooling": "gem",
         "drop_path": 0.5, "dropout": 0.6, "mixture": ".2,.3,.5", "precision": "bf16-mixed",
         "layout": "contiguous",
     }.items()),
-    ("flip", 0.0, {"networks", PATCHES}),  # which then tell mirror images apart
-    ("trees", 5, {FLOOR}),
-    ("words", 9, {PATCHES}),
-    ("near_duplicates", True, {SPLIT}),  # of the same folds, whose groups hold them already
-    *(("cuts", rule, {DECIDED}) for rule in ("own", "common", "share")),
-    ("at_least_one", True, {DECIDED}),
-    ("channels", "yellow,red,green,blue", {*ALL, SPLIT}),
-    ("folds", 3, {*ALL, SPLIT}),
-    ("seed", 1, {*ALL, SPLIT}),
+    ("flip", 0.0, {"networks", "patches"}),  # which then tell mirror images apart
+    ("trees", 5, {"floor"}),
+    ("words", 9, {"patches"}),
+    ("near_duplicates", True, {"split"}),  # of the same folds, whose groups hold them already
+    *(("cuts", rule, {"decisions"}) for rule in ("own", "common", "share")),
+    ("at_least_one", True, {"decisions"}),
+    ("channels", "yellow,red,green,blue", EVERYTHING),
+    ("folds", 3, EVERYTHING),
+    ("seed", 1, EVERYTHING),
+    ("cache_gb", 1.0, set()),
 ]  # fmt: skip
-"""What is done again by an option: members are trained, folds made, labels decided."""
 
 
-def digests(study: Study) -> dict[str, str]:
-    stages.split(study, INLINE)
-    opened, made = open_split(study)
-    recipe = opened.recipe
-    found = {m.name: digest(place(opened, made, m, 0)[1]) for m in recipe.members}
-    parts = (recipe.decode, recipe.metric, recipe.probabilities, recipe.answer, recipe.blends)
-    return {
-        **found,
-        SPLIT: json.loads((study.split_folder / "done.json").read_text())["digest"],
-        DECIDED: digest(*parts, truth_of(opened, made).weight),
-    }
-
-
-@pytest.fixture(scope="module")
-def usual(tmp_path_factory: pytest.TempPathFactory, cells: dict) -> dict[str, dict[str, str]]:
-    folder = tmp_path_factory.mktemp("usual")
-    return {name: digests(make(folder / name, cells, recipe=name)) for name in RECIPES}
-
-
-def effects() -> list[tuple[str, str, object, set[str]]]:
-    options = {name: inspect.signature(getattr(multilabel, name)).parameters for name in RECIPES}
-    return [(name, *effect) for name in RECIPES for effect in EFFECTS if effect[0] in options[name]]
-
-
-@pytest.mark.parametrize(("recipe", "option", "value", "touched"), effects())
+@pytest.mark.parametrize(
+    ("recipe", "option", "value", "touched"), tried(multilabel, EFFECTS, NETWORKS)
+)
 def test_a_changed_option_redoes_what_depends_on_it(
-    cells: dict,
-    tmp_path: Path,
-    usual: dict,
-    recipe: str,
-    option: str,
-    value: object,
-    touched: set,
+    cells: dict, redone: Callable, recipe: str, option: str, value: object, touched: set
 ) -> None:
-    before = usual[recipe]
-    after = digests(make(tmp_path / "s", cells, recipe=recipe, **{option: value}))
-    assert after.keys() == before.keys()
-    wanted = touched - {"networks"} | (NETWORKS[recipe] if "networks" in touched else set())
-    assert {k for k in before if before[k] != after[k]} == wanted
+    assert redone(make, cells, recipe, **{option: value}) == touched
 
 
-def test_other_weights_are_another_training(cells: dict, tmp_path: Path, usual: dict) -> None:
-    after = digests(make(tmp_path / "s", cells, recipe="hpa", weights="imagenet"))
-    assert {k for k in after if after[k] != usual["hpa"][k]} == NETWORKS["hpa"]
+def test_every_option_has_its_effect_tested() -> None:
+    assert untried(multilabel, EFFECTS) == {name: {"members"} for name in RECIPES}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_member_left_out_is_not_trained(cells: dict, tmp_path: Path, recipe: str) -> None:
     study = make(tmp_path / "s", cells, recipe=recipe, members="focal,floor")
     assert [m.name for m in open_study(study).recipe.members] == ["floor", "focal"]
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_an_option_without_a_result_redoes_nothing(
-    cells: dict, tmp_path: Path, usual: dict, recipe: str
-) -> None:
-    assert digests(make(tmp_path / "s", cells, recipe=recipe, cache_gb=1.0)) == usual[recipe]
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_option_has_its_effect_tested(recipe: str) -> None:
-    elsewhere = {"facts", "members", "weights", "cache_gb"}
-    tried = {option for one, option, _, _ in effects() if one == recipe}
-    assert tried | elsewhere == set(inspect.signature(getattr(multilabel, recipe)).parameters)
-
-
-def test_every_recipe_has_its_options_tested() -> None:
-    assert set(RECIPES) == set(recipes_of(multilabel))
 
 
 def test_more_pictures_take_fewer_epochs_and_a_plainer_network(quick: Study) -> None:

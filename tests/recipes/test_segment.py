@@ -1,30 +1,37 @@
 """`segment` takes the whole trip, leaves no trace where it refuses, and redoes what changed."""
 
 import csv
-import inspect
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from conftest import DEPTHS, FAST, INK, SIZES, draw_scans, write_zarr
+from conftest import (
+    DEPTHS,
+    FAST,
+    INK,
+    INLINE,
+    SIZES,
+    draw_scans,
+    small_study,
+    table_of,
+    write_zarr,
+)
+from effects import digests, tried, untried
 from foveal import stages
 from foveal.errors import DataError, SplitError, TargetError, UsageError
 from foveal.manifest import Source, load
 from foveal.recipes import segment
 from foveal.scan import scan
-from foveal.stages.address import recipes_of
 from foveal.stages.open import Opened, open_study
-from foveal.stages.split import open_split, split_of
-from foveal.stages.train import place
+from foveal.stages.split import split_of
 from foveal.study import Study, digest
 from foveal.task import Context
-
-INLINE = Context(slots=())
 
 RECIPES = {
     "small": INK,
@@ -36,21 +43,12 @@ RECIPES = {
         "crops": 8,
         "epochs": 1,
         "batch": 4,
+        "decide": "absolute",
     },
 }
 """Options that make a recipe quickly built."""
 
-
-def make(
-    folder: Path, of: dict, context: Context = INLINE, recipe: str = "small", **options: object
-) -> Study:
-    return stages.init(
-        folder,
-        recipe=f"segment:{recipe}",
-        options={**RECIPES[recipe], **options},
-        context=context,
-        **of,
-    )
+make = partial(small_study, "segment", RECIPES)
 
 
 def made_of(recipe: str, of: dict, **options: object) -> object:
@@ -74,11 +72,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, scans: dict) -> Study:
     study = make(tmp_path_factory.mktemp("segment") / "study", scans)
     stages.run(study, INLINE)
     return study
-
-
-def table_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def answer(study: Study, of: dict, out: Path, **more: object) -> dict[str, np.ndarray]:
@@ -477,90 +470,47 @@ def test_a_crop_is_of_whole_cells_or_refused(scans: dict, size: int, lattice: in
 # --- options --------------------------------------------------------------------------------------
 
 NETWORKS = {"small": {"network"}, "vesuvius": {"test_resnet-5x7", "test_resnet-3x9"}}
-DECIDED, SPLIT, FLOOR = "decisions", "split", "floor"
+MEMBERS = {"floor", "networks"}
 EFFECTS = [
     *((option, value, {"networks"}) for option, value in {
-        "size": 96, "epochs": 2, "crops": 12, "batch": 2, "group": 1, "optimiser": "sgd",
-        "lr": 0.01, "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "blocks": 2, "width": 12,
-        "decoder_width": 8,
-        "dropout": 0.6, "drop_path": 0.5, "smoothing": 0.3, "overlap": 0.5, "rotate": 90.0,
-        "elastic": 0.05, "foreground": 0.3, "cutmix": 0.7, "mixup": 0.7, "z_shift": 1,
-        "shuffle": 0.7, "weighting": "inner", "stride": 0.75, "alternate": False,
-        "precision": "bf16-mixed", "layout": "channels_last",
+        "size": 96, "weights": "imagenet", "epochs": 2, "crops": 12, "batch": 2, "group": 1,
+        "optimiser": "sgd", "lr": 0.01, "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "blocks": 2,
+        "width": 12, "decoder_width": 8, "dropout": 0.6, "drop_path": 0.5, "smoothing": 0.3,
+        "overlap": 0.5, "rotate": 90.0, "elastic": 0.05, "foreground": 0.3, "cutmix": 0.7,
+        "mixup": 0.7, "z_shift": 1, "shuffle": 0.7, "weighting": "inner", "stride": 0.75,
+        "alternate": False, "precision": "bf16-mixed", "layout": "channels_last",
         "mode": "windows", "block": 256, "halo": 96, "phases": 1,
     }.items()),
-    ("depth", 2, {"networks", FLOOR}),
-    ("guard", 8, {"networks", FLOOR}),
-    ("trees", 5, {FLOOR}),
-    ("decide", None, {DECIDED}),  # the other one
-    ("beta", 1.0, {"networks", DECIDED}),
-    ("lattice", 16, {"networks", FLOOR, SPLIT, DECIDED}),
-    ("folds", 3, {"networks", FLOOR, SPLIT}),
-    ("seed", 1, {"networks", FLOOR, SPLIT}),
+    ("depth", 2, MEMBERS),
+    ("guard", 8, MEMBERS),
+    ("trees", 5, {"floor"}),
+    ("decide", "share", {"decisions"}),
+    ("beta", 1.0, {"networks", "decisions"}),
+    ("lattice", 16, {*MEMBERS, "split", "decisions"}),
+    ("folds", 3, {*MEMBERS, "split"}),
+    ("seed", 1, {*MEMBERS, "split"}),
 ]  # fmt: skip
-"""What is done again by an option: members are trained, folds made, masks decided."""
 
 
-def digests(study: Study) -> dict[str, str]:
-    stages.split(study, INLINE)
-    opened, made = open_split(study)
-    recipe = opened.recipe
-    found = {m.name: digest(place(opened, made, m, 0)[1]) for m in recipe.members}
-    return {
-        **found,
-        SPLIT: digest(recipe.folds),
-        DECIDED: digest(recipe.decode, recipe.metric, recipe.answer, recipe.blends),
-    }
-
-
-@pytest.fixture(scope="module")
-def usual(tmp_path_factory: pytest.TempPathFactory, scans: dict) -> dict[str, dict[str, str]]:
-    folder = tmp_path_factory.mktemp("usual")
-    return {name: digests(make(folder / name, scans, recipe=name)) for name in RECIPES}
-
-
-def effects() -> list[tuple[str, str, object, set[str]]]:
-    options = {name: inspect.signature(getattr(segment, name)).parameters for name in RECIPES}
-    return [(name, *effect) for name in RECIPES for effect in EFFECTS if effect[0] in options[name]]
-
-
-@pytest.mark.parametrize(("recipe", "option", "value", "touched"), effects())
+@pytest.mark.parametrize(
+    ("recipe", "option", "value", "touched"), tried(segment, EFFECTS, NETWORKS)
+)
 def test_a_changed_option_redoes_what_depends_on_it(
-    scans: dict,
-    tmp_path: Path,
-    usual: dict,
-    recipe: str,
-    option: str,
-    value: object,
-    touched: set,
+    scans: dict, redone: Callable, recipe: str, option: str, value: object, touched: set
 ) -> None:
-    before = usual[recipe]
-    if option == "decide":
-        value = {"small": "share", "vesuvius": "absolute"}[recipe]
-    after = digests(make(tmp_path / "s", scans, recipe=recipe, **{option: value}))
-    assert after.keys() == before.keys()
-    wanted = touched - {"networks"} | (NETWORKS[recipe] if "networks" in touched else set())
-    assert {k for k in before if before[k] != after[k]} == wanted
+    assert redone(make, scans, recipe, **{option: value}) == touched
 
 
-def test_another_backbone_is_another_training(scans: dict, tmp_path: Path, usual: dict) -> None:
-    after = digests(make(tmp_path / "s", scans, backbone="resnet10t"))
-    assert {k for k in after if after[k] != usual["small"][k]} == {"network"}
+def test_another_backbone_is_another_training(scans: dict, redone: Callable) -> None:
+    assert redone(make, scans, "small", backbone="resnet10t") == {"network"}
     made = made_of("vesuvius", scans, backbone="resnet10t,test_resnet")
     assert [m.name for m in made.members] == [
         "floor", "resnet10t-5x7", "resnet10t-3x9", "test_resnet-5x7", "test_resnet-3x9"
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_option_has_its_effect_tested(recipe: str) -> None:
-    elsewhere = {"facts", "members", "weights", "backbone"}
-    tried = {option for one, option, _, _ in effects() if one == recipe}
-    assert tried | elsewhere == set(inspect.signature(getattr(segment, recipe)).parameters)
-
-
-def test_every_recipe_has_its_options_tested() -> None:
-    assert set(RECIPES) == set(recipes_of(segment))
+def test_every_option_has_its_effect_tested() -> None:
+    assert untried(segment, EFFECTS) == {name: {"members", "backbone"} for name in RECIPES}
 
 
 @pytest.mark.parametrize("file", ["a-mask.png", "a-region.png", "a/2.png"])

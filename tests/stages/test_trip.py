@@ -1,7 +1,6 @@
 """The whole trip on a small study: it ends, skips what is done, redoes what an option touches."""
 
 import csv
-import inspect
 import json
 import os
 import shutil
@@ -9,24 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from conftest import CELLS, FAST, INK, SWIM
+from conftest import CELLS, FAST, INK, INLINE, SWIM, small_study
 from foveal import stages
 from foveal.errors import ManifestError, StudyError, TargetError, UsageError
 from foveal.study import Study
 from foveal.task import Context
 
-INLINE = Context(slots=())
-
-APTOS = {"size": 32, "folds": 3, "backbone": "mobilenetv3_small_050", "weights": "none"}
-
-
-def make(folder: Path, eyes: dict, recipe: str = "small", **options: object) -> Study:
-    plain = FAST if recipe == "small" else APTOS
-    return stages.init(folder, recipe=f"grade:{recipe}", options={**plain, **options}, **eyes)
+make = partial(small_study, "grade", {"small": FAST})
 
 
 @pytest.fixture(scope="module")
@@ -189,74 +182,6 @@ def test_a_deadline_always_leaves_a_valid_answer(
         assert len(out.read_text().splitlines()) == 37
 
 
-EFFECTS = {
-    "networks": {
-        "backbone": "lcnet_035", "epochs": 1, "batch": 4, "lr": 0.01, "views": "flips",
-        "cutout": 1.0, "mixup": 0.7, "drop_path": 0.5, "dropout": 0.6, "balance": 1.0,
-        "precision": "bf16-mixed", "layout": "contiguous", "optimiser": "sgd", "warm_up": 0.5,
-        "ema": 0.9, "clip": 0.5, "cutmix": 0.3, "pooling": "gem",
-    },
-    "everything": {"folds": 2, "seed": 1, "grades": 6},
-}  # fmt: skip
-"""What is trained again by options that both recipes have."""
-
-OWN_EFFECTS = {
-    "small": {
-        "networks": {"size": 48, "rotate": 90, "flip": 0.1, "elastic": 0.05},
-        "floor": {"trees": 9},
-        "patches": {"words": 9},
-    },
-    "aptos": {"networks": {"local_contrast": 4.0}, "larger": {"size": 48}},
-}
-
-
-def effects() -> list[tuple[str, str, object, str]]:
-    return [
-        (recipe, name, value, touched)
-        for recipe, own in OWN_EFFECTS.items()
-        for table in (EFFECTS, own)
-        for touched, options in table.items()
-        for name, value in options.items()
-    ]
-
-
-def digests(study: Study) -> dict[str, str]:
-    from foveal.stages.split import open_split
-    from foveal.stages.train import place
-    from foveal.study import digest
-
-    stages.split(study, INLINE)
-    opened, made = open_split(study)
-    found = {m.name: digest(place(opened, made, m, 0)[1]) for m in opened.recipe.members}
-    return {**found, "split": json.loads((study.split_folder / "done.json").read_text())["digest"]}
-
-
-@pytest.mark.parametrize(("recipe", "name", "value", "touched"), effects())
-def test_a_changed_option_redoes_what_depends_on_it(
-    eyes: dict, tmp_path: Path, recipe: str, name: str, value: object, touched: str
-) -> None:
-    before = digests(make(tmp_path / "a", eyes, recipe))
-    after = digests(make(tmp_path / "b", eyes, recipe, **{name: value}))
-    changed = {k for k in before | after if before.get(k) != after.get(k)}
-    networks = set(before | after) - {"floor", "patches", "split"}
-    larger = {k for k in networks if not k.endswith("-224")}
-    exactly = {"networks": networks, "larger": larger}.get(touched, {touched})
-    if touched == "everything":
-        assert changed >= networks | {"floor", "patches"}
-        assert ("split" in changed) == (name != "grades")
-    else:
-        assert changed == exactly
-
-
-def test_every_option_has_its_effect_tested() -> None:
-    from foveal.recipes import grade
-
-    elsewhere = {"facts", "members", "cuts", "cache_gb", "weights"}
-    for recipe in OWN_EFFECTS:
-        tried = {name for one, name, _, _ in effects() if one == recipe}
-        assert tried | elsewhere == set(inspect.signature(getattr(grade, recipe)).parameters)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -290,11 +215,6 @@ def test_a_run_says_what_it_does_again_and_why(
     assert len(again) == len(words)
     for said, wanted in zip(again, words, strict=True):
         assert said.startswith(wanted)
-
-
-def test_an_option_without_a_result_redoes_nothing(eyes: dict, tmp_path: Path) -> None:
-    before = digests(make(tmp_path / "a", eyes))
-    assert digests(make(tmp_path / "b", eyes, cache_gb=1.0)) == before
 
 
 def test_the_same_init_is_nothing_and_another_is_refused(eyes: dict, tmp_path: Path) -> None:
