@@ -23,6 +23,7 @@ FLOORS = {
     "scan": 5,
     "split": 4,
     "survey": 6,
+    "slides": 7,
     "simulate": 4,
     "decide": 4,
     "audit": 5,
@@ -37,8 +38,9 @@ FLOORS = {
     "ship": 8,
     "stages": 9,
     "options": 9,
-    "recipes": 10,
-    "cli": 11,
+    "grades": 10,
+    "recipes": 11,
+    "cli": 12,
 }
 SHELVES = {"read", "transforms", "models", "losses", "metrics"}
 WITHOUT_TORCH = {

@@ -63,12 +63,19 @@ class Case:
         paths: Of its files.
         site: Where it is from.
         window: The part of its plane that it stands for; None for all of it.
+        mask: A file that training may look at, and nobody who scores: new cases have none.
     """
 
     id: str
     paths: tuple[str, ...]
     site: str | None = None
     window: Window | None = None
+    mask: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that may be read of it."""
+        return self.paths if self.mask is None else (*self.paths, self.mask)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +122,9 @@ class Facts:
         mean: Per channel, of full scale, 0 to 1.
         std: Per channel, of full scale.
         depth: Slices of the shallowest volume; 1 for pictures.
+        levels: How often every level of a slide is shrunk, the largest first.
+        spacing_um: Microns a pixel of a slide's largest level; None where not every slide says.
+        tissue_pixels: Median tissue of a slide, in pixels of the largest level.
         sizes: How many pictures have each "height x width".
         sites: The names of the sites, sorted.
     """
@@ -129,6 +139,9 @@ class Facts:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     depth: int = 1
+    levels: tuple[float, ...] = (1.0,)
+    spacing_um: float | None = None
+    tissue_pixels: float = 0.0
     sizes: Mapping[str, int] = field(default_factory=dict)
     sites: tuple[str, ...] = ()
 
@@ -162,6 +175,8 @@ class Source:
             case's files, and of targets that are files.
         optional: Those of `files` whose cells may be empty.
         channels: What `{channel}` in the pattern stands for, a file each.
+        masks: A pattern too, of a further file that steers training; not every case has one. A
+            value's own suffix is left out where no file has both.
         id: The id column; the first one if empty.
         target: The target columns; empty for a table without a target.
         group: Column of what no fold may split, or a measured fact such as `image_size`.
@@ -176,6 +191,7 @@ class Source:
     files: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    masks: str = ""
     id: str = ""
     target: tuple[str, ...] = ()
     group: str = ""
@@ -186,11 +202,20 @@ class Source:
 
     def absolute(self) -> Source:
         """The same from any working directory."""
-        images = self.images
-        if images and not (_is_path_column(images) or Path(images).is_absolute()):
-            here = str(Path.cwd()).replace("{", "{{").replace("}", "}}")
-            images = f"{here}/{images}"
-        return replace(self, table=str(Path(self.table).absolute()), images=images)
+        return replace(
+            self,
+            table=str(Path(self.table).absolute()),
+            images=_absolute(self.images),
+            masks=_absolute(self.masks),
+        )
+
+
+def _absolute(pattern: str) -> str:
+    """A pattern from any working directory."""
+    if not pattern or _is_path_column(pattern) or Path(pattern).is_absolute():
+        return pattern
+    here = str(Path.cwd()).replace("{", "{{").replace("}", "}}")
+    return f"{here}/{pattern}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +228,8 @@ class Manifest:
         id_column: The table's own name for the ids.
         target: Raw text of the target columns; a recipe's target gives it meaning.
         target_columns: The table's own names for them.
-        roles: Raw text of group, site, weight, fold and source, where given.
+        roles: Raw text of group, site, weight, fold and source, and the file of the mask, where
+            given.
         measured: What `init` measured of each case, such as `image_size` and `sha256`.
     """
 
@@ -222,7 +248,14 @@ class Manifest:
         """One case by position."""
         site = str(self.roles["site"][row]) if "site" in self.roles else None
         window = Window.of(str(self.measured["window"][row])) if "window" in self.measured else None
-        return Case(id=self.ids[row], paths=self.paths[row], site=site or None, window=window)
+        mask = str(self.roles["mask"][row]) if "mask" in self.roles else None
+        return Case(
+            id=self.ids[row],
+            paths=self.paths[row],
+            site=site or None,
+            window=window,
+            mask=mask or None,
+        )
 
     def cases(self) -> list[Case]:
         """All cases in order."""
@@ -319,6 +352,8 @@ def load(source: Source) -> Manifest:
         name = getattr(source, role)
         if name and not (role == "group" and name in MEASURED_GROUPS and name not in table):
             roles[role] = _text(_column(table, name, f"--{role}", source.table), (len(ids),))
+    if source.masks:
+        roles["mask"] = _text(_masks(source, table, ids), (len(ids),))
     manifest = Manifest(
         ids=ids,
         paths=_paths(source, table, ids),
@@ -332,6 +367,8 @@ def load(source: Source) -> Manifest:
 
 
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+SUFFIX = re.compile(r"\.\w{1,5}$")
 
 CHANNEL = "{channel}"
 """In a pattern it stands for several values: a case has a file for each."""
@@ -428,13 +465,30 @@ def _paths(
     columns = []
     if source.images:
         for channel in (CHANNEL in source.images and source.channels) or ("",):
-            columns.append(_expand(source, {**table, **_as_column(channel, ids)}, ids))
+            with_channel = {**table, **_as_column(channel, ids)}
+            columns.append(_expand(source, source.images, "--images", with_channel, ids))
     for name in source.files:
         if name not in source.target:
             columns.append(_files(source, name, _column(table, name, "files", source.table)))
     if not columns:
         raise ManifestError("where are the pictures? cure: --images 'img/{image}'")
     return tuple(tuple(p for p in row if p) for row in zip(*columns, strict=True))
+
+
+def _masks(source: Source, table: Mapping[str, list[str]], ids: Sequence[str]) -> list[str]:
+    """The mask of every row; empty where there is none.
+
+    Raises:
+        ManifestError: No row has one, so the pattern must be wrong.
+    """
+    stems = {
+        name: [str(Path(v).with_suffix("")) if v else v for v in c] for name, c in table.items()
+    }
+    ways = [_expand(source, source.masks, "masks=", values, ids) for values in (table, stems)]
+    found = [next((p for p in pair if Path(p).is_file()), "") for pair in zip(*ways, strict=True)]
+    if not any(found):
+        raise ManifestError(f'masks="{source.masks}" leads to no file at all', [ways[0][0]])
+    return found
 
 
 def _as_column(channel: str, ids: Sequence[str]) -> dict[str, list[str]]:
@@ -453,30 +507,29 @@ def _files(source: Source, name: str, texts: list[str]) -> list[str]:
     return [str(root / text) if text else "" for text in texts]
 
 
-def _expand(source: Source, table: Mapping[str, list[str]], ids: Sequence[str]) -> list[str]:
-    """The file of every row, from the pattern; judged on the text alone."""
+def _expand(
+    source: Source, pattern: str, flag: str, table: Mapping[str, list[str]], ids: Sequence[str]
+) -> list[str]:
+    """The file of every row, from the pattern that a flag gave; judged on the text alone."""
     try:
-        parts = list(string.Formatter().parse(source.images))
+        parts = list(string.Formatter().parse(pattern))
     except ValueError as error:
-        raise ManifestError(f'--images: "{source.images}" is no pattern: {error}') from None
+        raise ManifestError(f'{flag}: "{pattern}" is no pattern: {error}') from None
     names = [name for _, name, _, _ in parts if name is not None]
     if any(form or turned for _, _, form, turned in parts):
-        raise ManifestError(
-            f'--images: "{source.images}": a column stands as {{name}}, nothing more'
-        )
+        raise ManifestError(f'{flag}: "{pattern}": a column stands as {{name}}, nothing more')
     if not names:
         raise ManifestError(
-            f'--images: "{source.images}" names no column; write it like img/{{image}}'
-            f"{nearest('', table)}"
+            f'{flag}: "{pattern}" names no column; write it like img/{{image}}{nearest("", table)}'
         )
     if CHANNEL[1:-1] in names and CHANNEL[1:-1] not in table:
         raise ManifestError(
-            f'--images: "{source.images}": nothing says what {CHANNEL} stands for; '
+            f'{flag}: "{pattern}": nothing says what {CHANNEL} stands for; '
             "cure: channels=red,green,blue"
         )
     for name in names:
-        _column(table, name, "--images", source.table)
-    is_path_column = _is_path_column(source.images)
+        _column(table, name, flag, source.table)
+    is_path_column = _is_path_column(pattern)
     root = Path(source.table).absolute().parent if is_path_column else Path.cwd()
     fixed = parts[0][0].rfind("/") + 1
     found, bad = [], []
@@ -495,7 +548,7 @@ def _expand(source: Source, table: Mapping[str, list[str]], ids: Sequence[str]) 
         found.append(str(root / text))
     if bad:
         raise ManifestError(
-            f"{len(bad)} rows lead to no file below the images' root ({source.images})", bad
+            f"{len(bad)} rows lead to no file below the images' root ({pattern})", bad
         )
     return found
 

@@ -19,7 +19,7 @@ from foveal.members.dictionary import Dictionary
 from foveal.members.pictures import Stored
 from foveal.members.ridge import Learns
 from foveal.models.features import PictureFeatures
-from foveal.models.heads import AverageMax, GeM
+from foveal.models.heads import Attention, AverageMax, GeM
 from foveal.models.patches import PatchDictionary
 from foveal.read.image import Photograph
 from foveal.split.record import numbered
@@ -45,8 +45,8 @@ Views = Literal["centre", "flips", "ten_crop", "eight"]
 OPTIMISERS = {"adamw": AdamW, "sgd": Sgd}
 Optimiser = Literal["adamw", "sgd"]
 
-POOLINGS = {"own": None, "average_max": AverageMax, "gem": GeM}
-Pooling = Literal["own", "average_max", "gem"]
+POOLINGS = {"own": None, "average_max": AverageMax, "gem": GeM, "attention": Attention}
+Pooling = Literal["own", "average_max", "gem", "attention"]
 
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 Layout = Literal["auto", "contiguous", "channels_last"]

@@ -49,15 +49,15 @@ def test_a_gradient_reaches_every_parameter(outputs, score, count, pool):
 
 def test_a_generalised_mean_lies_between_the_mean_and_the_maximum():
     mean, largest = maps().mean((2, 3)), maps().amax((2, 3))
-    torch.testing.assert_close(GeM(1.0)(maps()), mean)
-    torch.testing.assert_close(GeM(200.0)(maps()), largest, atol=0.03, rtol=0)
-    start = GeM()(maps())
+    torch.testing.assert_close(GeM(5, 1.0)(maps()), mean)
+    torch.testing.assert_close(GeM(5, 200.0)(maps()), largest, atol=0.03, rtol=0)
+    start = GeM(5)(maps())
     assert (mean < start).all()
     assert (start < largest).all()
 
 
 def test_a_generalised_mean_of_dark_maps_is_finite_and_has_a_gradient():
-    pool = GeM()
+    pool = GeM(5)
     features = torch.stack([torch.zeros(6, 5, 7), -torch.ones(6, 5, 7)]).requires_grad_()
     pool(features).sum().backward()
     assert pool(features).isfinite().all()

@@ -13,7 +13,7 @@ from foveal.train.optim import AdamW, Average, Sgd, decay_groups, warm_up_and_co
 def network() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), GeM(), nn.LayerNorm(3), nn.Linear(3, 2)
+        nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), GeM(3), nn.LayerNorm(3), nn.Linear(3, 2)
     )
 
 

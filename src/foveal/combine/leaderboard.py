@@ -17,16 +17,16 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from foveal.combine.blend import Blend, FittedBlend
-from foveal.manifest import Case, Truth
+from foveal.manifest import Text, Truth
 from foveal.metrics.interval import Metric, bootstrap, paired_error
 from foveal.predictions import Predictions
 
 
 @runtime_checkable
 class FittedDecoder(Protocol):
-    """From scores to labels."""
+    """From scores, and the site of every case where it is known, to labels."""
 
-    def __call__(self, predictions: Predictions, cases: Sequence[Case] = ()) -> Any:
+    def __call__(self, predictions: Predictions, site: Text | None = None) -> Any:
         """The label of every case: an array, or a plane each."""
         ...
 
@@ -142,9 +142,18 @@ def rank(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
-    """One fold to be judged, and all that may be known when judging it."""
+    """One fold to be judged, and all that may be known when judging it.
+
+    Attributes:
+        judged: Its rows.
+        site: Where they are from.
+        unseen: Their predictions.
+        seen: Predictions of all other rows.
+        truth: Of all other rows.
+    """
 
     judged: Int[np.ndarray, " row"]
+    site: Text | None
     unseen: dict[str, Predictions]
     seen: dict[str, Predictions]
     truth: Truth
@@ -158,6 +167,7 @@ def leave_one_fold_out(predictions: dict[str, Predictions], truth: Truth) -> lis
         parts.append(
             Partition(
                 judged=judged,
+                site=None if truth.site is None else truth.site[judged],
                 unseen=_take(predictions, judged),
                 seen=_take(predictions, rest),
                 truth=truth.take(rest),
@@ -177,7 +187,8 @@ def _labelled(partitions: Sequence[Partition], pick: Callable[[Partition], Entry
     for part in partitions:
         entry = pick(part)
         blend, decode = entry.fit(part.seen, part.truth)
-        got.append((part.judged, decode(blend([part.unseen[m] for m in entry.members]))))
+        joined = blend([part.unseen[m] for m in entry.members])
+        got.append((part.judged, decode(joined, part.site)))
     return got
 
 

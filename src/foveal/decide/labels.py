@@ -12,14 +12,13 @@ A case has a label where its score, 0 to 1, is at least the cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from foveal.decide.f1 import Has, Ranked, Scores, Weight, log_odds
-from foveal.manifest import Case, Truth
+from foveal.manifest import Text, Truth
 from foveal.metrics.overlap import MacroF1
 from foveal.predictions import Predictions
 
@@ -36,7 +35,7 @@ class LabelCuts:
     cuts: tuple[float, ...]
     at_least_one: bool = False
 
-    def __call__(self, predictions: Predictions, cases: Sequence[Case] = ()) -> Has:
+    def __call__(self, predictions: Predictions, site: Text | None = None) -> Has:
         """Which labels every case has."""
         return self.given(predictions.matrix().values)
 
@@ -139,7 +138,7 @@ class Likeliest:
         """Itself."""
         return self
 
-    def __call__(self, predictions: Predictions, cases: Sequence[Case] = ()) -> Has:
+    def __call__(self, predictions: Predictions, site: Text | None = None) -> Has:
         """One label a case; of equal scores the first."""
         scores = predictions.matrix().values
         return scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])

@@ -9,14 +9,14 @@ All goes block by block: nothing as large as queries x pictures is ever held.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from foveal.decide.newcut import best_new_cut
-from foveal.manifest import Case, Truth
+from foveal.manifest import Text, Truth
 from foveal.predictions import Predictions
 
 BLOCK_VALUES = 1 << 22
@@ -184,7 +184,7 @@ class RankedNames:
     cut: float
 
     def __call__(
-        self, predictions: Predictions, cases: Sequence[Case] = ()
+        self, predictions: Predictions, site: Text | None = None
     ) -> Shaped[np.ndarray, "query k"]:
         """The answer of every query, best first; an empty name where there are fewer."""
         names, scores = ranked(predictions, self.k)

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from foveal.decide.sweep import Cells, best_threshold
-from foveal.manifest import Case, Truth
+from foveal.manifest import Text, Truth
 from foveal.predictions import Predictions
 
 Mask = Bool[np.ndarray, "_ _"]
@@ -33,7 +33,7 @@ class AboveThreshold:
 
     threshold: float
 
-    def __call__(self, predictions: Predictions, cases: Sequence[Case] = ()) -> list[Mask]:
+    def __call__(self, predictions: Predictions, site: Text | None = None) -> list[Mask]:
         """One mask a unit."""
         return [
             (plane >= self.threshold) & (plane > 0)
@@ -63,7 +63,7 @@ class HighestShare:
 
     share: float
 
-    def __call__(self, predictions: Predictions, cases: Sequence[Case] = ()) -> list[Mask]:
+    def __call__(self, predictions: Predictions, site: Text | None = None) -> list[Mask]:
         """One mask a unit."""
         planes = (np.asarray(p) for _, p in predictions.arrays())
         return [(rank_share(plane) >= 1 - self.share) & (plane > 0) for plane in planes]

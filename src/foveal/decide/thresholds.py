@@ -16,7 +16,6 @@ A grade is the number of cuts at or below the score.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +23,7 @@ from jaxtyping import Float, Int
 
 from foveal.decide.calibrate import PRIOR_GROUPS, Bend, expected, groups_seen
 from foveal.errors import TargetError
-from foveal.manifest import Case, Truth
+from foveal.manifest import Text, Truth
 from foveal.predictions import Predictions
 
 PRIOR_KAPPA = 0.8
@@ -37,7 +36,7 @@ class Cuts:
     cuts: tuple[float, ...]
 
     def __call__(
-        self, predictions: Predictions, cases: Sequence[Case] = ()
+        self, predictions: Predictions, site: Text | None = None
     ) -> Int[np.ndarray, " case"]:
         """The grade of every case."""
         return self.grade(expected(predictions))

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from foveal.manifest import Case
-from foveal.members.pictures import Stored, readable, score_each
+from foveal.members.pictures import Prepared, readable, score_each
 from foveal.members.ridge import (
     USUAL_ALPHA,
     Learns,
@@ -43,7 +43,7 @@ class Classical:
 
     kind: ClassVar[str] = "classical"
 
-    features: Stored
+    features: Prepared
     name: str = "floor"
     trees: int = 300
     learns: Learns

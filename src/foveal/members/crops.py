@@ -17,6 +17,7 @@ from foveal.manifest import Window
 from foveal.members.training import SAMPLER_STREAM, Training
 from foveal.models.volumetric import Volumetric
 from foveal.read.volume import Volume
+from foveal.transforms.augment import Augment
 
 PAIR_STREAM = 1 << 22
 """Keeps the randomness of the shift test apart from that of an epoch's draws."""
@@ -100,6 +101,7 @@ class Crops:
         lattice = self.network.lattice
         unit, middle = self._drawn(rng)
         augment, (height, width) = self.training.augment, self.training.size
+        assert isinstance(augment, Augment)  # the only one that moves masks too
         margin = augment.margin(max(height, width))
         window = around(*middle, height + 2 * margin, width + 2 * margin)
         shift = int(rng.integers(0, 2 * self.z_shift + 1))

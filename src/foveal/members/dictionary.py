@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from foveal.errors import Stopped
 from foveal.manifest import Case
-from foveal.members.pictures import Stored, readable, score_each
+from foveal.members.pictures import Prepared, readable, score_each
 from foveal.members.ridge import (
     USUAL_ALPHA,
     Learns,
@@ -47,8 +47,8 @@ class Dictionary:
 
     kind: ClassVar[str] = "classical"
 
-    pictures: Stored
-    features: Stored
+    pictures: Prepared
+    features: Prepared
     patches: PatchDictionary
     name: str = "patches"
     learns: Learns

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import nn
 
 from foveal.manifest import Case
-from foveal.members.pictures import Stored, readable, score_each
+from foveal.members.pictures import Prepared, readable, score_each
 from foveal.members.training import Training, seed_of, snapshots_of, with_less_memory
 from foveal.models.heads import Head
 from foveal.predictions import Predictions
@@ -32,17 +32,19 @@ class Network:
         to_scores: From logits to scores.
         training: How it is trained.
         columns: Names of the scores.
+        bag: Tiles that the encoder sees one by one, where a case is a bag of so many.
     """
 
     kind: ClassVar[str] = "networks"
 
     name: str
-    pictures: Stored
+    pictures: Prepared
     head: Head
     loss: Callable
     to_scores: Callable
     training: Training = field(metadata={"inline": True})
     columns: tuple[str, ...] = ("expected",)
+    bag: int | None = None
 
     def fit(self, job: Job) -> State:
         """Train on the training rows of a job; out of memory cuts the batch into parts."""
@@ -104,6 +106,7 @@ class Network:
             lambda width: self.head.build(width, share),
             pooled=self.head.pool is None,
             pretrained=pretrained,
+            tiles=self.bag,
         )
 
     def _even_share(self) -> tuple[float, ...]:

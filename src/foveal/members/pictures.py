@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,6 +16,19 @@ from foveal.predictions import Predictions
 from foveal.study import digest
 from foveal.task import Resources, State
 from foveal.train.cache import Direct, Mapped, cached, seconds_to_make
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """What members look at of every case: arrays of one shape, from the study's cache."""
+
+    def __call__(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
+        """The arrays of all cases, from the study's cache or through it."""
+        ...
+
+    def seconds(self, cases: Sequence[Case], rows: Int[np.ndarray, " row"]) -> float:
+        """What one case costs before it is cached, from a few of the rows."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +48,7 @@ class Stored:
     def __call__(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
         """The arrays of all cases, from the study's cache or through it."""
         return cached(
-            resources.cache / f"{self.kind}-{digest(self, [c.paths for c in cases])}.npy",
+            resources.cache / f"{self.kind}-{digest(self, [c.files for c in cases])}.npy",
             self._maker(cases),
             len(cases),
             threads=resources.threads,

@@ -17,8 +17,10 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from foveal.arrays import Pixels, Resized
 from foveal.errors import MemoryBudgetError
 from foveal.models.backbone import Backbone, Standardise, is_depthwise
+from foveal.models.bags import TileEncoder
 from foveal.predict.infer import View, score
 from foveal.study import digest, write_json
 from foveal.task import Job, Resources, State
@@ -27,7 +29,6 @@ from foveal.train.checkpoint import Checkpoint
 from foveal.train.loop import Data, Epoch, Plan, Watch, fit
 from foveal.train.optim import AdamW
 from foveal.train.sampling import Uniform
-from foveal.transforms.augment import Augment
 from foveal.transforms.views import centre
 
 SAMPLER_STREAM = 1 << 21
@@ -47,8 +48,8 @@ class Training:
     """What decides a training, beside what it is for.
 
     Attributes:
-        size: Height and width of the prepared pictures, in pixels.
-        backbone: Encoder.
+        size: Height and width of what the network sees, in pixels.
+        backbone: Makes the encoder.
         mean: Of the pictures a channel, as a share of full scale.
         std: Of the pictures a channel, as a share of full scale.
         bits: Of the pictures.
@@ -73,7 +74,7 @@ class Training:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bits: int
-    augment: Augment
+    augment: Callable[[Pixels, np.random.Generator], Resized]
     sampler: Callable = field(default_factory=Uniform)
     views: tuple[View, ...] = centre
     epochs: int
@@ -89,7 +90,12 @@ class Training:
     layout: str = "auto"
 
     def model(
-        self, head: Callable[[int], nn.Module], *, pooled: bool, pretrained: bool
+        self,
+        head: Callable[[int], nn.Module],
+        *,
+        pooled: bool,
+        pretrained: bool,
+        tiles: int | None = None,
     ) -> nn.Sequential:
         """Standardisation, encoder and the head that is made for the encoder's features.
 
@@ -97,10 +103,12 @@ class Training:
             head: From the number of features to a module.
             pooled: Whether the encoder pools its feature map itself.
             pretrained: False where trained weights will be loaded anyway.
+            tiles: That the encoder sees one by one, where a case is a bag of so many.
         """
         encoder = self.backbone.build(channels=len(self.mean), pooled=pooled, pretrained=pretrained)
         standardise = Standardise(self.mean, self.std, float(2**self.bits - 1))
-        return nn.Sequential(standardise, encoder, head(encoder.width))
+        seen = encoder if tiles is None else TileEncoder(encoder, tiles)
+        return nn.Sequential(standardise, seen, head(encoder.width))
 
     def fit(
         self,
@@ -199,7 +207,7 @@ class Training:
     ) -> Lessons:
         """The batches of some rows of the pictures, with a target for each."""
         return Lessons(
-            batches=Batches(pictures, job.resources.threads, self.augment),
+            batches=Batches(pictures, job.resources.threads, self.augment, self.size),
             rows=rows,
             target=target,
             weight=weight,

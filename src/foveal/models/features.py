@@ -123,3 +123,28 @@ class PictureFeatures:
             for c in range(unit.shape[2])
         ]
         return np.stack(planes).reshape(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class TileFeatures:
+    """Numbers that describe the tiles of a slide together: mean, spread and high end of each.
+
+    Attributes:
+        side: Of a tile, in pixels; tiles lie one under the other.
+        of_tile: Describes a single one.
+    """
+
+    side: int
+    of_tile: PictureFeatures = PictureFeatures(thumbnail=0, grid=1)
+
+    def __call__(self, tall: Pixels) -> Float[np.ndarray, " feature"]:
+        """Describe the tiles that are not bare glass; all of them where all are."""
+        tiles = tall.reshape(-1, self.side, self.side, tall.shape[2])
+        shown = tiles[tiles.min(axis=(1, 2, 3)) < np.iinfo(tall.dtype).max]
+        found = np.stack([self.of_tile(tile) for tile in (shown if len(shown) else tiles)])
+        parts = [found.mean(axis=0), found.std(axis=0), np.quantile(found, HIGH_END, axis=0)]
+        return np.concatenate(parts).astype(np.float32)
+
+
+HIGH_END = 0.8
+"""Share of the tiles that have less of what a slide is graded by: the worst spots."""

@@ -26,9 +26,10 @@ class GeM(nn.Module):
         Radenovic, Tolias, Chum, Fine-tuning CNN Image Retrieval, 2018.
     """
 
-    def __init__(self, power: float = 3.0) -> None:
-        """Start at `power`."""
+    def __init__(self, width: int, power: float = 3.0) -> None:
+        """Start at `power`, for maps of `width` features."""
         super().__init__()
+        self.width = width
         self.power = nn.Parameter(torch.tensor(power))
 
     def forward(self, features: Map) -> Vector:
@@ -39,9 +40,57 @@ class GeM(nn.Module):
 class AverageMax(nn.Module):
     """Average and maximum over the picture, one after the other: twice the features."""
 
+    def __init__(self, width: int) -> None:
+        """For maps of `width` features."""
+        super().__init__()
+        self.width = 2 * width
+
     def forward(self, features: Map) -> Float[Tensor, "case twice"]:
         """One vector a case."""
         return torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
+
+
+class Attention(nn.Module):
+    """A weighted mean over the picture; what a place weighs is learned from its features.
+
+    Every weight is the product of what two small layers say of the place, of which one is a gate.
+
+    Reference:
+        Ilse, Tomczak, Welling, Attention-based Deep Multiple Instance Learning, 2018.
+    """
+
+    def __init__(self, width: int, hidden: int = 64) -> None:
+        """For maps of `width` features; nearly equal weights to start with."""
+        super().__init__()
+        self.width = width
+        self.says, self.gate = nn.Conv2d(width, hidden, 1), nn.Conv2d(width, hidden, 1)
+        self.weighs = nn.Conv2d(hidden, 1, 1)
+        nn.init.normal_(self.weighs.weight, std=0.05)
+
+    def forward(self, features: Map) -> Vector:
+        """One vector a case."""
+        return (features * self.weights(features)).sum((2, 3))
+
+    def weights(self, features: Map) -> Float[Tensor, "case 1 height width"]:
+        """What every place weighs; all of a case sum to 1."""
+        said = torch.tanh(self.says(features)) * torch.sigmoid(self.gate(features))
+        return self.weighs(said).flatten(2).softmax(2).view(len(features), 1, *features.shape[2:])
+
+
+class Own(nn.Module):
+    """The pooling of the backbone itself, which hands on a vector."""
+
+    def __init__(self, width: int) -> None:
+        """For vectors of `width` features."""
+        super().__init__()
+        self.width = width
+
+    def forward(self, features: Vector) -> Vector:
+        """The vector."""
+        return features
+
+
+Pool = GeM | AverageMax | Attention | Own
 
 
 @runtime_checkable
@@ -96,19 +145,19 @@ class Head:
 
     Attributes:
         outputs: What the approach asks for.
-        pool: A module class such as `GeM` or `AverageMax`; None leaves it to the backbone.
+        pool: `GeM`, `AverageMax` or `Attention`; None leaves it to the backbone.
         dropout: Share of features dropped in training.
     """
 
     outputs: Outputs
-    pool: type[nn.Module] | None = None
+    pool: type[Pool] | None = None
     dropout: float = 0.0
 
     def build(self, width: int, share: Sequence[float]) -> nn.Sequential:
         """Make the head for `width` features and the share of every grade."""
         start = torch.tensor(self.outputs.start(share))
-        pool = nn.Identity() if self.pool is None else self.pool()
-        linear = nn.Linear(width * (2 if self.pool is AverageMax else 1), len(start))
+        pool = (self.pool or Own)(width)
+        linear = nn.Linear(pool.width, len(start))
         nn.init.normal_(linear.weight, std=0.01)
         with torch.no_grad():
             linear.bias.copy_(start)
@@ -132,18 +181,18 @@ class Embedding:
 
     Attributes:
         width: Numbers of the embedding.
-        pool: A module class such as `GeM`; None leaves it to the backbone.
+        pool: `GeM`, `AverageMax` or `Attention`; None leaves it to the backbone.
         dropout: Share of features dropped in training.
     """
 
     width: int = 256
-    pool: type[nn.Module] | None = GeM
+    pool: type[Pool] | None = GeM
     dropout: float = 0.0
 
     def build(self, features: int) -> nn.Sequential:
         """Make the head for so many features."""
-        pool = nn.Identity() if self.pool is None else self.pool()
-        linear = nn.Linear(features * (2 if self.pool is AverageMax else 1), self.width, bias=False)
+        pool = (self.pool or Own)(features)
+        linear = nn.Linear(pool.width, self.width, bias=False)
         norm = SteadyNorm(self.width)
         norm.bias.requires_grad = False
         return nn.Sequential(pool, nn.Dropout(self.dropout), linear, norm)

@@ -9,27 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
 from foveal.audit.leaks import conflicts, told_by
-from foveal.combine.blend import CalibratedMean, LabelAverage, NonNegative
-from foveal.decide.calibrate import GradeProbabilities
-from foveal.decide.thresholds import BaggedExactCuts, ClosedFormCuts, ExactCuts, FixedCuts
-from foveal.losses import ordinal
-from foveal.manifest import MEASURED_GROUPS, Facts, Manifest, Truth
+from foveal.grades import CUTS, CutRule, FoldCount, grade_count, graded, networks, plain_grades
+from foveal.manifest import MEASURED_GROUPS, Facts, Manifest
 from foveal.members.network import Network
 from foveal.members.ridge import Learns
 from foveal.members.training import Training
-from foveal.metrics.kappa import quadratic_kappa
 from foveal.models.backbone import Backbone
-from foveal.models.heads import Classes, Head, Scalar, Steps
 from foveal.options import (
-    FLOOR,
     OPTIMISERS,
-    POOLINGS,
     VIEWS,
     Count,
     Decay,
@@ -49,39 +41,15 @@ from foveal.options import (
     shape_of,
     small_backbone,
     small_epochs,
-    wanted,
 )
-from foveal.ship.answer import GradeTable
 from foveal.ship.panels.grade import GRADE_PANELS
 from foveal.simulate.retina import simulate_retina
 from foveal.split import Folds, groups
 from foveal.survey import Surveyed, measure, survey
 from foveal.targets import Ordinal
-from foveal.task import Approach, Family, Member, Recipe
+from foveal.task import Family, Recipe
 from foveal.train.sampling import Balanced
 from foveal.transforms.augment import Augment, Prepare
-
-REGRESSION = Approach(
-    name="regression", outputs=Scalar(), loss=ordinal.squared_error, score=ordinal.identity
-)
-CUMULATIVE = Approach(
-    name="cumulative", outputs=Steps(), loss=ordinal.cumulative_bce, score=ordinal.passed_steps
-)
-EXPECTATION = Approach(
-    name="expectation", outputs=Classes(), loss=ordinal.ExpectedGrade(), score=ordinal.expectation
-)
-APPROACHES = (REGRESSION, CUMULATIVE, EXPECTATION)
-
-CUTS = {
-    "closed_form": ClosedFormCuts,
-    "exact": ExactCuts,
-    "bagged_exact": BaggedExactCuts,
-    "halves": FixedCuts.halves,
-    "fifths": FixedCuts.fifths,
-}
-CutRule = Literal["closed_form", "exact", "bagged_exact", "halves", "fifths"]
-
-FoldCount = Annotated[int, Field(ge=2)] | Literal["site"]
 
 
 def aptos(
@@ -182,21 +150,27 @@ def aptos(
             cutout=cutout,
         ),
     )
-    networks = []
+    available: list[Network] = []
     for side in dict.fromkeys((224, size)):
         height, width = shape_of(side, aspect=1.0)
         prepare = Prepare(height=height, width=width, local_contrast=local_contrast)
-        networks += _networks(
-            facts, prepare, training, pooling=pooling, dropout=dropout, suffix=f"-{side}"
+        members_of_size = networks(
+            pictures_of(facts, prepare),
+            replace(training, size=(height, width)),
+            pooling=pooling,
+            dropout=dropout,
+            suffix=f"-{side}",
         )
-    return _recipe(
-        facts,
-        (*classical_of(facts, Learns()), *networks),
+        available += members_of_size
+    count = grade_count(facts, grades)
+    return graded(
+        count,
+        (*classical_of(facts, Learns()), *available),
         members=members,
-        grades=grades,
-        folds=folds,
+        folds=Folds(folds, seed),
+        decode=CUTS[cuts](count),
         seed=seed,
-        cuts=cuts,
+        panels=GRADE_PANELS,
         cache_gb=cache_gb,
     )
 
@@ -308,68 +282,17 @@ def small(
             cutout=cutout,
         ),
     )
-    prepare = Prepare(height=height, width=width)
-    networks = _networks(facts, prepare, training, pooling=pooling, dropout=dropout)
     classical = classical_of(facts, Learns(), trees=trees, words=words, mirrored=flip > 0)
-    return _recipe(
-        facts,
-        (*classical, *networks),
+    pictures = pictures_of(facts, Prepare(height=height, width=width))
+    count = grade_count(facts, grades)
+    return graded(
+        count,
+        (*classical, *networks(pictures, training, pooling=pooling, dropout=dropout)),
         members=members,
-        grades=grades,
-        folds=folds,
-        seed=seed,
-        cuts=cuts,
-        cache_gb=cache_gb,
-    )
-
-
-def _networks(
-    facts: Facts,
-    prepare: Prepare,
-    training: Training,
-    *,
-    pooling: Pooling,
-    dropout: float,
-    suffix: str = "",
-) -> list[Network]:
-    """A network of each approach."""
-    return [
-        Network(
-            name=approach.name + suffix,
-            pictures=pictures_of(facts, prepare),
-            head=Head(approach.outputs, POOLINGS[pooling], dropout),
-            loss=approach.loss,
-            to_scores=approach.score,
-            training=replace(training, size=(prepare.height, prepare.width)),
-        )
-        for approach in APPROACHES
-    ]
-
-
-def _recipe(
-    facts: Facts,
-    available: Sequence[Member],
-    *,
-    members: str,
-    grades: int | None,
-    folds: FoldCount,
-    seed: int,
-    cuts: CutRule,
-    cache_gb: float,
-) -> Recipe:
-    count = max(grades or facts.target["grades"], 2)
-    return Recipe(
-        target=Ordinal(count),
-        metric=quadratic_kappa,
         folds=Folds(folds, seed),
-        members=wanted(available, members),
-        floor=FLOOR,
-        blends=(CalibratedMean(), LabelAverage(count), NonNegative()),
         decode=CUTS[cuts](count),
-        probabilities=GradeProbabilities(count),
-        answer=GradeTable(count),
-        panels=GRADE_PANELS,
         seed=seed,
+        panels=GRADE_PANELS,
         cache_gb=cache_gb,
     )
 
@@ -384,14 +307,9 @@ def facts(manifest: Manifest, found: Sequence[Surveyed]) -> tuple[Manifest, Fact
 
 def suspicions(manifest: Manifest) -> list[str]:
     """Does the picture size tell the grade? Do equal pictures have different grades?"""
-    target = Ordinal(Ordinal.measure(manifest)["grades"])
-    grades = target.encode(manifest)
-    n = len(manifest)
-    truth = Truth(
-        target=grades, weight=manifest.weight, group=np.arange(n), fold=np.zeros(n, dtype=np.int64)
-    )
+    truth = plain_grades(manifest)
     found = []
-    told = told_by(manifest.measured["image_size"], truth, target.grades)
+    told = told_by(manifest.measured["image_size"], truth, int(truth.target.max()) + 1)
     if told > 0.1:
         grouped = len(set(groups(manifest)[0].tolist())) <= len(
             set(manifest.measured["image_size"])
@@ -402,7 +320,7 @@ def suspicions(manifest: Manifest) -> list[str]:
             f"stand for a clinic or a camera{cure}"
         )
     words = "pictures are equal byte for byte to another with another grade (kept, in one fold)"
-    return [*found, *conflicts(manifest, grades, words)]
+    return [*found, *conflicts(manifest, truth.target, words)]
 
 
 FAMILY = Family(

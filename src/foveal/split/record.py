@@ -24,6 +24,9 @@ from foveal.manifest import Manifest, Window
 NONE = -1
 """The fold of a case that no fold judges."""
 
+EVERY = -2
+"""Hidden from every fold: a case that is neither judged nor learned from."""
+
 COLUMNS = ("id", "fold", "hidden", "group", "kind", "window")
 
 
@@ -33,7 +36,8 @@ class Split:
 
     Attributes:
         fold: Which fold judges the case, 0 to folds-1; `NONE` where it is only learned from.
-        hidden: One more fold that does not learn from the case; `NONE` for no other.
+        hidden: One more fold that does not learn from the case; `NONE` for no other, `EVERY` for
+            all.
         group: Cases with the same number never lie on both sides of a fold.
         kind: What the case counts as in the table of folds, words with spaces between them.
         imbalance: Share of judged cases, 0 to 1, that would have to change folds for every kind and
@@ -68,7 +72,7 @@ class Split:
 
     def learns(self, fold: int) -> Bool[np.ndarray, " case"]:
         """The cases that a fold's models learn from."""
-        return (self.fold != fold) & (self.hidden != fold)
+        return (self.fold != fold) & (self.hidden != fold) & (self.hidden != EVERY)
 
     def lines(self) -> list[str]:
         """How many cases of every kind each fold judges, and how many none does, as a table.

@@ -20,6 +20,9 @@ from foveal.stages.train import slots_of
 from foveal.study import Settings, Study, create, format_settings
 from foveal.task import Context, Family, Resources
 
+OF_SOURCE = ("channels", "masks")
+"""Options of recipes that say where files are."""
+
 
 def init(
     folder: str | Path,
@@ -60,13 +63,17 @@ def init(
     family, function = resolve(address)
     names = tuple(t for t in target.split(",") if t)
     roles: dict[str, Any] = {**(columns or {}), **_where(family, recipe, table, images, names)}
-    usual = options_of(function).get("channels")
-    said = options.get("channels", usual.default if usual else "")
-    channels = tuple(n.strip() for n in str(said).split(",") if n.strip())
-    source = Source(table=str(table), target=names, channels=channels, **roles).absolute()
+    known = options_of(function)
+    said = {name: part.default for name, part in known.items() if name in OF_SOURCE}
+    said |= {name: value for name, value in options.items() if name in OF_SOURCE}
+    channels = tuple(n.strip() for n in str(said.get("channels", "")).split(",") if n.strip())
+    masks = str(said.get("masks", ""))
+    source = Source(
+        table=str(table), target=names, channels=channels, masks=masks, **roles
+    ).absolute()
     for name in options:
-        if name not in options_of(function):
-            raise UsageError(f'unknown option "{name}"{nearest(name, options_of(function))}')
+        if name not in known:
+            raise UsageError(f'unknown option "{name}"{nearest(name, known)}')
     if _is_there(study, address, options, source, replace_old=replace_old):
         context.say(f"nothing to do: {study.folder} is this very study")
         return study

@@ -146,7 +146,7 @@ class _Growing:
         self.progress("scoring", len(self.finished) / len(self.members), self.members[number])
         ready = [s for s in self.steps if set(s["members"]) <= set(self.finished)]
         if ready and (self.is_anytime or len(self.finished) == len(self.members)):
-            self.write(_given(ready[-1], self.finished, self.prior))
+            self.write(_given(ready[-1], self.finished, self.asked, self.prior))
             self.reached = tuple(ready[-1]["members"])
 
 
@@ -216,7 +216,10 @@ def _ids(finished: Mapping[str, Predictions]) -> set[str]:
 
 
 def _given(
-    step: Mapping[str, Any], finished: Mapping[str, Predictions], prior: Mapping[str, Any]
+    step: Mapping[str, Any],
+    finished: Mapping[str, Predictions],
+    asked: Asked,
+    prior: Mapping[str, Any],
 ) -> Given:
     parts = [finished[m] for m in step["members"]]
     common = _ids(dict(zip(step["members"], parts, strict=True)))
@@ -226,11 +229,18 @@ def _given(
     joined = revive(step["blend"])([p.take(ids) for p in parts])
     return Given(
         ids=tuple(ids),
-        labels=revive(step["decode"])(joined),
+        labels=revive(step["decode"])(joined, _sites(asked, ids)),
         predictions=joined,
         probabilities=revive(step["probabilities"]),
         prior=prior,
     )
+
+
+def _sites(asked: Asked, ids: Sequence[str]) -> np.ndarray | None:
+    """Where cases are from; an empty text for one that does not say, None where none does."""
+    of = {case.id: case.site or "" for case in asked.cases}
+    sites = np.array([of[name] for name in ids], dtype=np.str_)
+    return sites if (sites != "").any() else None
 
 
 def _reasons(recipe: str, manifest: Manifest, ids: Sequence[str]) -> dict[str, str]:

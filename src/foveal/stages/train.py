@@ -241,7 +241,8 @@ def fit_job(
             checkpoint_seconds=checkpoint_seconds,
         )
     )
-    (scores,) = chosen.score([replace(state, for_new={})], cases, held, resources)
+    as_new = [replace(case, mask=None) for case in cases]
+    (scores,) = chosen.score([replace(state, for_new={})], as_new, held, resources)
     scores = replace(scores, fold=np.full(len(scores), fold))
     notes = {**state.notes, "fit_seconds": time.monotonic() - started}
     tensors = {**state.tensors, **{FOR_NEW + k: v for k, v in state.for_new.items()}}

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from foveal.arrays import Pixels
+from foveal.arrays import Pixels, Resized
 
 AHEAD = 2
 """Batches that are made while one is used."""
@@ -53,11 +53,13 @@ class Batches:
         pictures: Where prepared pictures come from.
         threads: That fill batches; changes no pixel.
         augment: From a picture and its generator to a variant; None for the picture as it is.
+        size: Height and width of a variant; those of the pictures if None.
     """
 
     pictures: Pictures
     threads: int = 1
-    augment: Callable[[Pixels, np.random.Generator], Pixels] | None = None
+    augment: Callable[[Pixels, np.random.Generator], Resized] | None = None
+    size: tuple[int, int] | None = None
 
     def __call__(
         self, parts: Sequence[np.ndarray], *, key: Sequence[int] = (), first: int = 0
@@ -70,7 +72,8 @@ class Batches:
             first: The batch to begin with; the ones before it are not made.
         """
         starts = np.cumsum([0, *map(len, parts)])
-        memory = _Memory(self.pictures.shape, self.pictures.dtype)
+        *size, channels = self.pictures.shape
+        memory = _Memory((*(self.size or size), channels), self.pictures.dtype)
         with ThreadPoolExecutor(max(1, self.threads)) as pool:
             coming: deque[tuple[np.ndarray, list[Future]]] = deque()
             for k in range(first, len(parts)):

@@ -1,0 +1,181 @@
+"""The tiles of slides as members look at them: chosen by tissue, made once, mapped afterwards.
+
+Where tissue is, is found once a slide and kept; size, number and offset of the tiles are chosen
+from that without another look at the slide. A case's tiles lie one under the other, those of every
+shift of the grid together, the best first::
+
+    tiles = StoredTiles(tissue=tissue_maps(), tiles=Tiles(side=128, count=16, shifts=2))
+    tiles(cases, resources)(row).shape      # 2 * 16 * 128, 128, 3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from foveal.arrays import Pixels
+from foveal.errors import DataError
+from foveal.manifest import Case
+from foveal.members.pictures import Stored
+from foveal.read.image import UnreadableImage, decode
+from foveal.read.slide import GLASS, Slide, level_for, open_slide, overview
+from foveal.study import digest
+from foveal.task import Resources
+from foveal.train.cache import Direct, Mapped, cached, seconds_to_make
+from foveal.transforms.augment import resize
+from foveal.transforms.tissue import SummedArea, best_tiles, tissue
+
+MAP_SIDE = 256
+"""Cells along each side of a tissue map."""
+
+SHIFTS = ((0.0, 0.0), (0.5, 0.5), (0.5, 0.0), (0.0, 0.5))
+"""Offsets of the grid, down and across, in tiles."""
+
+SAME_SCALE = 0.01
+"""Difference of scales up to which a level is taken as it is."""
+
+
+class NoTissue(DataError):
+    """A slide shows nothing but glass."""
+
+
+def find_tissue(case: Case) -> Float[np.ndarray, "row column"]:
+    """How much tissue every cell of a slide holds, 0 to 1; all zeros for a blank one.
+
+    Where a case has a mask, a picture of the same scene, what has higher values there is wanted
+    more, and what has 0 is not wanted, unless the mask is empty.
+    """
+    with open_slide(case.paths[0]) as slide:
+        amount = tissue(overview(slide, 2 * MAP_SIDE))
+    amount = cv2.resize(amount, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
+    if case.mask is not None:
+        wanted = decode(case.mask)[:, :, 0].astype(np.float64)
+        wanted = cv2.resize(wanted, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
+        if wanted.any():
+            amount = amount * wanted / wanted.max()
+    return amount.astype(np.float32)
+
+
+TISSUE_MAPS = Stored("tissue", find_tissue, ())
+"""Made once a slide, whatever is made of them later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiles:
+    """The tiles of a slide that hold most tissue, at one resolution.
+
+    Attributes:
+        side: Of a tile, in pixels.
+        count: Tiles of every shift; where there are fewer with tissue, the rest is glass.
+        shifts: Offsets of the grid that are used: 1, 2 (half a tile both ways too) or 4.
+        downsample: Pixels of the largest level along a side of a pixel of a tile.
+        spacing_um: Microns along a side of a pixel instead, where every slide says its own.
+    """
+
+    side: int
+    count: int
+    shifts: int = 1
+    downsample: float = 1.0
+    spacing_um: float | None = None
+
+    def __call__(self, case: Case, amount: Float[np.ndarray, "row column"]) -> Pixels:
+        """All tiles of a case, one under the other.
+
+        Raises:
+            NoTissue: There is none.
+            UnreadableImage: A tile does not decode, or the slide does not say its resolution.
+        """
+        if not amount.any():
+            raise NoTissue(f"{case.paths[0]}: no tissue was found on this slide")
+        with open_slide(case.paths[0]) as slide:
+            parts = [
+                self._cut(slide, places, slide.channels) for places in self.places(slide, amount)
+            ]
+        return np.concatenate(parts)
+
+    def places(
+        self, slide: Slide, amount: Float[np.ndarray, "row column"]
+    ) -> list[Float[np.ndarray, "tile corner"]]:
+        """Top and left of the tiles of every shift, in pixels of the largest level."""
+        largest = slide.levels[0]
+        area = SummedArea.of(amount.astype(np.float64), height=largest.height, width=largest.width)
+        side = self.side * self.scale(slide)
+        return [
+            best_tiles(area, side=side, count=self.count, offset=shift)
+            for shift in SHIFTS[: self.shifts]
+        ]
+
+    def scale(self, slide: Slide) -> float:
+        """Pixels of the largest level along a side of a pixel of a tile."""
+        if self.spacing_um is None:
+            return self.downsample
+        if slide.spacing_um is None:
+            raise UnreadableImage(
+                f"{slide.path}: the file does not say how many microns a pixel is wide; cure: "
+                "level= instead of spacing_um="
+            )
+        return self.spacing_um / slide.spacing_um
+
+    def _cut(
+        self, slide: Slide, places: Float[np.ndarray, "tile corner"], channels: int
+    ) -> Shaped[np.ndarray, "rows side channel"]:
+        out = np.full((self.count, self.side, self.side, channels), GLASS, dtype=np.uint8)
+        scale = self.scale(slide)
+        number = level_for(slide, scale)
+        shrink = scale / slide.levels[number].downsample
+        side = self.side if abs(shrink - 1) <= SAME_SCALE else max(1, round(self.side * shrink))
+        for k, (top, left) in enumerate(places / slide.levels[number].downsample):
+            tile = slide.read(number, top=round(top), left=round(left), height=side, width=side)
+            out[k] = resize(tile, self.side, self.side)
+        return out.reshape(-1, self.side, channels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTiles:
+    """What some steps make of the tiles of every case; members that ask for the same share it.
+
+    Attributes:
+        kind: First word of the cache's name; the rest follows from parts and cases.
+        tissue: Where every slide shows tissue.
+        tiles: Which of them are wanted, and how.
+        steps: From them to what is cached, one after the other.
+    """
+
+    kind: str = "tiles"
+    tissue: Stored = TISSUE_MAPS
+    tiles: Tiles
+    steps: tuple[Callable, ...] = ()
+
+    def __call__(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
+        """The arrays of all cases, from the study's cache or through it."""
+        maps = self.tissue(cases, resources)
+        return cached(
+            resources.cache / f"{self.kind}-{digest(self, [c.files for c in cases])}.npy",
+            self._maker(cases, maps),
+            len(cases),
+            threads=resources.threads,
+            limit_bytes=resources.cache_bytes,
+            should_stop=resources.should_stop,
+        )
+
+    def seconds(self, cases: Sequence[Case], rows: Int[np.ndarray, " row"]) -> float:
+        """What one case costs before it is cached, from a few of the rows."""
+        return seconds_to_make(self._maker(cases, None), rows.tolist())
+
+    def _maker(
+        self, cases: Sequence[Case], maps: Mapped | Direct | None
+    ) -> Callable[[int], np.ndarray]:
+        def make(row: int) -> np.ndarray:
+            if maps is not None and row in maps.failed:
+                raise UnreadableImage(maps.failed[row])
+            amount = find_tissue(cases[row]) if maps is None else maps(row)
+            value = self.tiles(cases[row], amount)
+            for step in self.steps:
+                value = step(value)
+            return value
+
+        return make

@@ -1,0 +1,383 @@
+"""Slides: a picture too large to hold, kept as a pyramid of levels cut into tiles.
+
+Any region of any level, decoding only the tiles that it touches; one level kept in strips, or no
+pyramid at all, works too. Tiled TIFF is read directly (JPEG, JPEG 2000, LZW, deflate and whatever
+else imagecodecs decodes); formats of vendors that are none go through OpenSlide where it is there::
+
+    with open_slide("biopsy.tiff") as slide:
+        slide.levels[1].downsample, slide.spacing_um
+        slide.read(1, top=512, left=0, height=256, width=256)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, final
+
+import numpy as np
+from jaxtyping import Shaped
+
+from foveal.arrays import Pixels
+from foveal.read.image import TIFF_TROUBLE, UnreadableImage
+
+CHUNK_LIMIT = 1 << 26
+"""Pixels of one tile or strip; one of more is no part of a slide but the whole of it."""
+
+SPACINGS_UM = (0.01, 50.0)
+"""Microns per pixel that a microscope may have; 72 dots an inch, a default of software, is 353."""
+
+MICRONS = {2: 25_400.0, 3: 10_000.0}
+"""Microns of a TIFF's unit of resolution: inch, centimetre."""
+
+SAME_SHAPE = 0.02
+"""Difference of width and height ratios up to which a page is a smaller copy of the largest."""
+
+OVERVIEW_LEAST = 96
+"""Longer side of the smallest level that shows where tissue is, in pixels."""
+
+GLASS = 255
+"""What lies outside of a slide, and where a scanner left a tile out; of 8 bit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One resolution of a slide.
+
+    Attributes:
+        height: Rows.
+        width: Columns.
+        downsample: Pixels of the largest level along a side of one of its pixels.
+        chunk: Height and width of a tile or strip.
+    """
+
+    height: int
+    width: int
+    downsample: float
+    chunk: tuple[int, int]
+
+
+class Slide(Protocol):
+    """An open slide.
+
+    Attributes:
+        path: Of its file.
+        levels: The largest first.
+        channels: Of every level.
+        spacing_um: Microns along a side of a pixel of the largest level; None where nobody says.
+    """
+
+    path: str
+    levels: tuple[Level, ...]
+    channels: int
+    spacing_um: float | None
+
+    def read(self, level: int, *, top: int, left: int, height: int, width: int) -> Pixels:
+        """A region in pixels of its level, glass where it lies outside; 8 bit.
+
+        Raises:
+            UnreadableImage: A tile does not decode.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """The same for slides of the same content, without decoding them."""
+        ...
+
+
+@contextmanager
+def open_slide(path: str) -> Iterator[Slide]:
+    """Open a slide for as long as it is needed.
+
+    Raises:
+        UnreadableImage: The file is missing, truncated, or no slide that can be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            magic = file.read(4)
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    opened = _TiffSlide if magic in TIFF_MAGIC else _VendorSlide
+    slide = opened(path)
+    try:
+        yield slide
+    finally:
+        slide.close()
+
+
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def level_for(slide: Slide, downsample: float) -> int:
+    """The coarsest level that still shows what a picture shrunk so often would."""
+    fine = [k for k, one in enumerate(slide.levels) if one.downsample <= downsample * (1 + 1e-2)]
+    return max(fine, key=lambda k: slide.levels[k].downsample, default=0)
+
+
+def overview(slide: Slide, side: int) -> Pixels:
+    """All of a slide from its smallest level, at most `side` pixels wide and high.
+
+    Where the smallest level is larger, such as in a file of one level, it is averaged tile by tile.
+    """
+    shown = [
+        k for k, one in enumerate(slide.levels) if max(one.height, one.width) >= OVERVIEW_LEAST
+    ]
+    k = max(shown, key=lambda k: slide.levels[k].downsample, default=0)
+    level = slide.levels[k]
+    factor = -(-max(level.height, level.width) // side)
+    if factor == 1:
+        return slide.read(k, top=0, left=0, height=level.height, width=level.width)
+    total = np.zeros((-(-level.height // factor), -(-level.width // factor), slide.channels))
+    for top in range(0, level.height, level.chunk[0]):
+        for left in range(0, level.width, level.chunk[1]):
+            height = min(level.chunk[0], level.height - top)
+            width = min(level.chunk[1], level.width - left)
+            piece = slide.read(k, top=top, left=left, height=height, width=width)
+            rows, row_starts = _bins(top, height, factor)
+            columns, column_starts = _bins(left, width, factor)
+            sums = np.add.reduceat(piece.astype(np.float64), row_starts, axis=0)
+            total[rows, columns] += np.add.reduceat(sums, column_starts, axis=1)
+    area = np.outer(_lengths(level.height, factor), _lengths(level.width, factor))
+    return np.round(total / area[:, :, None]).astype(np.uint8)
+
+
+def _bins(start: int, length: int, factor: int) -> tuple[slice, np.ndarray]:
+    """The cells that a stretch of pixels lies in, and where in the stretch each begins."""
+    first, last = start // factor, (start + length - 1) // factor
+    edges = np.arange(first, last + 1) * factor - start
+    return slice(first, last + 1), np.maximum(edges, 0)
+
+
+def _lengths(length: int, factor: int) -> np.ndarray:
+    """Pixels of every cell along a side; the last one may have less."""
+    return np.minimum(factor, length - np.arange(0, length, factor))
+
+
+@final
+class _TiffSlide:
+    """A tiled or stripped TIFF, its pages sorted into levels."""
+
+    def __init__(self, path: str) -> None:
+        import tifffile
+
+        self.path = path
+        try:
+            self._file = tifffile.TiffFile(path)
+            self._pages = _levels_of(self._file)
+            self._check()
+            first = self._pages[0]
+            self.levels = tuple(
+                Level(p.imagelength, p.imagewidth, first.imagelength / p.imagelength, _chunk(p))
+                for p in self._pages
+            )
+            self.channels = _colours(first)
+            self.spacing_um = _spacing_um(self._file, first)
+        except UnreadableImage:
+            raise
+        except TIFF_TROUBLE as error:
+            raise UnreadableImage(f"{path}: the TIFF cannot be read ({error})") from None
+        self._decoders = [_decoder(p) for p in self._pages]
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        self._file.close()
+
+    def read(self, level: int, *, top: int, left: int, height: int, width: int) -> Pixels:
+        page = self._pages[level]
+        high, wide = self.levels[level].chunk
+        out = np.full((height, width, self.channels), GLASS, dtype=np.uint8)
+        rows = range(max(top, 0) // high, -(-min(top + height, page.imagelength) // high))
+        columns = range(max(left, 0) // wide, -(-min(left + width, page.imagewidth) // wide))
+        for row in rows:
+            for column in columns:
+                tile = self._chunk_of(level, row, column)
+                if tile is None:
+                    continue
+                y, x = row * high, column * wide
+                tile = tile[: page.imagelength - y, : page.imagewidth - x]
+                a, b = max(top, y), min(top + height, y + tile.shape[0])
+                c, d = max(left, x), min(left + width, x + tile.shape[1])
+                out[a - top : b - top, c - left : d - left] = tile[a - y : b - y, c - x : d - x]
+        return out
+
+    def fingerprint(self) -> str:
+        found = hashlib.sha256()
+        for page in self._pages:
+            found.update(repr((page.shape, page.databytecounts)).encode())
+        smallest = self._pages[-1]
+        for offset, count in zip(smallest.dataoffsets, smallest.databytecounts, strict=True):
+            found.update(os.pread(self._descriptor, count, offset))
+        return found.hexdigest()
+
+    def _chunk_of(self, level: int, row: int, column: int) -> Shaped[np.ndarray, "_ _ _"] | None:
+        """One decoded tile or strip; None where the scanner left it out."""
+        page = self._pages[level]
+        index = row * -(-page.imagewidth // self.levels[level].chunk[1]) + column
+        count = page.databytecounts[index]
+        if count == 0:
+            return None
+        try:
+            data = os.pread(self._descriptor, count, page.dataoffsets[index])
+            tile = self._decoders[level](data, index)
+        except TIFF_TROUBLE as error:
+            raise UnreadableImage(
+                f"{self.path}: tile {index} of level {level} does not decode ({error})"
+            ) from None
+        if tile is None:
+            raise UnreadableImage(f"{self.path}: tile {index} of level {level} does not decode")
+        return _eight_bit(tile[0], page)[:, :, : self.channels]
+
+    def _check(self) -> None:
+        """Every tile must lie inside the file, be no whole slide, and be of a kind that is read."""
+        size = Path(self.path).stat().st_size
+        for page in self._pages:
+            parts = zip(page.dataoffsets, page.databytecounts, strict=True)
+            if not page.dataoffsets or any(start + count > size for start, count in parts):
+                raise UnreadableImage(f"{self.path}: the file is truncated")
+            if np.prod(_chunk(page)) > CHUNK_LIMIT:
+                raise UnreadableImage(
+                    f"{self.path}: a level of {page.imagelength} x {page.imagewidth} pixels is "
+                    "kept in one piece, so that no part can be read alone; cure: write it as a "
+                    "tiled pyramid, for example with `vips tiffsave --tile --pyramid`"
+                )
+        _refuse_odd(self.path, self._pages[0])
+
+
+def _refuse_odd(path: str, page: Any) -> None:
+    import tifffile
+
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        raise UnreadableImage(f"{path}: colours from a palette are not read as a slide")
+    if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1:
+        raise UnreadableImage(f"{path}: channels kept apart are not read as a slide")
+    if page.dtype not in (np.uint8, np.uint16):
+        raise UnreadableImage(f"{path}: {page.dtype} pixels; 8 or 16 bit unsigned are read")
+
+
+def _levels_of(file: Any) -> list[Any]:
+    """The largest page and its smaller copies, the largest first.
+
+    Labels, macro photographs and thumbnails of another shape are none of them. Writers tell levels
+    in many ways (pages, sub-files, flags, words in a description); their shape tells in all.
+    """
+    pages = [page.aspage() for page in file.pages]
+    pages += [sub.aspage() for page in pages for sub in (page.pages or ())]
+    largest = max(pages, key=lambda p: p.imagelength * p.imagewidth)
+    kinds = (largest.dtype, largest.samplesperpixel)
+    found = {}
+    for page in pages:
+        down = largest.imagelength / page.imagelength
+        across = largest.imagewidth / page.imagewidth
+        slack = SAME_SHAPE + down / largest.imagelength + across / largest.imagewidth
+        if (page.dtype, page.samplesperpixel) == kinds and abs(down / across - 1) <= slack:
+            found.setdefault((page.imagelength, page.imagewidth), page)
+    return [found[size] for size in sorted(found, reverse=True)]
+
+
+def _chunk(page: Any) -> tuple[int, int]:
+    """Height and width of a tile, or of a strip."""
+    if page.is_tiled:
+        return page.tilelength, page.tilewidth
+    return min(page.rowsperstrip, page.imagelength), page.imagewidth
+
+
+def _colours(page: Any) -> int:
+    """Channels without alpha."""
+    extra = len(page.extrasamples) if page.extrasamples else 0
+    return max(page.samplesperpixel - extra, 1)
+
+
+def _decoder(page: Any) -> Any:
+    """From bytes and place to pixels, with the tables that the tiles of a JPEG share."""
+    tables = page.jpegtables
+    decode = page.decode
+    return lambda data, index: decode(data, index, jpegtables=tables)[0]
+
+
+def _eight_bit(tile: np.ndarray, page: Any) -> np.ndarray:
+    import tifffile
+
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        tile = np.invert(tile)
+    return (tile >> 8).astype(np.uint8) if tile.dtype == np.uint16 else tile
+
+
+def _spacing_um(file: Any, page: Any) -> float | None:
+    """Microns a pixel, from the words of a scanner or the resolution of the file."""
+    told = _told_um(page.description or "", file.ome_metadata or "")
+    unit = page.tags.get("ResolutionUnit")
+    resolution = page.tags.get("XResolution")
+    if told is None and unit and resolution and int(unit.value) in MICRONS:
+        count, of = resolution.value
+        told = MICRONS[int(unit.value)] * of / count if count else None
+    return told if told and SPACINGS_UM[0] <= told <= SPACINGS_UM[1] else None
+
+
+def _told_um(description: str, ome: str) -> float | None:
+    """What Aperio writes into the description, and OME into its header."""
+    aperio = re.search(r"\bMPP\s*=\s*([\d.]+)", description)
+    if aperio:
+        return float(aperio[1])
+    size = re.search(r'PhysicalSizeX="([\d.eE+-]+)"', ome)
+    unit = re.search(r'PhysicalSizeXUnit="([^"]+)"', ome)
+    if not size or (unit and unit[1] not in OME_UNITS):
+        return None
+    return float(size[1]) * (OME_UNITS[unit[1]] if unit else 1.0)
+
+
+OME_UNITS = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3}
+
+
+@final
+class _VendorSlide:
+    """Whatever OpenSlide reads."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            import openslide  # pyrefly: ignore[missing-import]
+        except ImportError:
+            raise UnreadableImage(
+                f"{path}: no TIFF; cure for formats of scanners: pip install 'foveal[wsi]' "
+                "(OpenSlide), or convert it to a tiled pyramidal TIFF"
+            ) from None
+        self.path = path
+        try:
+            self._slide = openslide.OpenSlide(path)
+        except (openslide.OpenSlideError, OSError) as error:
+            raise UnreadableImage(f"{path}: OpenSlide cannot read it ({error})") from None
+        sizes = zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
+        self.levels = tuple(Level(h, w, float(d), (1024, 1024)) for (w, h), d in sizes)
+        self.channels = 3
+        told = self._slide.properties.get(openslide.PROPERTY_NAME_MPP_X)
+        self.spacing_um = float(told) if told else None
+
+    def close(self) -> None:
+        self._slide.close()
+
+    def read(self, level: int, *, top: int, left: int, height: int, width: int) -> Pixels:
+        import openslide  # pyrefly: ignore[missing-import]
+
+        scale = self.levels[level].downsample
+        try:
+            part = self._slide.read_region(
+                (round(left * scale), round(top * scale)), level, (width, height)
+            )
+        except openslide.OpenSlideError as error:
+            raise UnreadableImage(f"{self.path}: {error}") from None
+        rgba = np.asarray(part)
+        alpha = rgba[:, :, 3:].astype(np.uint16)  # nothing was scanned where it is 0
+        blended = (rgba[:, :, :3] * alpha + GLASS * (255 - alpha) + 127) // 255
+        return blended.astype(np.uint8)
+
+    def fingerprint(self) -> str:
+        smallest = self.levels[-1]
+        seen = self.read(
+            len(self.levels) - 1, top=0, left=0, height=smallest.height, width=smallest.width
+        )
+        return hashlib.sha256(repr(self.levels).encode() + seen.tobytes()).hexdigest()

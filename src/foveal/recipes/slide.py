@@ -1,0 +1,439 @@
+"""Slides of gigapixels to an ordinal grade: the tiles with most tissue, joined or kept as a bag.
+
+Where tissue is, is found once on the smallest level; tiles are cut from there at any size, number
+and resolution, so that several layouts cost one look each. From then on it is a grading study:
+three approaches, calibrated and averaged, cuts in closed form; those of single sites only where
+that helps on cases left out. Rows P1-P4, P7, P8, P11 of the systems that foveal contains.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from foveal.audit.duplicates import lookalikes
+from foveal.audit.leaks import conflicts
+from foveal.decide.sites import PerSite
+from foveal.errors import UsageError
+from foveal.grades import CUTS, CutRule, FoldCount, grade_count, graded, networks, plain_grades
+from foveal.manifest import Facts, Manifest
+from foveal.members.classical import Classical
+from foveal.members.network import Network
+from foveal.members.ridge import Learns
+from foveal.members.slides import StoredTiles, Tiles
+from foveal.members.training import Training
+from foveal.models.backbone import Backbone
+from foveal.models.features import TileFeatures
+from foveal.options import (
+    FLOOR,
+    OPTIMISERS,
+    Count,
+    Decay,
+    NotNegative,
+    Optimiser,
+    Pooling,
+    Positive,
+    Precision,
+    Share,
+    mix_of,
+)
+from foveal.options import Layout as MemoryLayout
+from foveal.ship.panels.slide import slide_panels
+from foveal.simulate.biopsy import simulate_biopsy
+from foveal.slides import NAMED, SlideSeen, WithTissue, is_blank, measure, survey
+from foveal.split import Folds
+from foveal.targets import Ordinal
+from foveal.task import Family, Recipe
+from foveal.train.sampling import Balanced
+from foveal.transforms.augment import Augment
+from foveal.transforms.montage import Layout, VaryTiles, shifted
+
+Side = Annotated[int, Field(ge=32, le=2048, multiple_of=8)]
+Level = Annotated[int, Field(ge=0)]
+Shifts = Annotated[int, Field(ge=1, le=4)]
+
+COVERED = 0.5
+"""Share of a typical slide's tissue that tiles cover, where nobody says their resolution."""
+
+WORK = 6e8
+"""Pixels that a small network sees in all epochs of one training: about five minutes of a core."""
+
+FEW_EPOCHS, MANY_EPOCHS = 8, 60
+
+TEXTURE = (64, 36)
+"""Side and number of the tiles that the floor member looks at: it asks about texture alone."""
+
+STAIN = Augment(flip_horizontal=0.0, brightness=0.05, contrast=0.1, colour=0.1)
+"""How dyes and lamps differ: all tiles of a slide alike."""
+
+
+def panda(
+    facts: Facts,
+    /,
+    *,
+    size: Side = 256,
+    tiles: Count = 36,
+    level: Level | None = None,
+    spacing_um: Positive | None = None,
+    shifts: Shifts = 2,
+    masks: str = "",
+    backbone: str = "tf_efficientnet_b0",
+    weights: str = "imagenet",
+    epochs: Count = 30,
+    batch: Count = 6,
+    folds: FoldCount = 5,
+    seed: int = 0,
+    grades: Count | None = None,
+    members: str = "",
+    optimiser: Optimiser = "adamw",
+    lr: Positive = 3e-4,
+    warm_up: NotNegative = 1.0,
+    ema: Decay = 0.99,
+    clip: Positive = 1.0,
+    mirror: bool = True,
+    shuffle: Share = 0.5,
+    cutout: Share = 0.0,
+    mixup: Share = 0.3,
+    cutmix: Share = 0.0,
+    pooling: Pooling = "gem",
+    drop_path: Share = 0.2,
+    dropout: Share = 0.4,
+    balance: Share = 0.0,
+    trees: Count = 300,
+    precision: Precision = "auto",
+    layout: MemoryLayout = "auto",
+    cuts: CutRule = "closed_form",
+    site_cuts: bool = True,
+    cache_gb: NotNegative = 60.0,
+) -> Recipe:
+    """Gigapixel biopsies, grade 0 to 5: three tile layouts, each with three approaches.
+
+    16 tiles of half the side joined to one picture, `tiles` of `size` joined, and 25 of twice the
+    side as a bag. Made for the 10,616 slides of PANDA 2020 and one large GPU; winners reached a
+    quadratic kappa of .94 on that competition's hidden slides. This recipe has not been run on
+    them here.
+
+    Args:
+        facts: What `init` measured.
+        size: Side of a tile of the middle layout, in pixels.
+        tiles: Of the middle layout.
+        level: Of the slide that tiles of the middle layout are cut from, counted from the largest;
+            the smaller ones from one that is coarser by 4, the larger ones from the same.
+        spacing_um: Microns a pixel instead, where every slide says its own.
+        shifts: Offsets of the grid: 1, 2 (by half a tile) or 4; drawn in training, averaged after.
+        masks: Pattern of masks that steer the choice of tiles, such as 'masks/{id}.png'; a missing
+            file means none.
+        backbone: A timm network.
+        weights: none, imagenet, a file or a folder.
+        epochs: Passes over the training slides.
+        batch: Slides a step.
+        folds: How many, or `site` to leave one site out at a time.
+        seed: Of everything that is random.
+        grades: How many there are; the largest one in the table + 1 if left out.
+        members: Names with commas between them; all if left out.
+        optimiser: adamw or sgd.
+        lr: Peak learning rate.
+        warm_up: Epochs until it is reached.
+        ema: Decay of the average of the weights, which is what answers.
+        clip: Largest norm of the gradient.
+        mirror: Whether scores are averaged over tiles and their mirror images.
+        shuffle: Probability that tiles change places in training.
+        cutout: Probability of a hidden square in a tile.
+        mixup: Share of batches whose slides are blended.
+        cutmix: Share of the other batches whose slides show a part of each other.
+        pooling: own (the backbone's), average_max, gem or attention, over all tiles of a bag.
+        drop_path: Stochastic depth, where the backbone has it.
+        dropout: Share of features dropped before the last layer.
+        balance: 0 shows grades as often as they occur, 1 equally often.
+        trees: Of the floor member's forest.
+        precision: auto, 32-true or bf16-mixed.
+        layout: Of pictures in memory: auto, contiguous or channels_last.
+        cuts: closed_form, exact, bagged_exact, halves or fifths.
+        site_cuts: Whether sites may have cuts of their own, where folds left out say that it helps.
+        cache_gb: Most disk that tiles may take; changes no result.
+    """
+    training = Training(
+        size=(size, size),
+        mean=facts.mean,
+        std=facts.std,
+        bits=facts.bits,
+        backbone=Backbone(backbone, weights, drop_path),
+        epochs=epochs,
+        batch=batch,
+        optim=OPTIMISERS[optimiser](lr, weight_decay=0.05),
+        warm_up=warm_up,
+        ema=ema,
+        clip=clip,
+        mix=mix_of(mixup, cutmix),
+        sampler=Balanced(balance),
+        precision=precision,
+        layout=layout,
+        augment=Augment(
+            flip_vertical=0.5,
+            quarter_turns=True,
+            rotate_degrees=10.0,
+            scale=(0.9, 1.1),
+            cutout=cutout,
+        ),
+    )
+    middle = _tiles(
+        facts, size=size, tiles=tiles, level=level, spacing_um=spacing_um, shifts=shifts
+    )
+    little = _shrunk(replace(middle, side=size // 2, count=16), 4.0)
+    large = replace(middle, side=2 * size, count=25)
+    available: list[Network] = []
+    for chosen, is_bag in ((little, False), (middle, False), (large, True)):
+        available += _networks(
+            chosen,
+            training,
+            bag=is_bag,
+            mirror=mirror,
+            shuffle=shuffle,
+            head={"pooling": pooling, "dropout": dropout},
+            suffix=f"-{chosen.count}x{chosen.side}",
+        )
+    count = grade_count(facts, grades)
+    return graded(
+        count,
+        (_floor(middle, trees), *available),
+        members=members,
+        folds=WithTissue(Folds(folds, seed)),
+        decode=PerSite(CUTS[cuts](count)) if site_cuts else CUTS[cuts](count),
+        seed=seed,
+        panels=slide_panels(middle),
+        cache_gb=cache_gb,
+    )
+
+
+def small(
+    facts: Facts,
+    /,
+    *,
+    size: Side = 64,
+    tiles: Count = 36,
+    bag: bool = True,
+    level: Level | None = None,
+    spacing_um: Positive | None = None,
+    shifts: Shifts = 2,
+    masks: str = "",
+    backbone: str = "mobilenetv3_small_050",
+    weights: str = "none",
+    epochs: Count | None = None,
+    batch: Count = 8,
+    folds: FoldCount = 5,
+    seed: int = 0,
+    grades: Count | None = None,
+    members: str = "",
+    optimiser: Optimiser = "adamw",
+    lr: Positive = 3e-3,
+    warm_up: NotNegative = 1.0,
+    ema: Decay = 0.99,
+    clip: Positive = 1.0,
+    mirror: bool = True,
+    shuffle: Share = 0.5,
+    cutout: Share = 0.0,
+    mixup: Share = 0.0,
+    cutmix: Share = 0.0,
+    pooling: Pooling = "average_max",
+    drop_path: Share = 0.0,
+    dropout: Share = 0.2,
+    balance: Share = 0.3,
+    trees: Count = 300,
+    precision: Precision = "auto",
+    layout: MemoryLayout = "channels_last",
+    cuts: CutRule = "closed_form",
+    site_cuts: bool = True,
+    cache_gb: NotNegative = 8.0,
+) -> Recipe:
+    """Any graded slides on a CPU: three approaches with a small network from scratch.
+
+    `level` or `spacing_um` say at which resolution tiles are cut; with neither it is chosen so that
+    they cover half of the tissue of a typical slide. `epochs` follow from the pixels of all slides'
+    tiles, so that `run` is to take at most 30 minutes on 2 busy cores for 60 slides.
+
+    Args:
+        facts: What `init` measured.
+        size: Side of a tile, in pixels.
+        tiles: Of a slide, those with most tissue.
+        bag: Whether the network sees each tile alone and pools over all, or all joined to one
+            picture.
+        level: Of the slide that tiles are cut from, counted from the largest.
+        spacing_um: Microns a pixel instead, where every slide says its own.
+        shifts: Offsets of the grid: 1, 2 (by half a tile) or 4; drawn in training, averaged after.
+        masks: Pattern of masks that steer the choice of tiles, such as 'masks/{id}.png'; a missing
+            file means none.
+        backbone: A timm network.
+        weights: none, imagenet, a file or a folder.
+        epochs: Passes over the training slides; by their pixels if left out.
+        batch: Slides a step.
+        folds: How many, or `site` to leave one site out at a time.
+        seed: Of everything that is random.
+        grades: How many there are; the largest one in the table + 1 if left out.
+        members: Names with commas between them; all if left out.
+        optimiser: adamw or sgd.
+        lr: Peak learning rate.
+        warm_up: Epochs until it is reached.
+        ema: Decay of the average of the weights, which is what answers.
+        clip: Largest norm of the gradient.
+        mirror: Whether scores are averaged over tiles and their mirror images.
+        shuffle: Probability that tiles change places in training.
+        cutout: Probability of a hidden square in a tile.
+        mixup: Share of batches whose slides are blended.
+        cutmix: Share of the other batches whose slides show a part of each other.
+        pooling: own (the backbone's), average_max, gem or attention, over all tiles of a bag.
+        drop_path: Stochastic depth, where the backbone has it.
+        dropout: Share of features dropped before the last layer.
+        balance: 0 shows grades as often as they occur, 1 equally often.
+        trees: Of the floor member's forest.
+        precision: auto, 32-true or bf16-mixed.
+        layout: Of pictures in memory: auto, contiguous or channels_last.
+        cuts: closed_form, exact, bagged_exact, halves or fifths.
+        site_cuts: Whether sites may have cuts of their own, where folds left out say that it helps.
+        cache_gb: Most disk that tiles may take; changes no result.
+    """
+    training = Training(
+        size=(size, size),
+        mean=facts.mean,
+        std=facts.std,
+        bits=facts.bits,
+        backbone=Backbone(backbone, weights, drop_path),
+        epochs=epochs or _epochs(facts.cases * tiles * size**2),
+        batch=batch,
+        optim=OPTIMISERS[optimiser](lr, weight_decay=0.05),
+        warm_up=warm_up,
+        ema=ema,
+        clip=clip,
+        mix=mix_of(mixup, cutmix),
+        sampler=Balanced(balance),
+        precision=precision,
+        layout=layout,
+        augment=Augment(
+            flip_vertical=0.5,
+            quarter_turns=True,
+            rotate_degrees=10.0,
+            scale=(0.9, 1.1),
+            cutout=cutout,
+        ),
+    )
+    chosen = _tiles(
+        facts, size=size, tiles=tiles, level=level, spacing_um=spacing_um, shifts=shifts
+    )
+    available = _networks(
+        chosen,
+        training,
+        bag=bag,
+        mirror=mirror,
+        shuffle=shuffle,
+        head={"pooling": pooling, "dropout": dropout},
+    )
+    count = grade_count(facts, grades)
+    return graded(
+        count,
+        (_floor(chosen, trees), *available),
+        members=members,
+        folds=WithTissue(Folds(folds, seed)),
+        decode=PerSite(CUTS[cuts](count)) if site_cuts else CUTS[cuts](count),
+        seed=seed,
+        panels=slide_panels(chosen),
+        cache_gb=cache_gb,
+    )
+
+
+def _epochs(pixels: int) -> int:
+    """Passes over so many pixels of tiles."""
+    return max(FEW_EPOCHS, min(MANY_EPOCHS, round(WORK / pixels)))
+
+
+def _networks(
+    tiles: Tiles,
+    training: Training,
+    *,
+    bag: bool,
+    mirror: bool,
+    shuffle: float,
+    head: Mapping[str, Any],
+    suffix: str = "",
+) -> list[Network]:
+    """A network of each approach that sees these tiles."""
+    seen = Layout(count=tiles.count, side=tiles.side, shifts=tiles.shifts, joined=not bag)
+    vary = VaryTiles(layout=seen, each=training.augment, whole=STAIN, shuffle=shuffle)
+    views = shifted(seen, mirrored=mirror)
+    training = replace(training, size=seen.size, augment=vary, views=views)
+    bagged = tiles.count if bag else None
+    return networks(StoredTiles(tiles=tiles), training, suffix=suffix, bag=bagged, **head)
+
+
+def _floor(tiles: Tiles, trees: int) -> Classical:
+    """Features of many small tiles of the same resolution, without a network."""
+    side, count = TEXTURE
+    textured = replace(tiles, side=side, count=count, shifts=1)
+    features = StoredTiles(kind="features", tiles=textured, steps=(TileFeatures(side),))
+    return Classical(name=FLOOR, features=features, trees=trees, learns=Learns())
+
+
+def _tiles(
+    facts: Facts,
+    *,
+    size: int,
+    tiles: int,
+    level: int | None,
+    spacing_um: float | None,
+    shifts: int,
+) -> Tiles:
+    """Tiles at the resolution that was said, or at one where they cover enough tissue."""
+    chosen = Tiles(side=size, count=tiles, shifts=shifts)
+    if level is not None and spacing_um is not None:
+        raise UsageError("level= and spacing_um= say the same thing; cure: one of them")
+    if spacing_um is not None:
+        if facts.spacing_um is None:
+            raise UsageError(
+                f"spacing_um={spacing_um:g}: not every slide says how many microns a pixel is "
+                "wide; cure: level="
+            )
+        return replace(chosen, spacing_um=spacing_um)
+    if level is not None:
+        if level >= len(facts.levels):
+            raise UsageError(f"level={level}: the slides have levels 0 to {len(facts.levels) - 1}")
+        return replace(chosen, downsample=facts.levels[level])
+    covering = math.sqrt(COVERED * facts.tissue_pixels / (tiles * size**2))
+    return replace(chosen, downsample=max(round(2 * covering) / 2, 1.0))
+
+
+def _shrunk(tiles: Tiles, factor: float) -> Tiles:
+    """The same at a coarser resolution."""
+    spacing = None if tiles.spacing_um is None else factor * tiles.spacing_um
+    return replace(tiles, downsample=factor * tiles.downsample, spacing_um=spacing)
+
+
+# --- what `init` measures -----------------------------------------------------------------------
+
+
+def facts(manifest: Manifest, found: Sequence[SlideSeen]) -> tuple[Manifest, Facts]:
+    """The manifest with what was measured of every slide, and the facts of them all."""
+    return measure(manifest, found, target=Ordinal.measure(manifest))
+
+
+def suspicions(manifest: Manifest) -> list[str]:
+    """Are slides blank? Have equal slides different grades? Do slides look alike?"""
+    words = "slides are equal to another with another grade (kept, in one fold)"
+    blank = [manifest.ids[row] for row in np.flatnonzero(is_blank(manifest))]
+    said = f"{len(blank)} slides show no tissue, and are left out: {', '.join(blank[:NAMED])}"
+    return [
+        *([said] if blank else []),
+        *conflicts(manifest, plain_grades(manifest).target, words),
+        *lookalikes(manifest),
+    ]
+
+
+FAMILY = Family(
+    survey=survey,
+    facts=facts,
+    audit=suspicions,
+    simulate=simulate_biopsy,
+    demo=("small", {"epochs": 8, "trees": 100}),
+)

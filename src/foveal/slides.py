@@ -1,0 +1,167 @@
+"""What `init` measures of slides: levels, resolution, how much tissue, how dark its dyes are.
+
+Only the smallest level is decoded; of the others every tile must lie inside the file. A blank slide
+is no error: it is warned of, left out of the folds, and answered with the prior::
+
+    manifest, facts = measure(manifest, [survey(case) for case in manifest.cases()], target={})
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+import foveal.survey
+from foveal.audit.duplicates import SIDE, looks
+from foveal.errors import SplitError
+from foveal.manifest import Case, Facts, Manifest
+from foveal.read.image import Inspection, decode
+from foveal.read.slide import open_slide, overview
+from foveal.split.record import EVERY, NONE, Split
+from foveal.transforms.tissue import tissue
+
+BLANK = "blank"
+"""What a slide without tissue counts as in the table of folds."""
+
+NAMED = 5
+"""Blank slides that are named."""
+
+OVERVIEW_SIDE = 512
+"""Most pixels along a side of the picture that a slide is measured on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideSeen:
+    """One slide's measurements.
+
+    Attributes:
+        picture: Size, channels, look and brightness; brightness is that of the tissue.
+        downsamples: Of every level, 1 first.
+        spacing_um: Microns a pixel of the largest level; None where nobody says.
+        tissue: Share of the slide, 0 to 1.
+        mask: Digest of the mask's pixels; empty where there is none.
+    """
+
+    picture: foveal.survey.Surveyed
+    downsamples: tuple[float, ...]
+    spacing_um: float | None
+    tissue: float
+    mask: str
+
+
+def survey(case: Case) -> SlideSeen:
+    """Look at all of a slide, small.
+
+    Raises:
+        UnreadableImage: The file is truncated, or no slide; or its mask does not decode.
+    """
+    mask = "" if case.mask is None else hashlib.sha256(decode(case.mask).tobytes()).hexdigest()
+    with open_slide(case.paths[0]) as slide:
+        seen = overview(slide, OVERVIEW_SIDE)
+        amount = tissue(seen)
+        dyed = seen[amount > 0] if amount.any() else seen.reshape(-1, slide.channels)
+        unit = dyed / 255.0
+        grey = cv2.resize(seen.mean(axis=2) / 255, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        picture = Inspection(
+            height=slide.levels[0].height,
+            width=slide.levels[0].width,
+            channels=slide.channels,
+            bits=8,
+            sha256=slide.fingerprint(),
+            mean=tuple(unit.mean(axis=0).tolist()),
+            square=tuple((unit**2).mean(axis=0).tolist()),
+        )
+        return SlideSeen(
+            picture=foveal.survey.Surveyed(picture, 1.0, looks(grey)),
+            downsamples=tuple(one.downsample for one in slide.levels),
+            spacing_um=slide.spacing_um,
+            tissue=float((amount > 0).mean()),
+            mask=mask,
+        )
+
+
+def measure(
+    manifest: Manifest, found: Sequence[SlideSeen], *, target: Mapping[str, Any]
+) -> tuple[Manifest, Facts]:
+    """The manifest with what was measured of every slide, and the facts of them all.
+
+    Mean and deviation are those of glass and about glass, so that glass is 0 to a network, as the
+    zeros are with which convolutions pad.
+    """
+    manifest, facts = foveal.survey.measure(manifest, [f.picture for f in found], target=target)
+    mean, std = np.array(facts.mean), np.array(facts.std)
+    about_white = np.sqrt(std**2 + (1 - mean) ** 2)
+    usual = max((f.downsamples for f in found), key=len)
+    spacings = [f.spacing_um for f in found if f.spacing_um is not None]
+    shown = [f for f in found if f.tissue > 0] or list(found)
+    facts = replace(
+        facts,
+        mean=(1.0,) * facts.channels,
+        std=tuple(round(float(s), 4) for s in about_white),
+        levels=tuple(
+            round(float(np.median([f.downsamples[k] for f in found if len(f.downsamples) > k])), 3)
+            for k in range(len(usual))
+        ),
+        spacing_um=float(np.median(spacings)) if len(spacings) == len(found) else None,
+        tissue_pixels=round(float(np.median([_tissue_pixels(f) for f in shown]))),
+    )
+    more = {
+        "tissue": np.array([f"{f.tissue:.5f}" for f in found], dtype=np.str_),
+        "mask_sha256": np.array([f.mask for f in found], dtype=np.str_),
+    }
+    return replace(manifest, measured={**manifest.measured, **more}), facts
+
+
+def _tissue_pixels(seen: SlideSeen) -> float:
+    return seen.tissue * seen.picture.picture.height * seen.picture.picture.width
+
+
+def is_blank(manifest: Manifest) -> np.ndarray:
+    """Which slides show nothing but glass."""
+    return manifest.measured["tissue"].astype(np.float64) == 0
+
+
+@dataclass(frozen=True, slots=True)
+class WithTissue:
+    """Folds of slides that show something; blank ones are neither learned from nor judged.
+
+    Attributes:
+        folds: Of the others.
+    """
+
+    folds: Callable[[Manifest], Split]
+
+    def __call__(self, manifest: Manifest) -> Split:
+        """Assign every case with tissue to a fold.
+
+        Raises:
+            SplitError: As `folds` does.
+        """
+        shown = np.flatnonzero(~is_blank(manifest))
+        if len(shown) == len(manifest):
+            return self.folds(manifest)
+        if not len(shown):
+            raise SplitError("no slide shows any tissue; cure: other slides, or another level")
+        made, blank = self.folds(manifest.take(shown)), is_blank(manifest)
+        left_out = ", ".join(manifest.ids[row] for row in np.flatnonzero(blank)[:NAMED])
+
+        def spread(values: np.ndarray, of_blank: object) -> np.ndarray:
+            whole = np.full(len(manifest), of_blank, dtype=values.dtype)
+            whole[shown] = values
+            return whole
+
+        group = spread(made.group, 0)
+        group[blank] = made.group.max() + 1 + np.arange(blank.sum())
+        return replace(
+            made,
+            fold=spread(made.fold, NONE),
+            hidden=spread(made.hidden, EVERY),
+            group=group,
+            kind=spread(made.kind, BLANK),
+            notes=(*made.notes, f"{blank.sum()} blank slides are left out: {left_out}"),
+        )

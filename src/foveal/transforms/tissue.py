@@ -1,0 +1,164 @@
+"""Where a slide shows tissue, and which of its tiles show most.
+
+Tissue is told by colour on a small picture of the whole slide: dyes of histology leave green the
+darkest, or next to it; a pen does not, nor does dirt, which is grey. How much tissue a square holds
+comes from a summed-area table, so that tiles of any size, on a grid of any offset, cost four
+look-ups each::
+
+    amount = tissue(overview)
+    table = SummedArea.of(amount, height=20_000, width=16_000)
+    best_tiles(table, side=512, count=36, offset=(0.5, 0.5))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+
+from foveal.arrays import Pixels
+
+Amount = Float[np.ndarray, "row column"]
+"""How much tissue is in a cell, 0 to 1."""
+
+LEAST_DENSITY = 0.06
+"""Optical density (log 10) under which nothing is told from glass."""
+
+FULL_DENSITY = 0.6
+"""Optical density from which darker tissue counts no more, so that folds do not win."""
+
+GREY = 0.15
+"""Spread of the densities of red, green and blue, as a share of the largest: dirt and black ink
+have less where they are dark."""
+
+DARK = 0.35
+"""Mean density from which grey is taken for ink; pale tissue is greyish too."""
+
+RED_ABSORBED = 1.25
+"""Density of red over that of green from which a colour is blue or green ink: haematoxylin, the
+bluest dye, has .93."""
+
+RED_PASSED = 0.22
+"""Density of red over the lesser of the others under which dark red is ink; the brown of an
+immunostain has .5, and eosin hardly darkens blue."""
+
+STRAY = 3
+"""Cells along a side of what is taken away as dust."""
+
+
+def tissue(overview: Pixels) -> Amount:
+    """How much tissue every pixel of a small picture of the slide shows.
+
+    A pixel counts by its optical density, against the glass of this slide. Grey pictures and those
+    of other channels than red, green and blue count by density alone.
+    """
+    density = optical_density(overview)
+    mean = density.mean(axis=2)
+    shown = mean > LEAST_DENSITY
+    if overview.shape[2] == 3:
+        shown &= ~_ink(density, mean)
+    kernel = np.ones((STRAY, STRAY), dtype=np.uint8)
+    if min(shown.shape) > 4 * STRAY:
+        shown = cv2.morphologyEx(shown.astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
+    return np.where(shown, np.minimum(mean / FULL_DENSITY, 1.0), 0.0)
+
+
+def optical_density(image: Pixels) -> Float[np.ndarray, "row column channel"]:
+    """How much every pixel darkens the light of the lamp, as log 10, channel by channel.
+
+    The lamp is the brightest hundredth of the picture, if that is bright enough to be glass.
+    """
+    light = np.maximum(np.quantile(image, 0.99, axis=(0, 1)), 180.0)
+    return np.maximum(np.log10((light + 1) / (image.astype(np.float64) + 1)), 0.0)
+
+
+def _ink(
+    density: Float[np.ndarray, "row column 3"], mean: Amount
+) -> Bool[np.ndarray, "row column"]:
+    """Pen and dirt, told by colour."""
+    red, green, blue = np.moveaxis(density, 2, 0)
+    spread = (density.max(axis=2) - density.min(axis=2)) / np.maximum(density.max(axis=2), 1e-6)
+    is_black = (spread < GREY) & (mean > DARK)
+    is_blue_or_green = red > RED_ABSORBED * np.maximum(green, LEAST_DENSITY)
+    least = np.minimum(green, blue)
+    is_red = (red < RED_PASSED * least) & (least > DARK)
+    return is_black | is_blue_or_green | is_red
+
+
+@dataclass(frozen=True, slots=True)
+class SummedArea:
+    """The amount of tissue in any rectangle of a slide.
+
+    Attributes:
+        table: Sums of all cells above and to the left of every corner.
+        height: Of the slide, in pixels of its largest level.
+        width: Likewise.
+
+    Reference:
+        Crow, Summed-area Tables for Texture Mapping, 1984.
+    """
+
+    table: Float[np.ndarray, "corner across"]
+    height: float
+    width: float
+
+    @classmethod
+    def of(cls, amount: Amount, *, height: float, width: float) -> SummedArea:
+        """The table of amounts a cell, all cells together being the slide."""
+        return cls(np.pad(amount.cumsum(0).cumsum(1), ((1, 0), (1, 0))), height, width)
+
+    def __call__(
+        self, top: Float[np.ndarray, " tile"], left: Float[np.ndarray, " tile"], side: float
+    ) -> Float[np.ndarray, " tile"]:
+        """Tissue in squares, in cells' worth; exact, for squares that cut through cells too."""
+        bottom, right = top + side, left + side
+        upper = self._up_to(top, right) - self._up_to(top, left)
+        return self._up_to(bottom, right) - self._up_to(bottom, left) - upper
+
+    def _up_to(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Between corners a sum over cells is linear along each side."""
+        rows, columns = (n - 1 for n in self.table.shape)
+        y = np.clip(y * rows / self.height, 0, rows)
+        x = np.clip(x * columns / self.width, 0, columns)
+        j, i = np.minimum(y.astype(int), rows - 1), np.minimum(x.astype(int), columns - 1)
+        v, u = y - j, x - i
+        above = self.table[j, i] * (1 - u) + self.table[j, i + 1] * u
+        below = self.table[j + 1, i] * (1 - u) + self.table[j + 1, i + 1] * u
+        return above * (1 - v) + below * v
+
+
+def best_tiles(
+    tissue: SummedArea, *, side: float, count: int, offset: tuple[float, float] = (0.0, 0.0)
+) -> Float[np.ndarray, "tile corner"]:
+    """The squares of a grid that hold most tissue, the best first; fewer where fewer hold any.
+
+    The grid is centred on the slide, so it reaches over the edges by equal parts.
+
+    Args:
+        tissue: Of the slide.
+        side: Of a square, in pixels of the largest level.
+        count: Most squares.
+        offset: Of the grid, down and across, in squares.
+
+    Returns:
+        Top and left of each.
+    """
+    lines = [
+        _grid(length, side, shift)
+        for length, shift in zip((tissue.height, tissue.width), offset, strict=True)
+    ]
+    top, left = (axis.reshape(-1) for axis in np.meshgrid(*lines, indexing="ij"))
+    amount = tissue(top, left, side)
+    order = np.argsort(-amount, kind="stable")[:count]
+    order = order[amount[order] > 0]
+    return np.stack([top[order], left[order]], axis=1)
+
+
+def _grid(length: float, side: float, shift: float) -> Float[np.ndarray, " line"]:
+    """Where squares along a side begin; a shifted grid has one more."""
+    count, part = int(np.ceil(length / side)), shift % 1.0
+    first = (length - count * side) / 2
+    more = 1 if part else 0
+    return first + (np.arange(count + more) + part - more) * side
