@@ -151,10 +151,18 @@ def classical_of(
 # --- pictures with labels: what `init` measures --------------------------------------------------
 
 
-def label_facts(manifest: Manifest, found: Sequence[Surveyed]) -> tuple[Manifest, Facts]:
-    """The manifest with what was measured of every case and its labels, and the facts of all."""
-    told = Labels.measure(manifest)
-    names = Labels(tuple(told["labels"])).names_of(manifest)
+def label_facts(
+    manifest: Manifest, found: Sequence[Surveyed], *, one_each: bool = False
+) -> tuple[Manifest, Facts]:
+    """The manifest with what was measured of every case and its labels, and the facts of all.
+
+    Args:
+        manifest: The cases.
+        found: What was seen of each.
+        one_each: Whether every case has exactly one label.
+    """
+    told = Labels.measure(manifest, one_each=one_each)
+    names = Labels(tuple(told["labels"]), one_each).names_of(manifest)
     manifest, facts = measure(manifest, found, target=told)
     return replace(manifest, measured={**manifest.measured, "label_names": names}), facts
 

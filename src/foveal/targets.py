@@ -129,9 +129,14 @@ class Labels:
     drawn: Shows | None = field(default=None, metadata={"digest": False})
 
     @staticmethod
-    def measure(manifest: Manifest) -> dict[str, Any]:
-        """The names of the labels: of the columns, or of all words, numbers in their order."""
-        if _is_flags(manifest):
+    def measure(manifest: Manifest, *, one_each: bool = False) -> dict[str, Any]:
+        """The names of the labels: of the columns, or of all words, numbers in their order.
+
+        Args:
+            manifest: The cases.
+            one_each: Whether every case has exactly one, so that a single column names classes.
+        """
+        if _is_flags(manifest, one_each=one_each):
             return {"labels": list(manifest.target_columns)}
         words = {word for text in manifest.target[:, 0].tolist() for word in text.split()}
         return {"labels": sorted(words, key=_in_order)}
@@ -150,7 +155,7 @@ class Labels:
                 "with spaces between them; cure: other names",
                 [f'"{name}"' for name in spaced],
             )
-        has = self._flags(manifest) if _is_flags(manifest) else self._words(manifest)
+        has = self._flags(manifest) if self._has_flags(manifest) else self._words(manifest)
         if not has.any() or has.all():
             column = ",".join(manifest.target_columns)
             raise TargetError(
@@ -160,15 +165,15 @@ class Labels:
         odd = (has.sum(axis=1) != 1) & self.one_each
         if odd.any():
             raise TargetError(
-                f"{odd.sum()} cases have no label or several, where each has one; cure: "
-                "--recipe multilabel:small",
+                f"{odd.sum()} cases have no label or several, where each has one; cure: names "
+                "without spaces, or --recipe multilabel:small where several are meant",
                 [manifest.name(row) for row in np.flatnonzero(odd).tolist()],
             )
         return has
 
     def names_of(self, manifest: Manifest) -> Shaped[np.ndarray, " case"]:
         """Every case's labels as words, whatever else its cells hold."""
-        if not _is_flags(manifest):
+        if not self._has_flags(manifest):
             return np.array(
                 [" ".join(sorted(set(t.split()))) for t in manifest.target[:, 0].tolist()], np.str_
             )
@@ -177,6 +182,9 @@ class Labels:
             for row in manifest.target.tolist()
         )
         return np.array([" ".join(names) for names in own], dtype=np.str_)
+
+    def _has_flags(self, manifest: Manifest) -> bool:
+        return _is_flags(manifest, one_each=self.one_each)
 
     def _flags(self, manifest: Manifest) -> Int[np.ndarray, "case label"]:
         culprits = [
@@ -248,10 +256,11 @@ def _in_order(word: str) -> tuple[bool, int, str]:
     return not word.isdecimal(), int(word) if word.isdecimal() else 0, word
 
 
-def _is_flags(manifest: Manifest) -> bool:
-    """Whether the target is columns of 0 and 1: several columns, or one with nothing else in it."""
-    columns = manifest.target.shape[1]
-    return columns > 1 or all(text.strip() in FLAGS for text in manifest.target[:, 0].tolist())
+def _is_flags(manifest: Manifest, *, one_each: bool) -> bool:
+    """Whether the target is columns of 0 and 1: several, or one that does not name classes."""
+    if manifest.target.shape[1] > 1:
+        return True
+    return not one_each and all(text.strip() in FLAGS for text in manifest.target[:, 0].tolist())
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,6 +255,10 @@ class Recipe:
     cache_gb: float = field(default=8.0, metadata={"digest": False})
 
 
+def _unlike(seen: Any, facts: Facts) -> str:
+    return "it is unlike the study's cases"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """What must be known of a family before a recipe of it can be built.
@@ -268,6 +272,8 @@ class Family:
         files: Columns of the table that lead to the files; none where `--images` does.
         optional_files: Such columns that may be missing.
         target_is_file: Whether the target columns lead to files too.
+        unfit: From what was measured of a case that decodes and the study's facts to why it cannot
+            be scored.
     """
 
     survey: Callable[[Case], Any]
@@ -278,6 +284,7 @@ class Family:
     files: tuple[str, ...] = ()
     optional_files: tuple[str, ...] = ()
     target_is_file: bool = False
+    unfit: Callable[[Any, Facts], str] = _unlike
 
 
 # --- running -------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`classify` gives every picture one class, refuses others, and redoes what changed."""
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -75,6 +76,8 @@ def test_an_answer_is_one_class_and_a_probability_of_each(
     share = np.array([[float(told[f"{name}_p"]) for name in names] for told in rows])
     assert share.min() >= 0
     assert share.max() <= 1
+    np.testing.assert_allclose(share.sum(axis=1), 1, atol=1e-4)
+    assert [names[k] for k in share.argmax(axis=1)] == [told["places"] for told in rows]
     plain = answer(finished, classes, tmp_path / "b.csv", answer=row)
     assert plain == [{name: told[name] for name in ("id", "places")} for told in rows]
 
@@ -96,6 +99,27 @@ def test_columns_of_0_and_1_are_answered_as_words_are_but_in_their_own_form(
         own = told.pop("places")
         assert {name: marked.pop(name) for name in names} == {n: str(int(n == own)) for n in names}
         assert told == marked
+
+
+def test_a_picture_that_cannot_be_read_is_of_the_most_frequent_class(
+    finished: Study, classes: dict, tmp_path: Path
+) -> None:
+    table, rows = tmp_path / "new.csv", table_of(classes["table"])
+    table.write_text("id\nc0000\ngone\n")
+    told = answer(finished, {**classes, "table": table}, tmp_path / "a.csv")
+    counts = Counter(row["places"] for row in rows)
+    assert counts[told[1]["places"]] == max(counts.values())
+
+
+def test_a_column_of_0_and_1_names_two_classes(classes: dict, tmp_path: Path) -> None:
+    lines = [f"{row['id']},{int(row['places'] == 'nucleus')}" for row in table_of(classes["table"])]
+    (tmp_path / "t.csv").write_text("\n".join(["id,nuclear", *lines]))
+    of = {**classes, "table": tmp_path / "t.csv", "target": "nuclear", "columns": {}}
+    study = make(tmp_path / "s", of, members="floor")
+    stages.run(study, INLINE)
+    told = answer(study, of, tmp_path / "a.csv", scores=True)
+    assert {row["nuclear"] for row in told} <= {"0", "1"}
+    assert all(set(row) == {"id", "nuclear", "0_p", "1_p"} for row in told)
 
 
 # --- what is refused ------------------------------------------------------------------------------

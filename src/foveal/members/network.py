@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import nn
+from torch import Tensor, nn
 
 from foveal.manifest import Case
 from foveal.members.pictures import Prepared, readable, score_each
 from foveal.members.training import Training, seed_of, snapshots_of, with_less_memory
-from foveal.models.heads import Head
+from foveal.models.bags import TileWeights
+from foveal.models.heads import Attention, Head
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Pictures
+from foveal.train.cache import Direct, Mapped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,22 @@ class Network:
             judge=judge,
             accumulate=accumulate,
         )
-        return State(state.tensors, {**state.notes, "share": share.tolist()})
+        state = State(state.tensors, {**state.notes, "share": share.tolist()})
+        return replace(state, notes={**state.notes, **self._attention(state, pictures, job)})
+
+    def _attention(self, state: State, pictures: Mapped | Direct, job: Job) -> dict[str, Any]:
+        """How much every tile of the held cases counts, where the head says so."""
+        if self.bag is None or self.head.pool is not Attention:
+            return {}
+        standardise, encoder, head = next(self._restored(state))
+        pool = head.get_submodule("0")
+        assert isinstance(pool, Attention)
+        looking = nn.Sequential(standardise, encoder, TileWeights(pool, self.bag))
+        rows = readable(job.held, pictures)
+        once = replace(self.training, views=self.training.views[:1])
+        weights = once.outputs(looking, pictures, rows, as_they_are, job.resources)
+        named = zip((job.cases[row].id for row in rows.tolist()), weights.tolist(), strict=True)
+        return {"attention": {name: [round(w, 4) for w in line] for name, line in named}}
 
     def _model(self, *, share: tuple[float, ...], pretrained: bool) -> nn.Sequential:
         return self.training.model(
@@ -113,7 +130,7 @@ class Network:
         outputs = len(self.head.outputs.start((0.5, 0.5)))
         return (1 / max(outputs, 2),) * max(outputs, 2)
 
-    def _restored(self, state: State) -> Iterator[nn.Module]:
+    def _restored(self, state: State) -> Iterator[nn.Sequential]:
         """The network of every snapshot."""
         for weights in snapshots_of(state):
             model = self._model(share=tuple(state.notes["share"]), pretrained=False)
@@ -122,7 +139,7 @@ class Network:
 
     def _mean_of(
         self,
-        models: Iterator[nn.Module],
+        models: Iterator[nn.Sequential],
         pictures: Pictures,
         rows: Int[np.ndarray, " row"],
         resources: Resources,
@@ -137,3 +154,8 @@ class Network:
         resources: Resources,
     ) -> Float[np.ndarray, "case column"]:
         return self.training.outputs(model, pictures, rows, self.to_scores, resources)
+
+
+def as_they_are(outputs: Tensor) -> Tensor:
+    """What a network gives."""
+    return outputs

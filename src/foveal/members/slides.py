@@ -134,6 +134,33 @@ class Tiles:
         return out.reshape(-1, self.side, channels)
 
 
+@dataclass(frozen=True, slots=True)
+class ShownTiles:
+    """What a person is shown of a slide.
+
+    Attributes:
+        tiles: The ones to be marked.
+        side: Longest side of the picture, in pixels.
+    """
+
+    tiles: Tiles
+    side: int = 512
+
+    def __call__(self, case: Case) -> tuple[Pixels, Float[np.ndarray, "tile 3"]]:
+        """A small picture of the slide, and top, left and side of the first shift's tiles there.
+
+        Raises:
+            UnreadableImage: The slide is gone.
+        """
+        amount = find_tissue(case)
+        with open_slide(case.paths[0]) as slide:
+            image = overview(slide, self.side)
+            corners = self.tiles.places(slide, amount)[0]
+            scale = image.shape[0] / slide.levels[0].height
+            side = np.full((len(corners), 1), self.tiles.side * self.tiles.scale(slide))
+        return image, np.concatenate([corners, side], axis=1) * scale
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTiles:
     """What some steps make of the tiles of every case; members that ask for the same share it.

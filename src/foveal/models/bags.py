@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveal.models.backbone import Encoder
+from foveal.models.heads import Attention
 
 
 class TileEncoder(nn.Module):
@@ -43,6 +44,22 @@ class TileEncoder(nn.Module):
         if found.ndim == 2:
             return reduce(found, "(case tile) f -> case f", "mean", tile=self.tiles)
         return rearrange(found, "(case tile) f h w -> case f (tile h) w", tile=self.tiles)
+
+
+class TileWeights(nn.Module):
+    """How much a head that pays attention makes of every tile."""
+
+    def __init__(self, attention: Attention, tiles: int) -> None:
+        """Add up what `attention` gives to the places of each of so many tiles."""
+        super().__init__()
+        self.attention, self.tiles = attention, tiles
+
+    def forward(
+        self, maps: Float[Tensor, "case feature height width"]
+    ) -> Float[Tensor, "case tile"]:
+        """The weights of the tiles of every case; they sum to 1."""
+        weights = self.attention.weights(maps)
+        return reduce(weights, "case 1 (tile h) w -> case tile", "sum", tile=self.tiles)
 
 
 def _layout(images: Tensor) -> torch.memory_format:

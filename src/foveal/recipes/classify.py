@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from foveal.combine.blend import PowerMean
-from foveal.decide.labels import LabelProbabilities, Likeliest
+from foveal.decide.labels import ClassProbabilities, Likeliest
 from foveal.losses import classify
 from foveal.manifest import Facts
 from foveal.members.network import Network
@@ -43,7 +43,7 @@ from foveal.ship.labels import LabelTable
 from foveal.ship.panels.labels import LABEL_PANELS
 from foveal.simulate.cells import simulate_cells
 from foveal.split import Folds, by_label
-from foveal.survey import survey
+from foveal.survey import survey, unfit
 from foveal.targets import Labels
 from foveal.task import Family, Recipe
 from foveal.train.optim import AdamW
@@ -147,8 +147,8 @@ def small(
         floor=FLOOR,
         blends=(PowerMean(),),
         decode=Likeliest(),
-        probabilities=LabelProbabilities(),
-        answer=LabelTable(names),
+        probabilities=ClassProbabilities(),
+        answer=LabelTable(names, at_least_one=True),
         panels=LABEL_PANELS,
         seed=seed,
         cache_gb=cache_gb,
@@ -157,7 +157,8 @@ def small(
 
 FAMILY = Family(
     survey=survey,
-    facts=label_facts,
+    unfit=unfit,
+    facts=partial(label_facts, one_each=True),
     audit=label_suspicions,
     simulate=partial(simulate_cells, most=1),
     demo=("small", {"channels": "red,green,blue,yellow", "size": 96, "trees": 100}),

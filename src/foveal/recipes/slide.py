@@ -25,7 +25,7 @@ from foveal.manifest import Facts, Manifest
 from foveal.members.classical import Classical
 from foveal.members.network import Network
 from foveal.members.ridge import Learns
-from foveal.members.slides import StoredTiles, Tiles
+from foveal.members.slides import ShownTiles, StoredTiles, Tiles
 from foveal.members.training import Training
 from foveal.models.backbone import Backbone
 from foveal.models.features import TileFeatures
@@ -45,7 +45,7 @@ from foveal.options import (
 from foveal.options import Layout as MemoryLayout
 from foveal.ship.panels.slide import slide_panels
 from foveal.simulate.biopsy import simulate_biopsy
-from foveal.slides import NAMED, SlideSeen, WithTissue, is_blank, measure, survey
+from foveal.slides import NAMED, SlideSeen, WithTissue, is_blank, measure, survey, unfit
 from foveal.split import Folds
 from foveal.targets import Ordinal
 from foveal.task import Family, Recipe
@@ -65,8 +65,11 @@ WORK = 6e8
 
 FEW_EPOCHS, MANY_EPOCHS = 8, 60
 
-TEXTURE = (64, 36)
-"""Side and number of the tiles that the floor member looks at: it asks about texture alone."""
+TEXTURE_SIDE, TEXTURE_COUNTS = 64, (16, 64)
+"""Side of the tiles that the floor member looks at, and their least and largest number."""
+
+DENSEST = 0.13
+"""Share of a typical slide's tissue that they cover."""
 
 STAIN = Augment(flip_horizontal=0.0, brightness=0.05, contrast=0.1, colour=0.1)
 """How dyes and lamps differ: all tiles of a slide alike."""
@@ -200,12 +203,12 @@ def panda(
     count = grade_count(facts, grades)
     return graded(
         count,
-        (_floor(middle, trees), *available),
+        (_floor(facts, middle, trees), *available),
         members=members,
         folds=WithTissue(Folds(folds, seed)),
         decode=PerSite(CUTS[cuts](count)) if site_cuts else CUTS[cuts](count),
         seed=seed,
-        panels=slide_panels(middle),
+        panels=slide_panels(ShownTiles(middle)),
         cache_gb=cache_gb,
     )
 
@@ -224,7 +227,7 @@ def small(
     backbone: str = "mobilenetv3_small_050",
     weights: str = "none",
     epochs: Count | None = None,
-    batch: Count = 8,
+    batch: Count = 4,
     folds: FoldCount = 5,
     seed: int = 0,
     grades: Count | None = None,
@@ -334,12 +337,12 @@ def small(
     count = grade_count(facts, grades)
     return graded(
         count,
-        (_floor(chosen, trees), *available),
+        (_floor(facts, chosen, trees), *available),
         members=members,
         folds=WithTissue(Folds(folds, seed)),
         decode=PerSite(CUTS[cuts](count)) if site_cuts else CUTS[cuts](count),
         seed=seed,
-        panels=slide_panels(chosen),
+        panels=slide_panels(ShownTiles(chosen)),
         cache_gb=cache_gb,
     )
 
@@ -368,11 +371,21 @@ def _networks(
     return networks(StoredTiles(tiles=tiles), training, suffix=suffix, bag=bagged, **head)
 
 
-def _floor(tiles: Tiles, trees: int) -> Classical:
-    """Features of many small tiles of the same resolution, without a network."""
-    side, count = TEXTURE
-    textured = replace(tiles, side=side, count=count, shifts=1)
-    features = StoredTiles(kind="features", tiles=textured, steps=(TileFeatures(side),))
+def _floor(facts: Facts, tiles: Tiles, trees: int) -> Classical:
+    """Features of small tiles where tissue is densest, twice as fine, without a network."""
+    fine = replace(
+        tiles,
+        side=TEXTURE_SIDE,
+        shifts=1,
+        downsample=max(tiles.downsample / 2, 1.0),
+        spacing_um=tiles.spacing_um and max(tiles.spacing_um / 2, facts.spacing_um or 0.0),
+    )
+    scale = fine.downsample
+    if fine.spacing_um and facts.spacing_um:
+        scale = fine.spacing_um / facts.spacing_um
+    wanted = DENSEST * facts.tissue_pixels / (scale * TEXTURE_SIDE) ** 2
+    chosen = replace(fine, count=int(np.clip(round(wanted), *TEXTURE_COUNTS)))
+    features = StoredTiles(kind="features", tiles=chosen, steps=(TileFeatures(TEXTURE_SIDE),))
     return Classical(name=FLOOR, features=features, trees=trees, learns=Learns())
 
 
@@ -432,6 +445,7 @@ def suspicions(manifest: Manifest) -> list[str]:
 
 FAMILY = Family(
     survey=survey,
+    unfit=unfit,
     facts=facts,
     audit=suspicions,
     simulate=simulate_biopsy,

@@ -23,18 +23,22 @@ class LabelTable:
 
     Attributes:
         names: Of the labels.
+        at_least_one: Whether a case of which nothing is known has the most frequent label.
     """
 
     suffix: ClassVar[str] = ".csv"
 
     names: tuple[str, ...]
+    at_least_one: bool = False
 
     def prior(
         self, truth: Int[np.ndarray, "case label"], weight: Float[np.ndarray, " case"]
     ) -> dict[str, Any]:
         """How often each label occurs; those of more than half of the cases are given."""
         share = (weight @ truth) / weight.sum()
-        return {"labels": (share > 0.5).tolist(), "probabilities": share.tolist()}
+        given = share > 0.5
+        given[share.argmax()] |= self.at_least_one
+        return {"labels": given.tolist(), "probabilities": share.tolist()}
 
     def write(self, path: Path, asked: Asked, given: Given) -> None:
         """Write the answer; a case of which nothing is known gets the prior one."""

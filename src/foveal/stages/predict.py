@@ -21,7 +21,7 @@ from foveal.stages.address import resolve
 from foveal.stages.combine import is_combined
 from foveal.stages.open import open_study
 from foveal.stages.train import load_state, marks, resources_of, slots_of
-from foveal.study import Study, publish, read_json, revive
+from foveal.study import Settings, Study, publish, read_json, revive
 from foveal.task import Answer, Asked, Context, Given
 
 
@@ -88,6 +88,7 @@ def predict(
         progress=context.progress,
     )
     growing.write(Given(prior=growing.prior))
+    _say_strangers(study, manifest, context)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             _score_all(study, source, growing, answers, Path(scratch), deadline, context)
@@ -100,8 +101,16 @@ def predict(
         row=row,
         members=growing.reached,
         all_members=growing.members,
-        unreadable=_reasons(study.settings().recipe, manifest, missing),
+        unreadable=_reasons(study.settings(), manifest, missing),
     )
+
+
+def _say_strangers(study: Study, manifest: Manifest, context: Context) -> None:
+    """Name sites that the study never saw: what differs between sites is not known of them."""
+    known = study.settings().facts.sites
+    strange = sorted(set(manifest.roles.get("site", np.array([])).tolist()) - {*known, ""})
+    if strange:
+        context.warn(f"{len(strange)} sites that the study never saw get what all share", strange)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -243,17 +252,17 @@ def _sites(asked: Asked, ids: Sequence[str]) -> np.ndarray | None:
     return sites if (sites != "").any() else None
 
 
-def _reasons(recipe: str, manifest: Manifest, ids: Sequence[str]) -> dict[str, str]:
-    """Why cases could not be read."""
+def _reasons(settings: Settings, manifest: Manifest, ids: Sequence[str]) -> dict[str, str]:
+    """Why cases could not be scored."""
     if not ids:
         return {}
-    family, _ = resolve(recipe)
+    (family, _), facts = resolve(settings.recipe), settings.facts
     place = {name: k for k, name in enumerate(manifest.ids)}
     reasons = {}
     for name in ids:
         try:
-            family.survey(manifest.case(place[name]))
-            reasons[name] = f"{manifest.paths[place[name]][0]}: other channels than the study's"
+            seen = family.survey(manifest.case(place[name]))
+            reasons[name] = f"{manifest.paths[place[name]][0]}: {family.unfit(seen, facts)}"
         except DataError as error:
             reasons[name] = str(error)
     return reasons

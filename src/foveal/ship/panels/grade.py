@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -51,7 +53,7 @@ def confusion(study: Study) -> Section:
 def scores(study: Study) -> Section:
     """The scores of the chosen row and where they are cut."""
     answers = read_json(study.combine_folder / "answers.json")
-    cuts = answers["rows"][answers["chosen"]][-1]["decode"]["cuts"]
+    cuts = _common_cuts(answers["rows"][answers["chosen"]][-1]["decode"])
     values = [float(r["score"]) for r in oof(study)]
     chart = histogram(values, [c for c in cuts if math.isfinite(c)], x="expected grade", y="cases")
     said = ", ".join(f"{c:.3f}" for c in cuts)
@@ -63,26 +65,32 @@ def worst_cases(study: Study) -> Section:
     manifest = study.manifest()
     place = {name: k for k, name in enumerate(manifest.ids)}
     rows = sorted(oof(study), key=lambda r: -abs(float(r["score"]) - float(r["truth"])))
-    cards = []
-    for r in rows[:WORST_CASES]:
-        picture = thumbnail(manifest.paths[place[r["id"]]][0])
-        cards.append(
-            Markup(
-                '<figure class="card">{}<figcaption><b>{}</b><br>'
-                "true {}, scored {:.2f}</figcaption></figure>"
-            ).format(
-                Markup('<img src="{}" alt="">').format(picture) if picture else "",
-                r["id"],
-                r["truth"],
-                float(r["score"]),
-            )
-        )
+    cards = [card(thumbnail(manifest.paths[place[r["id"]]][0]), r) for r in rows[:WORST_CASES]]
     lead = (
         "Farthest from their grade, out of fold: look for wrong grades, bad pictures, rare kinds."
     )
     return Section(
         "Worst cases", lead, Markup('<div class="cards">{}</div>').format(Markup("").join(cards))
     )
+
+
+def card(address: str, row: Mapping[str, str]) -> Markup:
+    """A picture, if there is one, over what is true of it and what was said."""
+    return Markup(
+        '<figure class="card">{}<figcaption><b>{}</b><br>'
+        "true {}, scored {:.2f}</figcaption></figure>"
+    ).format(
+        Markup('<img src="{}" alt="">').format(address) if address else "",
+        row["id"],
+        row["truth"],
+        float(row["score"]),
+    )
+
+
+def _common_cuts(decode: Mapping[str, Any]) -> list[float]:
+    """The cuts of a fitted rule; those for all sites where sites have their own."""
+    cuts = decode["cuts"]
+    return cuts if isinstance(cuts, list) else _common_cuts(cuts)
 
 
 GRADE_PANELS = (

@@ -110,7 +110,7 @@ def _chosen(study: Study) -> tuple[list[Case], Predictions, Sequence[Bool[np.nda
         whole = join([Predictions.open(folder, prefix="oof-") for folder in folders])
         of_members.append(whole.take([case.id for case in cases]))
     scores = revive(step["blend"])(of_members)
-    return cases, scores, revive(step["decode"])(scores, cases)
+    return cases, scores, revive(step["decode"])(scores)
 
 
 def _truth(study: Study) -> Planes:

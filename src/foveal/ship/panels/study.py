@@ -233,8 +233,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
 
 def thumbnail(*paths: str) -> str:
     """A small picture of a case's files as a data address; empty where one is gone."""
-    import cv2
-
     from foveal.errors import DataError
     from foveal.manifest import Case
     from foveal.read.image import inspect
@@ -243,12 +241,18 @@ def thumbnail(*paths: str) -> str:
         _, image = inspect(Case(id="", paths=paths))
     except DataError:
         return ""
-    scale = THUMBNAIL_SIDE * 1.5 / max(image.shape[:2])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
-    shown = image[:, :, :3] if image.shape[2] >= 3 else image[:, :, :1]
-    shown = cv2.resize(np.ascontiguousarray(shown), size, interpolation=cv2.INTER_AREA)
+    return picture(image[:, :, :3] if image.shape[2] >= 3 else image[:, :, :1])
+
+
+def picture(image: np.ndarray) -> str:
+    """A small copy of a grey or colour picture of 8 bit as a data address."""
+    import cv2
+
+    scale = THUMBNAIL_SIDE * 1.5 / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    shown = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
     shown = shown[:, :, ::-1] if shown.ndim == 3 else shown
     data = cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
