@@ -37,7 +37,8 @@ SAMPLER_STREAM = 1 << 21
 CURVE_POINTS = 6
 """About how often the held fold is scored during a training, for the curve alone."""
 
-SCORE_BATCH = 64
+SCORE_BATCH, SCORE_PIXELS = 64, 1 << 24
+"""Most cases, and most pixels of them, that are scored at a time."""
 
 SNAPSHOT = "-snapshot-"
 """Stands between the number of a snapshot and the name of a weight."""
@@ -226,7 +227,9 @@ class Training:
     ) -> Float[np.ndarray, "case output"]:
         """What a trained model gives for rows of the pictures, the mean over views."""
         precision, channels_last = self.numerics(model, resources.device)
-        parts = [rows[k : k + SCORE_BATCH] for k in range(0, len(rows), SCORE_BATCH)]
+        most = SCORE_PIXELS // max(int(np.prod(pictures.shape[:2])), 1)
+        batch = min(SCORE_BATCH, max(most, 1))
+        parts = [rows[k : k + batch] for k in range(0, len(rows), batch)]
         if channels_last:
             model = model.to(memory_format=torch.channels_last)
         return score(

@@ -60,10 +60,10 @@ Shifts = Annotated[int, Field(ge=1, le=4)]
 COVERED = 0.5
 """Share of a typical slide's tissue that tiles cover, where nobody says their resolution."""
 
-WORK = 6e8
-"""Pixels that a small network sees in all epochs of one training: about five minutes of a core."""
+WORK = 4e8
+"""Pixels of tiles that a small network is to see in all epochs of one training."""
 
-FEW_EPOCHS, MANY_EPOCHS = 8, 60
+FEW_EPOCHS, MANY_EPOCHS = 8, 20
 
 TEXTURE_SIDE, TEXTURE_COUNTS = 64, (16, 64)
 """Side of the tiles that the floor member looks at, and their least and largest number."""
@@ -233,7 +233,7 @@ def small(
     grades: Count | None = None,
     members: str = "",
     optimiser: Optimiser = "adamw",
-    lr: Positive = 3e-3,
+    lr: Positive = 2e-3,
     warm_up: NotNegative = 1.0,
     ema: Decay = 0.99,
     clip: Positive = 1.0,
