@@ -481,9 +481,7 @@ def _masks(source: Source, table: Mapping[str, list[str]], ids: Sequence[str]) -
     Raises:
         ManifestError: No row has one, so the pattern must be wrong.
     """
-    stems = {
-        name: [str(Path(v).with_suffix("")) if v else v for v in c] for name, c in table.items()
-    }
+    stems = {name: [SUFFIX.sub("", value) for value in c] for name, c in table.items()}
     ways = [_expand(source, source.masks, "masks=", values, ids) for values in (table, stems)]
     found = [next((p for p in pair if Path(p).is_file()), "") for pair in zip(*ways, strict=True)]
     if not any(found):

@@ -17,11 +17,12 @@ import cv2
 import numpy as np
 
 import foveal.survey
+from foveal.arrays import Pixels
 from foveal.audit.duplicates import SIDE, looks
 from foveal.errors import SplitError
 from foveal.manifest import Case, Facts, Manifest
-from foveal.read.image import Inspection, decode
-from foveal.read.slide import open_slide, overview
+from foveal.read.image import Inspection
+from foveal.read.slide import open_slide, overview, scene
 from foveal.split.record import EVERY, NONE, Split
 from foveal.transforms.tissue import tissue
 
@@ -60,7 +61,7 @@ def survey(case: Case) -> SlideSeen:
     Raises:
         UnreadableImage: The file is truncated, or no slide; or its mask does not decode.
     """
-    mask = "" if case.mask is None else hashlib.sha256(decode(case.mask).tobytes()).hexdigest()
+    mask = "" if case.mask is None else _digest(scene(case.mask, OVERVIEW_SIDE))
     with open_slide(case.paths[0]) as slide:
         seen = overview(slide, OVERVIEW_SIDE)
         amount = tissue(seen)
@@ -83,6 +84,10 @@ def survey(case: Case) -> SlideSeen:
             tissue=float((amount > 0).mean()),
             mask=mask,
         )
+
+
+def _digest(image: Pixels) -> str:
+    return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def measure(
@@ -158,7 +163,8 @@ class WithTissue:
         left_out = ", ".join(manifest.ids[row] for row in np.flatnonzero(blank)[:NAMED])
 
         def spread(values: np.ndarray, of_blank: object) -> np.ndarray:
-            whole = np.full(len(manifest), of_blank, dtype=values.dtype)
+            kind = np.result_type(values, np.asarray(of_blank))
+            whole = np.full(len(manifest), of_blank, dtype=kind)
             whole[shown] = values
             return whole
 

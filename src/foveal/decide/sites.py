@@ -141,5 +141,5 @@ def site_lines(
     return tuple(names), tuple(lines)
 
 
-def _of(site: Text | None, rows: np.ndarray) -> Text | None:
+def _of(site: Text | None, rows: np.ndarray) -> Shaped[np.ndarray, " row"] | None:
     return None if site is None else site[rows]

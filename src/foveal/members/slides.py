@@ -21,8 +21,8 @@ from foveal.arrays import Pixels
 from foveal.errors import DataError
 from foveal.manifest import Case
 from foveal.members.pictures import Stored
-from foveal.read.image import UnreadableImage, decode
-from foveal.read.slide import GLASS, Slide, level_for, open_slide, overview
+from foveal.read.image import UnreadableImage
+from foveal.read.slide import GLASS, Slide, level_for, open_slide, overview, scene
 from foveal.study import digest
 from foveal.task import Resources
 from foveal.train.cache import Direct, Mapped, cached, seconds_to_make
@@ -47,16 +47,16 @@ def find_tissue(case: Case) -> Float[np.ndarray, "row column"]:
     """How much tissue every cell of a slide holds, 0 to 1; all zeros for a blank one.
 
     Where a case has a mask, a picture of the same scene, what has higher values there is wanted
-    more, and what has 0 is not wanted, unless the mask is empty.
+    more, and what has 0 is not wanted, unless that leaves nothing.
     """
     with open_slide(case.paths[0]) as slide:
         amount = tissue(overview(slide, 2 * MAP_SIDE))
     amount = cv2.resize(amount, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
     if case.mask is not None:
-        wanted = decode(case.mask)[:, :, 0].astype(np.float64)
+        wanted = scene(case.mask, 2 * MAP_SIDE)[:, :, 0].astype(np.float64)
         wanted = cv2.resize(wanted, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
-        if wanted.any():
-            amount = amount * wanted / wanted.max()
+        steered = amount * wanted / max(float(wanted.max()), 1e-12)
+        amount = steered if steered.any() else amount
     return amount.astype(np.float32)
 
 
@@ -74,6 +74,7 @@ class Tiles:
         shifts: Offsets of the grid that are used: 1, 2 (half a tile both ways too) or 4.
         downsample: Pixels of the largest level along a side of a pixel of a tile.
         spacing_um: Microns along a side of a pixel instead, where every slide says its own.
+        channels: Of a tile; grey is repeated where there are more.
     """
 
     side: int
@@ -81,6 +82,7 @@ class Tiles:
     shifts: int = 1
     downsample: float = 1.0
     spacing_um: float | None = None
+    channels: int = 3
 
     def __call__(self, case: Case, amount: Float[np.ndarray, "row column"]) -> Pixels:
         """All tiles of a case, one under the other.
@@ -92,9 +94,11 @@ class Tiles:
         if not amount.any():
             raise NoTissue(f"{case.paths[0]}: no tissue was found on this slide")
         with open_slide(case.paths[0]) as slide:
-            parts = [
-                self._cut(slide, places, slide.channels) for places in self.places(slide, amount)
-            ]
+            if slide.channels not in (1, self.channels):
+                raise UnreadableImage(
+                    f"{slide.path}: {slide.channels} channels, where the study has {self.channels}"
+                )
+            parts = [self._cut(slide, places) for places in self.places(slide, amount)]
         return np.concatenate(parts)
 
     def places(
@@ -121,9 +125,9 @@ class Tiles:
         return self.spacing_um / slide.spacing_um
 
     def _cut(
-        self, slide: Slide, places: Float[np.ndarray, "tile corner"], channels: int
+        self, slide: Slide, places: Float[np.ndarray, "tile corner"]
     ) -> Shaped[np.ndarray, "rows side channel"]:
-        out = np.full((self.count, self.side, self.side, channels), GLASS, dtype=np.uint8)
+        out = np.full((self.count, self.side, self.side, self.channels), GLASS, dtype=np.uint8)
         scale = self.scale(slide)
         number = level_for(slide, scale)
         shrink = scale / slide.levels[number].downsample
@@ -131,7 +135,7 @@ class Tiles:
         for k, (top, left) in enumerate(places / slide.levels[number].downsample):
             tile = slide.read(number, top=round(top), left=round(left), height=side, width=side)
             out[k] = resize(tile, self.side, self.side)
-        return out.reshape(-1, self.side, channels)
+        return out.reshape(-1, self.side, self.channels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +160,7 @@ class ShownTiles:
         with open_slide(case.paths[0]) as slide:
             image = overview(slide, self.side)
             corners = self.tiles.places(slide, amount)[0]
-            scale = image.shape[0] / slide.levels[0].height
+            scale = max(image.shape[:2]) / max(slide.levels[0].height, slide.levels[0].width)
             side = np.full((len(corners), 1), self.tiles.side * self.tiles.scale(slide))
         return image, np.concatenate([corners, side], axis=1) * scale
 

@@ -64,7 +64,7 @@ class Attention(nn.Module):
         super().__init__()
         self.width = width
         self.says, self.gate = nn.Conv2d(width, hidden, 1), nn.Conv2d(width, hidden, 1)
-        self.weighs = nn.Conv2d(hidden, 1, 1)
+        self.weighs = nn.Conv2d(hidden, 1, 1, bias=False)
         nn.init.normal_(self.weighs.weight, std=0.05)
 
     def forward(self, features: Map) -> Vector:

@@ -15,16 +15,16 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped
 
 from foveal.arrays import Pixels
-from foveal.read.image import TIFF_TROUBLE, UnreadableImage
+from foveal.read.image import TIFF_TROUBLE, UnreadableImage, decode
 
 CHUNK_LIMIT = 1 << 26
 """Pixels of one tile or strip; one of more is no part of a slide but the whole of it."""
@@ -40,6 +40,10 @@ SAME_SHAPE = 0.02
 
 OVERVIEW_LEAST = 96
 """Longer side of the smallest level that shows where tissue is, in pixels."""
+
+JPEG_END = b"\xff\xd9"
+WITH_END = (7, 33003, 33005, 34712)
+"""Compressions whose data has an end, JPEG and JPEG 2000; decoders fill in what is cut off."""
 
 GLASS = 255
 """What lies outside of a slide, and where a scanner left a tile out; of 8 bit."""
@@ -62,6 +66,7 @@ class Level:
     chunk: tuple[int, int]
 
 
+@runtime_checkable
 class Slide(Protocol):
     """An open slide.
 
@@ -69,12 +74,14 @@ class Slide(Protocol):
         path: Of its file.
         levels: The largest first.
         channels: Of every level.
+        bits: That its file keeps a value in; 8 are read.
         spacing_um: Microns along a side of a pixel of the largest level; None where nobody says.
     """
 
     path: str
     levels: tuple[Level, ...]
     channels: int
+    bits: int
     spacing_um: float | None
 
     def read(self, level: int, *, top: int, left: int, height: int, width: int) -> Pixels:
@@ -97,20 +104,35 @@ def open_slide(path: str) -> Iterator[Slide]:
     Raises:
         UnreadableImage: The file is missing, truncated, or no slide that can be read.
     """
-    try:
-        with Path(path).open("rb") as file:
-            magic = file.read(4)
-    except (OSError, ValueError) as error:
-        raise UnreadableImage(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    opened = _TiffSlide if magic in TIFF_MAGIC else _VendorSlide
-    slide = opened(path)
+    slide = _TiffSlide(path) if _is_tiff(path) else _VendorSlide(path)
     try:
         yield slide
     finally:
         slide.close()
 
 
+def scene(path: str, side: int) -> Pixels:
+    """All of a picture that may be a pyramid, such as a mask; a pyramid at most `side` pixels.
+
+    Raises:
+        UnreadableImage: The file is missing, truncated, or no picture.
+    """
+    if _is_tiff(path):
+        with suppress(UnreadableImage), open_slide(path) as slide:
+            if len(slide.levels) > 1 and slide.bits == 8:
+                return overview(slide, side)
+    return decode(path)
+
+
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def _is_tiff(path: str) -> bool:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(4) in TIFF_MAGIC
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def level_for(slide: Slide, downsample: float) -> int:
@@ -167,26 +189,28 @@ class _TiffSlide:
 
         self.path = path
         try:
-            self._file = tifffile.TiffFile(path)
-            self._pages = _levels_of(self._file)
-            self._check()
-            first = self._pages[0]
-            self.levels = tuple(
-                Level(p.imagelength, p.imagewidth, first.imagelength / p.imagelength, _chunk(p))
-                for p in self._pages
-            )
-            self.channels = _colours(first)
-            self.spacing_um = _spacing_um(self._file, first)
+            with ExitStack() as opened:
+                file = opened.enter_context(tifffile.TiffFile(path))
+                self._pages = _levels_of(file)
+                self._check()
+                first = self._pages[0]
+                self.levels = tuple(
+                    Level(p.imagelength, p.imagewidth, _downsample(first, p), _chunk(p))
+                    for p in self._pages
+                )
+                self.channels, self.bits = _colours(first), 8 * first.dtype.itemsize
+                self.spacing_um = _spacing_um(file, first)
+                self._decoders = [_decoder(p) for p in self._pages]
+                self._descriptor = os.open(path, os.O_RDONLY)
+                self._opened = opened.pop_all()
         except UnreadableImage:
             raise
         except TIFF_TROUBLE as error:
             raise UnreadableImage(f"{path}: the TIFF cannot be read ({error})") from None
-        self._decoders = [_decoder(p) for p in self._pages]
-        self._descriptor = os.open(path, os.O_RDONLY)
 
     def close(self) -> None:
         os.close(self._descriptor)
-        self._file.close()
+        self._opened.close()
 
     def read(self, level: int, *, top: int, left: int, height: int, width: int) -> Pixels:
         page = self._pages[level]
@@ -203,6 +227,8 @@ class _TiffSlide:
                 tile = tile[: page.imagelength - y, : page.imagewidth - x]
                 a, b = max(top, y), min(top + height, y + tile.shape[0])
                 c, d = max(left, x), min(left + width, x + tile.shape[1])
+                if b <= a or d <= c:
+                    continue
                 out[a - top : b - top, c - left : d - left] = tile[a - y : b - y, c - x : d - x]
         return out
 
@@ -224,7 +250,8 @@ class _TiffSlide:
             return None
         try:
             data = os.pread(self._descriptor, count, page.dataoffsets[index])
-            tile = self._decoders[level](data, index)
+            is_whole = page.compression not in WITH_END or data.rfind(JPEG_END) > len(data) // 2
+            tile = self._decoders[level](data, index) if is_whole else None
         except TIFF_TROUBLE as error:
             raise UnreadableImage(
                 f"{self.path}: tile {index} of level {level} does not decode ({error})"
@@ -238,9 +265,12 @@ class _TiffSlide:
         size = Path(self.path).stat().st_size
         for page in self._pages:
             parts = zip(page.dataoffsets, page.databytecounts, strict=True)
-            if not page.dataoffsets or any(start + count > size for start, count in parts):
+            high, wide = _chunk(page)
+            grid = -(-page.imagelength // high) * -(-page.imagewidth // wide)
+            is_short = len(page.dataoffsets) < grid
+            if is_short or any(start + count > size for start, count in parts):
                 raise UnreadableImage(f"{self.path}: the file is truncated")
-            if np.prod(_chunk(page)) > CHUNK_LIMIT:
+            if high * wide > CHUNK_LIMIT:
                 raise UnreadableImage(
                     f"{self.path}: a level of {page.imagelength} x {page.imagewidth} pixels is "
                     "kept in one piece, so that no part can be read alone; cure: write it as a "
@@ -268,6 +298,7 @@ def _levels_of(file: Any) -> list[Any]:
     """
     pages = [page.aspage() for page in file.pages]
     pages += [sub.aspage() for page in pages for sub in (page.pages or ())]
+    pages = [page for page in pages if not _is_label(page)]
     largest = max(pages, key=lambda p: p.imagelength * p.imagewidth)
     kinds = (largest.dtype, largest.samplesperpixel)
     found = {}
@@ -280,6 +311,24 @@ def _levels_of(file: Any) -> list[Any]:
     return [found[size] for size in sorted(found, reverse=True)]
 
 
+def _is_label(page: Any) -> bool:
+    """Whether a page is the slide's label, or a photograph of all of it."""
+    if page.subfiletype == MACRO:
+        return True
+    return re.search(r"\b(label|macro)\b", page.description or "", re.IGNORECASE) is not None
+
+
+MACRO = 9
+"""Aperio's kind of page for a photograph of the slide."""
+
+
+def _downsample(first: Any, page: Any) -> float:
+    """Pixels of the largest page a pixel of another one, told from the longer side."""
+    if first.imagelength >= first.imagewidth:
+        return first.imagelength / page.imagelength
+    return first.imagewidth / page.imagewidth
+
+
 def _chunk(page: Any) -> tuple[int, int]:
     """Height and width of a tile, or of a strip."""
     if page.is_tiled:
@@ -289,15 +338,15 @@ def _chunk(page: Any) -> tuple[int, int]:
 
 def _colours(page: Any) -> int:
     """Channels without alpha."""
-    extra = len(page.extrasamples) if page.extrasamples else 0
-    return max(page.samplesperpixel - extra, 1)
+    alpha = page.extrasamples[-1:] in ((1,), (2,)) if page.extrasamples else False
+    return page.samplesperpixel - alpha
 
 
 def _decoder(page: Any) -> Any:
     """From bytes and place to pixels, with the tables that the tiles of a JPEG share."""
-    tables = page.jpegtables
+    tables, header = page.jpegtables, page.jpegheader
     decode = page.decode
-    return lambda data, index: decode(data, index, jpegtables=tables)[0]
+    return lambda data, index: decode(data, index, jpegtables=tables, jpegheader=header)[0]
 
 
 def _eight_bit(tile: np.ndarray, page: Any) -> np.ndarray:
@@ -321,17 +370,21 @@ def _spacing_um(file: Any, page: Any) -> float | None:
 
 def _told_um(description: str, ome: str) -> float | None:
     """What Aperio writes into the description, and OME into its header."""
-    aperio = re.search(r"\bMPP\s*=\s*([\d.]+)", description)
+    aperio = re.search(r"\bMPP\s*=\s*(\d*\.?\d+)", description)
     if aperio:
         return float(aperio[1])
-    size = re.search(r'PhysicalSizeX="([\d.eE+-]+)"', ome)
+    size = re.search(r'PhysicalSizeX="(\d*\.?\d+(?:[eE][+-]?\d+)?)"', ome)
     unit = re.search(r'PhysicalSizeXUnit="([^"]+)"', ome)
     if not size or (unit and unit[1] not in OME_UNITS):
         return None
     return float(size[1]) * (OME_UNITS[unit[1]] if unit else 1.0)
 
 
-OME_UNITS = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3}
+OME_UNITS = {
+    **dict.fromkeys(("\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m", "&#181;m", "um"), 1.0),
+    "nm": 1e-3,
+    "mm": 1e3,
+}
 
 
 @final
@@ -353,7 +406,7 @@ class _VendorSlide:
             raise UnreadableImage(f"{path}: OpenSlide cannot read it ({error})") from None
         sizes = zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
         self.levels = tuple(Level(h, w, float(d), (1024, 1024)) for (w, h), d in sizes)
-        self.channels = 3
+        self.channels, self.bits = 3, 8
         told = self._slide.properties.get(openslide.PROPERTY_NAME_MPP_X)
         self.spacing_um = float(told) if told else None
 

@@ -399,7 +399,7 @@ def _tiles(
     shifts: int,
 ) -> Tiles:
     """Tiles at the resolution that was said, or at one where they cover enough tissue."""
-    chosen = Tiles(side=size, count=tiles, shifts=shifts)
+    chosen = Tiles(side=size, count=tiles, shifts=shifts, channels=facts.channels)
     if level is not None and spacing_um is not None:
         raise UsageError("level= and spacing_um= say the same thing; cure: one of them")
     if spacing_um is not None:

@@ -40,6 +40,9 @@ RED_ABSORBED = 1.25
 """Density of red over that of green from which a colour is blue or green ink: haematoxylin, the
 bluest dye, has .93."""
 
+BLUE_PASSED = 0.35
+"""Density of blue over that of red under which dark blue is ink; haematoxylin has .45."""
+
 RED_PASSED = 0.22
 """Density of red over the lesser of the others under which dark red is ink; the brown of an
 immunostain has .5, and eosin hardly darkens blue."""
@@ -82,6 +85,7 @@ def _ink(
     spread = (density.max(axis=2) - density.min(axis=2)) / np.maximum(density.max(axis=2), 1e-6)
     is_black = (spread < GREY) & (mean > DARK)
     is_blue_or_green = red > RED_ABSORBED * np.maximum(green, LEAST_DENSITY)
+    is_blue_or_green |= (blue < BLUE_PASSED * red) & (red > DARK)
     least = np.minimum(green, blue)
     is_red = (red < RED_PASSED * least) & (least > DARK)
     return is_black | is_blue_or_green | is_red
@@ -150,7 +154,7 @@ def best_tiles(
         for length, shift in zip((tissue.height, tissue.width), offset, strict=True)
     ]
     top, left = (axis.reshape(-1) for axis in np.meshgrid(*lines, indexing="ij"))
-    amount = tissue(top, left, side)
+    amount = np.round(tissue(top, left, side), 9)  # sums leave crumbs where there is nothing
     order = np.argsort(-amount, kind="stable")[:count]
     order = order[amount[order] > 0]
     return np.stack([top[order], left[order]], axis=1)

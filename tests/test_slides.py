@@ -1,0 +1,325 @@
+"""What `init` says of slides and masks, and that blank slides are nowhere learned from."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from foveal.errors import ManifestError, SplitError
+from foveal.manifest import Case, Facts, Manifest, Source, load
+from foveal.read.image import UnreadableImage
+from foveal.slides import BLANK, NAMED, SlideSeen, WithTissue, is_blank, measure, survey
+from foveal.split import Folds, Split
+from foveal.split.record import EVERY, NONE
+from pyramids import PURPLE, tissue_picture, write_slide
+
+BOX = (64, 96, 96, 128)
+
+
+def case_of(path: Path, mask: Path | None = None) -> Case:
+    return Case(id=path.stem, paths=(str(path),), mask=None if mask is None else str(mask))
+
+
+def seen_of(path: Path, *boxes: tuple[int, int, int, int], **more: object) -> SlideSeen:
+    """What is measured of a new slide."""
+    steps = more.pop("steps", (4,))
+    size, glass = more.pop("size", (256, 384)), more.pop("glass", 255)
+    picture = tissue_picture(*size, *boxes, glass=glass)
+    return survey(case_of(write_slide(path, picture, *steps, **more)))
+
+
+# --- a slide --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("glass", [255, 235])
+def test_a_slide_is_measured_where_it_shows_tissue(tmp_path: Path, glass: int) -> None:
+    dots = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
+    seen = seen_of(tmp_path / "a.tiff", BOX, glass=glass, steps=(2, 8), **dots)
+    picture = seen.picture.picture
+    assert (picture.height, picture.width, picture.channels, picture.bits) == (256, 384, 3, 8)
+    assert seen.downsamples == (1, 2, 8)
+    assert seen.spacing_um == pytest.approx(0.5)
+    assert seen.tissue == pytest.approx(BOX[2] * BOX[3] / (256 * 384), rel=1e-6)
+    assert picture.mean == pytest.approx([c / 255 for c in PURPLE], abs=0.01)
+    assert seen.mask == ""
+
+
+def test_a_blank_slide_is_no_error(tmp_path: Path) -> None:
+    for glass in (255, 235):
+        seen = seen_of(tmp_path / "a.tiff", glass=glass)
+        assert seen.tissue == 0
+        assert seen.picture.picture.mean == pytest.approx([glass / 255] * 3)
+
+
+def test_equal_slides_are_known_by_their_content(tmp_path: Path) -> None:
+    one, same = (seen_of(tmp_path / name, BOX) for name in ("a.tiff", "b.tiff"))
+    other = seen_of(tmp_path / "c.tiff", (60, *BOX[1:]))
+    assert one.picture.picture.sha256 == same.picture.picture.sha256
+    assert one.picture.picture.sha256 != other.picture.picture.sha256
+
+
+def test_masks_are_known_by_their_pixels(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.tiff", tissue_picture(256, 384, BOX))
+    found = []
+    for k, (value, effort) in enumerate(((5, 0), (5, 9), (6, 9))):
+        mask = np.zeros((32, 48), np.uint8)
+        mask[8:12, 9:20] = value
+        cv2.imwrite(str(tmp_path / f"{k}.png"), mask, [cv2.IMWRITE_PNG_COMPRESSION, effort])
+        found.append(survey(case_of(path, tmp_path / f"{k}.png")).mask)
+    assert found[0] == found[1] != found[2]
+    assert all(found)
+
+
+def test_what_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.tiff", tissue_picture(256, 384, BOX))
+    (tmp_path / "m.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    with pytest.raises(UnreadableImage, match=r"m\.png"):
+        survey(case_of(path, tmp_path / "m.png"))
+    with pytest.raises(UnreadableImage, match=r"none\.tiff"):
+        survey(case_of(tmp_path / "none.tiff"))
+
+
+# --- all slides -----------------------------------------------------------------------------------
+
+
+def manifest(n: int, **roles: Sequence[str]) -> Manifest:
+    measured = {"tissue": np.array(roles.pop("tissue"))} if "tissue" in roles else {}
+    return Manifest(
+        ids=tuple(f"s{k}" for k in range(n)),
+        paths=(("x",),) * n,
+        id_column="id",
+        target=np.array([str(k % 2) for k in range(n)])[:, None],
+        target_columns=("grade",),
+        roles={name: np.array(values) for name, values in roles.items()},
+        measured=measured,
+    )
+
+
+def measured(found: Sequence[SlideSeen], **roles: Sequence[str]) -> tuple[Manifest, Facts]:
+    return measure(manifest(len(found), **roles), found, target={"grades": 2})
+
+
+def test_glass_is_0_to_a_network_and_tissue_of_the_order_of_1(tmp_path: Path) -> None:
+    found = [seen_of(tmp_path / f"{k}.tiff", (8 * k, 8, 64, 64 + 8 * k)) for k in range(4)]
+    _, facts = measured(found)
+    assert facts.mean == (1.0, 1.0, 1.0)
+    wanted = [1 - c / 255 for c in PURPLE]
+    assert facts.std == pytest.approx(wanted, abs=0.02)
+    assert facts.channels == 3
+    assert facts.bits == 8
+    assert facts.target == {"grades": 2}
+
+
+def test_levels_and_resolution_are_those_that_are_usual(tmp_path: Path) -> None:
+    steps = [(), (4,), (4, 16), (4, 8)]
+    dots = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
+    found = [
+        seen_of(tmp_path / f"{k}.tiff", BOX, steps=one, size=(256 + 64 * k, 384 + 96 * k), **dots)
+        for k, one in enumerate(steps)
+    ]
+    _, facts = measured(found)
+    assert facts.levels == (1, 4, 12)
+    assert facts.spacing_um == pytest.approx(0.5)
+    without = [*found, seen_of(tmp_path / "no.tiff", BOX)]
+    assert measured(without)[1].spacing_um is None
+    assert facts.tissue_pixels == pytest.approx(BOX[2] * BOX[3], rel=0.01)
+    one, *others = found
+    more = [replace(one, spacing_um=0.25), *others]
+    assert measured(more)[1].spacing_um == pytest.approx(0.5)  # the median
+
+
+def test_blank_slides_do_not_say_how_much_tissue_is_usual(tmp_path: Path) -> None:
+    full, empty = seen_of(tmp_path / "a.tiff", BOX), seen_of(tmp_path / "b.tiff")
+    assert measured([full, empty, empty])[1].tissue_pixels == measured([full])[1].tissue_pixels
+    assert measured([empty, empty])[1].tissue_pixels == 0
+
+
+def test_what_was_measured_is_in_the_table(tmp_path: Path) -> None:
+    full, empty = seen_of(tmp_path / "a.tiff", BOX), seen_of(tmp_path / "b.tiff")
+    masked = replace(full, mask="abc")
+    table, _ = measured([full, empty, masked], site=["x", "y", "x"])
+    back = Manifest.from_csv(table.to_csv())
+    assert is_blank(back).tolist() == [False, True, False]
+    assert back.measured["mask_sha256"].tolist() == ["", "", "abc"]
+    assert {"image_size", "sha256"} <= set(back.measured)
+    assert back.measured["sha256"][0] == back.measured["sha256"][2]
+
+
+def test_a_little_tissue_is_not_blank(tmp_path: Path) -> None:
+    speck = seen_of(tmp_path / "a.tiff", (900, 900, 18, 18), size=(2048, 2048), steps=(4,))
+    assert 0 < speck.tissue < 1e-3
+    assert not is_blank(measured([speck])[0]).any()
+
+
+# --- folds ----------------------------------------------------------------------------------------
+
+SOME = ["0.20000", "0.00000", "0.10000", "0.00003"] + ["0.3"] * 8 + ["0.00000"]
+"""Tissue of 13 slides, of which the second and the last show none."""
+
+FOLDS = WithTissue(Folds(3))
+
+
+def some(**roles: Sequence[str]) -> Manifest:
+    return manifest(len(SOME), tissue=SOME, **roles)
+
+
+def test_blank_slides_are_in_no_fold_and_never_learned_from() -> None:
+    made, blank = FOLDS(some()), is_blank(some())
+    assert np.flatnonzero(blank).tolist() == [1, 12]
+    assert (made.fold[blank] == NONE).all()
+    assert (made.hidden[blank] == EVERY).all()
+    assert made.folds == 3
+    for k in range(3):
+        assert not made.learns(k)[blank].any()
+        judged = (made.fold == k) & ~blank
+        assert np.array_equal(made.learns(k)[~blank], ~judged[~blank])
+
+
+def test_the_others_have_the_folds_that_they_would_have_alone() -> None:
+    table = some(site=["x", "y", "x"] * 4 + ["y"], group=[str(k // 2) for k in range(13)])
+    made, shown = FOLDS(table), np.flatnonzero(~is_blank(table))
+    alone = Folds(3)(table.take(shown))
+    for name in ("fold", "hidden", "group", "kind"):
+        assert np.array_equal(getattr(made, name)[shown], getattr(alone, name))
+    assert made.imbalance == alone.imbalance
+    blank = np.setdiff1d(np.arange(13), shown)
+    assert not np.isin(made.group[blank], made.group[shown]).any()
+    assert len(set(made.group[blank].tolist())) == len(blank)
+
+
+def test_the_blank_ones_are_named_up_to_some() -> None:
+    (note,) = FOLDS(some()).notes
+    assert note == "2 blank slides are left out: s1, s12"
+    many = manifest(20, tissue=["0.0"] * 9 + ["0.1"] * 11)
+    (note,) = FOLDS(many).notes
+    assert note == "9 blank slides are left out: " + ", ".join(f"s{k}" for k in range(NAMED))
+    equal = replace(some(), measured={**some().measured, "sha256": np.array(list("aabbcdefghijk"))})
+    assert len(FOLDS(equal).notes) == 2  # what the folds of the others say is kept
+
+
+def test_the_table_of_folds_says_which_are_blank() -> None:
+    made = FOLDS(some())
+    assert set(made.kind[is_blank(some())].tolist()) == {BLANK}
+    head, *_, last = (line.split() for line in made.lines())
+    assert head == ["fold", "0", "1", BLANK, "cases"]
+    assert last == ["-", "0", "0", "2", "2"]
+
+
+def test_folds_of_slides_come_back_from_their_table() -> None:
+    made = FOLDS(some())
+    back = Split.from_csv(made.to_csv(some().ids), some().ids)
+    assert back is not None
+    for name in ("fold", "hidden", "group", "kind"):
+        assert np.array_equal(getattr(back, name), getattr(made, name))
+
+
+def test_without_blank_slides_nothing_is_changed() -> None:
+    table = manifest(12, tissue=["0.1"] * 12)
+    ours, theirs = FOLDS(table), Folds(3)(table)
+    assert np.array_equal(ours.fold, theirs.fold)
+    assert ours.notes == theirs.notes
+
+
+def test_there_must_be_slides_with_tissue() -> None:
+    with pytest.raises(SplitError, match="no slide shows any tissue; cure"):
+        FOLDS(manifest(5, tissue=["0.0"] * 5))
+    with pytest.raises(SplitError, match="group"):
+        FOLDS(manifest(5, tissue=["0.0"] * 4 + ["0.5"]))
+
+
+# --- masks of a table -----------------------------------------------------------------------------
+
+PATTERN = "masks/{image}.png"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a folder for masks."""
+    (tmp_path / "masks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def loaded(here: Path, *rows: str, masks: str = PATTERN, head: str = "id,image") -> Manifest:
+    (here / "t.csv").write_text("\n".join([head, *rows]) + "\n")
+    return load(Source(table=str(here / "t.csv"), images="img/{image}", masks=masks))
+
+
+def names(table: Manifest) -> list[str | None]:
+    return [None if case.mask is None else Path(case.mask).name for case in table.cases()]
+
+
+def test_a_mask_is_found_with_or_without_the_own_suffix_of_a_value(here: Path) -> None:
+    for name in ("a.tiff.png", "b.png", "c.tiff.png", "c.png", "s.1.png", "e.png"):
+        (here / "masks" / name).touch()
+    table = loaded(here, "0,a.tiff", "1,b.tiff", "2,c.tiff", "3,d.tiff", "4,s.1.tif", "5,e")
+    assert names(table) == ["a.tiff.png", "b.png", "c.tiff.png", None, "s.1.png", "e.png"]
+    first, fourth = table.case(0), table.case(3)
+    assert first.files == (*first.paths, first.mask)
+    assert fourth.files == fourth.paths
+    assert Path(str(first.mask)).is_absolute()
+
+
+def test_masks_may_lie_in_folders_and_be_named_by_other_columns(here: Path) -> None:
+    (here / "masks/sub").mkdir()
+    (here / "masks/sub/a.png").touch()
+    (here / "masks/sub/b.gland.tif").touch()
+    table = loaded(here, "0,sub/a.tiff,b", "1,sub/b.tiff,b", head="id,image,of")
+    assert names(table) == ["a.png", None]
+    table = loaded(here, "gland,x,b", "1,y,c", head="id,image,of", masks="masks/sub/{of}.{id}.tif")
+    assert names(table) == ["b.gland.tif", None]
+
+
+def test_masks_are_kept_in_the_table_of_a_study(here: Path) -> None:
+    (here / "masks/a.png").touch()
+    table = loaded(here, "0,a.tiff", "1,b.tiff")
+    back = Manifest.from_csv(table.to_csv())
+    assert names(back) == names(table) == ["a.png", None]
+    assert names(table.take([1, 0])) == [None, "a.png"]
+    assert "mask" not in loaded(here, "0,a.tiff", masks="").roles
+
+
+def test_a_pattern_of_masks_holds_from_anywhere(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "masks/a.png").touch()
+    (here / "t.csv").write_text("id,image\n0,a.tiff\n")
+    source = Source(table="t.csv", images="img/{image}", masks=PATTERN).absolute()
+    monkeypatch.chdir("/")
+    assert names(load(source)) == ["a.png"]
+
+
+def test_no_mask_at_all_is_a_pattern_that_is_wrong(here: Path) -> None:
+    with pytest.raises(ManifestError, match="leads to no file at all") as error:
+        loaded(here, "0,a.tiff")
+    assert "masks/{image}.png" in str(error.value)
+    assert error.value.culprits == (str(here / "masks/a.tiff.png"),)
+    (here / "masks/a.png").mkdir()  # a folder is no mask
+    with pytest.raises(ManifestError, match="leads to no file at all"):
+        loaded(here, "0,a.tiff")
+
+
+@pytest.mark.parametrize(
+    ("masks", "rows", "words"),
+    [
+        ("masks/{imag}.png", ("0,a",), 'masks=: no column "imag".*did you mean "image"'),
+        ("masks/all.png", ("0,a",), "names no column"),
+        ("masks/{image", ("0,a",), "no pattern"),
+        ("masks/{image}-{channel}.png", ("0,a",), "nothing says what"),
+    ],
+)
+def test_a_pattern_of_masks_is_checked(
+    here: Path, masks: str, rows: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(ManifestError, match=words):
+        loaded(here, *rows, masks=masks)
+
+
+@pytest.mark.parametrize("cell", [".", "/", "//"])
+def test_cells_of_other_columns_may_say_anything(here: Path, cell: str) -> None:
+    (here / "masks/a.png").touch()
+    table = loaded(here, f"0,a.tiff,{cell}", "1,b.tiff,", head="id,image,remark")
+    assert names(table) == ["a.png", None]
