@@ -12,6 +12,7 @@ import torch
 from effects import digests
 from foveal import stages
 from foveal.manifest import Truth
+from foveal.simulate.biopsy import simulate_biopsy
 from foveal.simulate.cells import CHANNELS, simulate_cells
 from foveal.simulate.flukes import simulate_flukes
 from foveal.simulate.retina import Faults, simulate_retina
@@ -81,6 +82,17 @@ CELLS = {
 }
 """Options that make `multilabel:small` take seconds a training, with snapshots."""
 
+TISSUE = {
+    "size": 32,
+    "tiles": 9,
+    "epochs": 1,
+    "batch": 8,
+    "folds": 2,
+    "backbone": "test_resnet",
+    "trees": 8,
+}
+"""Options that make `slide:small` take a second a training."""
+
 
 APTOS_SIZES = (
     (0, 0, 1, 0, 1), (0, 0, 33, 5, 4), (279, 7, 1, 0, 0), (0, 2, 63, 9, 18), (901, 19, 39, 2, 13),
@@ -136,6 +148,14 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return simulate_cells(
         tmp_path_factory.mktemp("cells"), cases=24, size=40, seed=3, duplicates=0.2
     )
+
+
+@pytest.fixture(scope="session")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Arguments of `init` for 18 small simulated slides of two sites, b0011 blank; some masks."""
+    folder = tmp_path_factory.mktemp("slides")
+    size = {"height": 256, "width": 384}
+    return simulate_biopsy(folder, cases=18, seed=5, grades=3, blanks=0.06, **size)
 
 
 @pytest.fixture(scope="session")

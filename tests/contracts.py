@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from foveal.decide.thresholds import ClosedFormCuts
 from foveal.lattice import Planes
 from foveal.losses.margin import UNKNOWN
 from foveal.manifest import Facts, Truth
@@ -40,6 +41,8 @@ BUILT_WITH = {
     "k": 5,
     "lattice": LATTICE,
     "names": LABELS,
+    "decode": ClosedFormCuts(GRADES),
+    "side": 8,
 }
 """What parts that cannot be built from nothing are built with."""
 
@@ -355,6 +358,21 @@ def check_decoder_of_classes(decoder: Any) -> None:
     assert fitted(given.take([])).shape == (0, len(LABELS))
 
 
+def check_probabilities_of_classes(probabilities: Any) -> None:
+    """Shares that sum to 1, in the order of the scores, the same from JSON."""
+    of = labels_truth()
+    given = label_scores(of)
+    fitted = unchanged(probabilities.fit, given, of)
+    shares, scores = unchanged(fitted, given), given.matrix().values
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    assert shares.min() >= 0
+    rising = np.take_along_axis(shares, np.argsort(scores, axis=1, kind="stable"), axis=1)
+    assert (np.diff(rising, axis=1) >= 0).all()
+    again = revive(json.loads(json.dumps(describe(fitted))))
+    np.testing.assert_array_equal(again(given), shares)
+    assert fitted(given.take([])).shape == (0, len(LABELS))
+
+
 def check_probabilities_of_labels(probabilities: Any) -> None:
     """A share a label, 0 to 1, that rises with the score, the same from JSON."""
     of = labels_truth()
@@ -658,12 +676,12 @@ def check_embedding(head: Any) -> None:
         torch.testing.assert_close(built(given)[:1], built(given[:1]))
 
 
-def check_pooling(pool: Any) -> None:
-    """A vector a case, to which every feature and every parameter matters."""
+def check_pooling(kind: Any) -> None:
+    """A vector a case, as wide as it says, to which every feature and every parameter matters."""
     features = (0.1 + torch.rand(3, 4, 5, 6)).requires_grad_()
+    pool = kind(4)
     out = pool(features)
-    assert out.shape[0] == 3
-    assert out.shape[1] % 4 == 0
+    assert out.shape == (3, pool.width)
     out.sum().backward()
     assert (features.grad.abs().sum((0, 2, 3)) > 0).all()
     assert all((p.grad != 0).any() for p in pool.parameters())

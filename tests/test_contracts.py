@@ -19,7 +19,7 @@ from foveal.decide.share import AsTheyAre
 from foveal.manifest import Case, Truth
 from foveal.metrics import FBeta, MacroF1, MapAtK
 from foveal.metrics.overlap import CellFBeta
-from foveal.models.heads import AverageMax, GeM, Head
+from foveal.models.heads import Attention, AverageMax, GeM, Head
 from foveal.read.image import Photograph, UnreadableImage
 from foveal.recipes import identify
 from foveal.scan import region_profile
@@ -128,9 +128,10 @@ CHANCES = [part for part in FITTED if label(part) == "NewProbability"]
 NAMES = [part for part in FITTED if hasattr(part, "new") and part not in CHANCES]
 PLANES = [part for part in FITTED if label(part) in OF_CELLS]
 ODDS = [part for part in FITTED if label(part) == "LabelProbabilities"]
+SUMS = [part for part in FITTED if label(part) == "ClassProbabilities"]
 OF_EACH = [part for part in FITTED if label(part) in OF_LABELS and part not in ODDS]
 OF_ONE = [part for part in FITTED if label(part) in OF_CLASSES]
-OTHERS = [*SHARES, *CHANCES, *NAMES, *PLANES, *ODDS, *OF_EACH, *OF_ONE, AsTheyAre()]
+OTHERS = [*SHARES, *CHANCES, *NAMES, *PLANES, *ODDS, *SUMS, *OF_EACH, *OF_ONE, AsTheyAre()]
 CUTS = [part for part in FITTED if part not in OTHERS]
 
 
@@ -165,6 +166,11 @@ def test_decoders_of_classes(decoder: object) -> None:
 @pytest.mark.parametrize("probabilities", ODDS, ids=label)
 def test_probabilities_of_labels(probabilities: object) -> None:
     contracts.check_probabilities_of_labels(probabilities)
+
+
+@pytest.mark.parametrize("probabilities", SUMS, ids=label)
+def test_probabilities_of_classes(probabilities: object) -> None:
+    contracts.check_probabilities_of_classes(probabilities)
 
 
 @pytest.mark.parametrize("chance", CHANCES, ids=label)
@@ -257,9 +263,9 @@ def test_samplers(sampler: object) -> None:
         contracts.check_sampler(vivid, grades - 1)
 
 
-@pytest.mark.parametrize("pool", [AverageMax, GeM])
+@pytest.mark.parametrize("pool", [AverageMax, GeM, Attention])
 def test_poolings(pool: type) -> None:
-    contracts.check_pooling(pool())
+    contracts.check_pooling(pool)
 
 
 @pytest.mark.parametrize("outputs", parts("models", "share", method="start"), ids=label)
@@ -274,7 +280,7 @@ def test_heads(outputs: object) -> None:
     assert (given.grad != 0).any()
 
 
-@pytest.mark.parametrize("pool", [AverageMax, GeM])
+@pytest.mark.parametrize("pool", [AverageMax, GeM, Attention])
 @pytest.mark.parametrize("head", parts("models", "features", method="build"), ids=label)
 def test_embeddings(head: object, pool: type) -> None:
     contracts.check_embedding(dataclasses.replace(head, pool=pool, width=8))
@@ -430,7 +436,7 @@ def test_panels(tmp_path: Path, family: str, eyes: dict, flukes: dict, cells: di
 def test_recipes(
     opened: Opened, swum: Opened, inked: Opened, labelled: Opened, family: str
 ) -> None:
-    studies = {"grade": opened, "identify": swum, "segment": inked}
+    studies = {"grade": opened, "slide": opened, "identify": swum, "segment": inked}
     study = studies.get(family, labelled)
     for function in recipes_of(__import__(f"foveal.recipes.{family}", fromlist=["_"])).values():
         contracts.check_recipe(function, study.settings.facts)

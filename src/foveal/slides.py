@@ -126,13 +126,6 @@ def _tissue_pixels(seen: SlideSeen) -> float:
     return seen.tissue * seen.picture.picture.height * seen.picture.picture.width
 
 
-def unfit(seen: SlideSeen, facts: Facts) -> str:
-    """Why a slide that can be read cannot be scored by a study."""
-    if seen.tissue == 0:
-        return "no tissue was found on this slide"
-    return foveal.survey.unfit(seen.picture, facts)
-
-
 def is_blank(manifest: Manifest) -> np.ndarray:
     """Which slides show nothing but glass."""
     return manifest.measured["tissue"].astype(np.float64) == 0

@@ -99,11 +99,6 @@ def measure(
     return replace(manifest, measured=measured), facts
 
 
-def unfit(seen: Surveyed, facts: Facts) -> str:
-    """Why a picture that decodes cannot be scored by a study."""
-    return f"{seen.picture.channels} channels, where the study has {facts.channels}"
-
-
 def _widened(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     """A grey picture's value for every channel."""
     return values * channels if len(values) == 1 else values

@@ -74,6 +74,7 @@ class Resources:
         cache: Folder for decoded pictures.
         cache_bytes: Most that the cache may hold.
         should_stop: Asked often.
+        left_out: Told of a case that is not scored, and why.
     """
 
     cache: Path
@@ -81,6 +82,7 @@ class Resources:
     threads: int = 1
     cache_bytes: float = 8e9
     should_stop: Callable[[], bool] = lambda: False
+    left_out: Callable[[Case, str], None] = lambda case, why: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,10 +257,6 @@ class Recipe:
     cache_gb: float = field(default=8.0, metadata={"digest": False})
 
 
-def _unlike(seen: Any, facts: Facts) -> str:
-    return "it is unlike the study's cases"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """What must be known of a family before a recipe of it can be built.
@@ -272,8 +270,6 @@ class Family:
         files: Columns of the table that lead to the files; none where `--images` does.
         optional_files: Such columns that may be missing.
         target_is_file: Whether the target columns lead to files too.
-        unfit: From what was measured of a case that decodes and the study's facts to why it cannot
-            be scored.
     """
 
     survey: Callable[[Case], Any]
@@ -284,7 +280,6 @@ class Family:
     files: tuple[str, ...] = ()
     optional_files: tuple[str, ...] = ()
     target_is_file: bool = False
-    unfit: Callable[[Any, Facts], str] = _unlike
 
 
 # --- running -------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import tifffile
 from scipy.stats import spearmanr
 
 from foveal.manifest import Source, load
-from foveal.simulate.biopsy import BENIGN, PROVIDERS, Finding, draw_biopsy, simulate_biopsy
+from foveal.simulate.biopsy import PROVIDERS, simulate_biopsy
+from foveal.simulate.glands import BENIGN, Growth, draw_glands
 
 SMALL = {"height": 256, "width": 320}
 CLEAN = {"noise": 0.0, "pens": 0.0, "blanks": 0.0}
@@ -183,10 +184,8 @@ def test_masks_fit_slides_and_grades(clean: Path) -> None:
 
 @pytest.mark.parametrize("pair", [(3, 4), (4, 3), (5, 4), (5, 5)])
 def test_the_first_pattern_covers_most(pair: tuple[int, int]) -> None:
-    finding = Finding(
-        patient=0, provider="A", strengths=np.ones(2), group=5, pair=pair, clear=1.0, extent=0.6
-    )
-    _, mask = draw_biopsy(np.random.default_rng(3), finding=finding, shape=(768, 1024))
+    growth = Growth(pair=pair, clear=1.0, extent=0.6, foci=3)
+    _, mask = draw_glands(np.random.default_rng(3), growth=growth, shape=(768, 1024))
     cover = np.bincount(mask.ravel(), minlength=6)[3:]
     assert cover.argmax() + 3 == pair[0]
     assert set(np.flatnonzero(cover) + 3) == set(pair)

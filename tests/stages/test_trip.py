@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import CELLS, FAST, INK, INLINE, SWIM, small_study
+from conftest import CELLS, FAST, INK, INLINE, SWIM, TISSUE, small_study
 from foveal import stages
 from foveal.errors import ManifestError, StudyError, TargetError, UsageError
 from foveal.study import Study
@@ -121,7 +121,7 @@ def ended(arguments: list[str], after: float, how: signal.Signals) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["grade", "identify", "segment", "multilabel"])
+@pytest.mark.parametrize("family", ["grade", "identify", "segment", "multilabel", "slide"])
 def test_killed_at_random_moments_the_answers_are_the_same_bytes(
     family: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -131,6 +131,7 @@ def test_killed_at_random_moments_the_answers_are_the_same_bytes(
         "identify": ("flukes", {**SWIM, "epochs": 12}),
         "segment": ("scans", {**INK, "epochs": 6}),
         "multilabel": ("cells", {**CELLS, "epochs": 40}),
+        "slide": ("slides", {**TISSUE, "epochs": 12, "pooling": "attention"}),
     }[family]
     given = request.getfixturevalue(data)
     whole, torn = (

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from foveal.manifest import Case
-from foveal.members.pictures import Prepared, readable, score_each
+from foveal.members.pictures import Prepared, all_readable, readable, score_each
 from foveal.members.ridge import (
     USUAL_ALPHA,
     Learns,
@@ -51,6 +51,7 @@ class Classical:
     def fit(self, job: Job) -> State:
         """Learn from the training rows of a job."""
         table = self.features(job.cases, job.resources)
+        all_readable(job, table)
         raw = np.stack([table(row) for row in job.train.tolist()])
         y = self.learns.goal(job.target[job.train])
         w, group = job.weight[job.train], job.group[job.train]
@@ -80,7 +81,7 @@ class Classical:
     ) -> list[Predictions]:
         """Score rows of the cases with each of several states."""
         table = self.features(cases, resources)
-        rows = readable(rows, table)
+        rows = readable(cases, rows, resources, table)
         raw = [table(row) for row in rows.tolist()]
         return score_each(
             states,

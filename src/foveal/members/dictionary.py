@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from foveal.errors import Stopped
 from foveal.manifest import Case
-from foveal.members.pictures import Prepared, readable, score_each
+from foveal.members.pictures import Prepared, all_readable, readable, score_each
 from foveal.members.ridge import (
     USUAL_ALPHA,
     Learns,
@@ -57,6 +57,7 @@ class Dictionary:
         """Learn from the training rows of a job."""
         pictures = self.pictures(job.cases, job.resources)
         features = self.features(job.cases, job.resources)
+        all_readable(job, pictures, features)
         rng = np.random.default_rng(job.key)
         words = self.patches.learn(pictures, job.train.tolist(), rng)
         job.report({"done": 0.2})
@@ -85,7 +86,7 @@ class Dictionary:
     ) -> list[Predictions]:
         """Score rows of the cases with each of several states."""
         pictures, features = self.pictures(cases, resources), self.features(cases, resources)
-        rows = readable(rows, pictures, features)
+        rows = readable(cases, rows, resources, pictures, features)
         given = [features(row) for row in rows.tolist()]
 
         def evaluate(state: State) -> np.ndarray:

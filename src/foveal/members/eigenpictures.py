@@ -64,7 +64,7 @@ class Eigenpictures:
     ) -> list[Predictions]:
         """Score rows of the cases with each of several states."""
         table = self.pictures(cases, resources)
-        rows = readable(rows, table)
+        rows = readable(cases, rows, resources, table)
         flat = _flat(table, rows)
         return answers(
             states,

@@ -20,7 +20,7 @@ from foveal.decide.retrieve import unit
 from foveal.losses.margin import UNKNOWN, ArcFace, CosFace
 from foveal.manifest import Case
 from foveal.members.gallery import NOBODY, answers, with_gallery
-from foveal.members.pictures import Stored, readable
+from foveal.members.pictures import Stored, all_readable, readable
 from foveal.members.training import Training, seed_of, with_less_memory
 from foveal.models.heads import Embedding
 from foveal.predictions import Predictions
@@ -70,7 +70,7 @@ class Embedder:
     ) -> list[Predictions]:
         """Score rows of the cases with each of several states."""
         pictures = self.pictures(cases, resources)
-        rows = readable(rows, pictures)
+        rows = readable(cases, rows, resources, pictures)
         return answers(
             states,
             lambda state: self._embedded(self._restored(state), pictures, rows, resources),
@@ -91,6 +91,7 @@ class Embedder:
 
     def _fit(self, job: Job, accumulate: int) -> State:
         pictures = self.pictures(job.cases, job.resources)
+        all_readable(job, pictures)
         learned = job.target[job.train]
         names = np.unique(learned[learned != NOBODY])
         individual = np.where(learned == NOBODY, UNKNOWN, np.searchsorted(names, learned))

@@ -111,7 +111,8 @@ class FilterTrees:
             started = time.monotonic()
             try:
                 volume = self._stored(case, resources)
-            except DataError:
+            except DataError as error:
+                resources.left_out(case, str(error))
                 continue
             table = self._features(volume, window_of(case, volume))
             for state, into in zip(states, planes, strict=True):

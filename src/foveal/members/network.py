@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from foveal.manifest import Case
-from foveal.members.pictures import Prepared, readable, score_each
+from foveal.members.pictures import Prepared, all_readable, readable, score_each
 from foveal.members.training import Training, seed_of, snapshots_of, with_less_memory
 from foveal.models.bags import TileWeights
 from foveal.models.heads import Attention, Head
@@ -63,7 +63,7 @@ class Network:
     ) -> list[Predictions]:
         """Score rows of the cases with each of several states."""
         pictures = self.pictures(cases, resources)
-        rows = readable(rows, pictures)
+        rows = readable(cases, rows, resources, pictures)
         return score_each(
             states,
             lambda state: self._mean_of(self._restored(state), pictures, rows, resources),
@@ -84,6 +84,7 @@ class Network:
 
     def _fit(self, job: Job, accumulate: int) -> State:
         pictures = self.pictures(job.cases, job.resources)
+        all_readable(job, pictures)
         target, weight = job.target[job.train], job.weight[job.train]
         share = weight @ target / weight.sum()
         torch.manual_seed(seed_of(job.key))
@@ -112,10 +113,9 @@ class Network:
         pool = head.get_submodule("0")
         assert isinstance(pool, Attention)
         looking = nn.Sequential(standardise, encoder, TileWeights(pool, self.bag))
-        rows = readable(job.held, pictures)
         once = replace(self.training, views=self.training.views[:1])
-        weights = once.outputs(looking, pictures, rows, as_they_are, job.resources)
-        named = zip((job.cases[row].id for row in rows.tolist()), weights.tolist(), strict=True)
+        weights = once.outputs(looking, pictures, job.held, as_they_are, job.resources)
+        named = zip((job.cases[row].id for row in job.held.tolist()), weights.tolist(), strict=True)
         return {"attention": {name: [round(w, 4) for w in line] for name, line in named}}
 
     def _model(self, *, share: tuple[float, ...], pretrained: bool) -> nn.Sequential:

@@ -11,10 +11,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
+from foveal.errors import ManifestError
 from foveal.manifest import Case
 from foveal.predictions import Predictions
 from foveal.study import digest
-from foveal.task import Resources, State
+from foveal.task import Job, Resources, State
 from foveal.train.cache import Direct, Mapped, cached, seconds_to_make
 
 
@@ -71,11 +72,37 @@ class Stored:
 
 
 def readable(
-    rows: Int[np.ndarray, " row"], *sources: Mapped | Direct
+    cases: Sequence[Case],
+    rows: Int[np.ndarray, " row"],
+    resources: Resources,
+    *sources: Mapped | Direct,
 ) -> Int[np.ndarray, " readable"]:
-    """The rows that every source could make."""
-    failed = {row for source in sources for row in source.failed}
+    """The rows that every source could make; of the others it is told why not."""
+    failed = _failed(sources)
+    for row in rows.tolist():
+        if row in failed:
+            resources.left_out(cases[row], failed[row])
     return np.array([row for row in rows.tolist() if row not in failed], dtype=np.int64)
+
+
+def all_readable(job: Job, *sources: Mapped | Direct) -> None:
+    """Make sure that nothing is learned of cases that could not be made.
+
+    Raises:
+        ManifestError: Some could not.
+    """
+    failed = _failed(sources)
+    wrong = [row for row in (*job.train.tolist(), *job.held.tolist()) if row in failed]
+    if wrong:
+        raise ManifestError(
+            f"{len(wrong)} cases cannot be read in full; cure: replace their files, or leave their "
+            "rows out of the table, then foveal init --replace",
+            [f"{job.cases[row].id}: {failed[row]}" for row in sorted(wrong)],
+        )
+
+
+def _failed(sources: Sequence[Mapped | Direct]) -> dict[int, str]:
+    return {row: why for source in sources for row, why in source.failed.items()}
 
 
 def score_each(

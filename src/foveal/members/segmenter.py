@@ -100,7 +100,8 @@ class Segmenter:
             case = cases[row]
             try:
                 volume = self._stored(case, resources)
-            except DataError:
+            except DataError as error:
+                resources.left_out(case, str(error))
                 continue
             kept.append(case)
             for model, plan, into, took in zip(models, plans, planes, seconds, strict=True):

@@ -43,7 +43,7 @@ from foveal.ship.labels import LabelTable
 from foveal.ship.panels.labels import LABEL_PANELS
 from foveal.simulate.cells import simulate_cells
 from foveal.split import Folds, by_label
-from foveal.survey import survey, unfit
+from foveal.survey import survey
 from foveal.targets import Labels
 from foveal.task import Family, Recipe
 from foveal.train.optim import AdamW
@@ -157,7 +157,6 @@ def small(
 
 FAMILY = Family(
     survey=survey,
-    unfit=unfit,
     facts=partial(label_facts, one_each=True),
     audit=label_suspicions,
     simulate=partial(simulate_cells, most=1),

@@ -45,7 +45,7 @@ from foveal.options import (
 from foveal.ship.panels.grade import GRADE_PANELS
 from foveal.simulate.retina import simulate_retina
 from foveal.split import Folds, groups
-from foveal.survey import Surveyed, measure, survey, unfit
+from foveal.survey import Surveyed, measure, survey
 from foveal.targets import Ordinal
 from foveal.task import Family, Recipe
 from foveal.train.sampling import Balanced
@@ -325,7 +325,6 @@ def suspicions(manifest: Manifest) -> list[str]:
 
 FAMILY = Family(
     survey=survey,
-    unfit=unfit,
     facts=facts,
     audit=suspicions,
     simulate=simulate_retina,

@@ -50,7 +50,7 @@ from foveal.ship.answer import IdentityTable
 from foveal.ship.panels.identity import IDENTITY_PANELS
 from foveal.simulate.flukes import simulate_flukes
 from foveal.split.identities import QueryFolds
-from foveal.survey import Surveyed, measure, survey, unfit
+from foveal.survey import Surveyed, measure, survey
 from foveal.targets import Identity
 from foveal.task import Family, Member, Recipe
 from foveal.train.sampling import PerIndividual
@@ -430,7 +430,6 @@ def suspicions(manifest: Manifest) -> list[str]:
 
 FAMILY = Family(
     survey=survey,
-    unfit=unfit,
     facts=facts,
     audit=suspicions,
     simulate=simulate_flukes,

@@ -55,7 +55,7 @@ from foveal.ship.labels import LabelTable
 from foveal.ship.panels.labels import LABEL_PANELS
 from foveal.simulate.cells import simulate_cells
 from foveal.split import Folds, by_label
-from foveal.survey import survey, unfit
+from foveal.survey import survey
 from foveal.targets import Labels as LabelTarget
 from foveal.task import Approach, Family, Member, Recipe
 from foveal.train.sampling import Mixture, Uniform
@@ -409,7 +409,6 @@ def _recipe(
 
 FAMILY = Family(
     survey=survey,
-    unfit=unfit,
     facts=label_facts,
     audit=label_suspicions,
     simulate=simulate_cells,

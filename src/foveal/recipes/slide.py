@@ -45,7 +45,7 @@ from foveal.options import (
 from foveal.options import Layout as MemoryLayout
 from foveal.ship.panels.slide import slide_panels
 from foveal.simulate.biopsy import simulate_biopsy
-from foveal.slides import NAMED, SlideSeen, WithTissue, is_blank, measure, survey, unfit
+from foveal.slides import NAMED, SlideSeen, WithTissue, is_blank, measure, survey
 from foveal.split import Folds
 from foveal.targets import Ordinal
 from foveal.task import Family, Recipe
@@ -445,7 +445,6 @@ def suspicions(manifest: Manifest) -> list[str]:
 
 FAMILY = Family(
     survey=survey,
-    unfit=unfit,
     facts=facts,
     audit=suspicions,
     simulate=simulate_biopsy,

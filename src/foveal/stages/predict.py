@@ -13,15 +13,14 @@ import numpy as np
 
 from foveal import launch
 from foveal.combine.blend import mean
-from foveal.errors import DataError, Stopped, StudyError, UsageError, nearest
-from foveal.manifest import Manifest, Source, load, read_table
+from foveal.errors import Stopped, StudyError, UsageError, nearest
+from foveal.manifest import Case, Manifest, Source, load, read_table
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
-from foveal.stages.address import resolve
 from foveal.stages.combine import is_combined
 from foveal.stages.open import open_study
 from foveal.stages.train import load_state, marks, resources_of, slots_of
-from foveal.study import Settings, Study, publish, read_json, revive
+from foveal.study import Study, publish, read_json, revive
 from foveal.task import Answer, Asked, Context, Given
 
 
@@ -101,7 +100,7 @@ def predict(
         row=row,
         members=growing.reached,
         all_members=growing.members,
-        unreadable=_reasons(study.settings(), manifest, missing),
+        unreadable={name: growing.left_out.get(name, "it was not scored") for name in missing},
     )
 
 
@@ -127,6 +126,7 @@ class _Growing:
         progress: Who is told.
         finished: Scores of the members that are done.
         reached: The members whose answer is written.
+        left_out: Why cases were not scored.
     """
 
     path: Path
@@ -138,6 +138,7 @@ class _Growing:
     progress: Callable[[str, float, str], None]
     finished: dict[str, Predictions] = field(default_factory=dict)
     reached: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -149,6 +150,7 @@ class _Growing:
 
     def hear(self, number: int, event: Mapping[str, Any]) -> None:
         """Take the scores of a member, and write the best answer that can be given with them."""
+        self.left_out |= event.get("left_out", {})
         if "scored" not in event:
             return
         self.finished[self.members[number]] = Predictions.open(Path(event["scored"]))
@@ -252,22 +254,6 @@ def _sites(asked: Asked, ids: Sequence[str]) -> np.ndarray | None:
     return sites if (sites != "").any() else None
 
 
-def _reasons(settings: Settings, manifest: Manifest, ids: Sequence[str]) -> dict[str, str]:
-    """Why cases could not be scored."""
-    if not ids:
-        return {}
-    (family, _), facts = resolve(settings.recipe), settings.facts
-    place = {name: k for k, name in enumerate(manifest.ids)}
-    reasons = {}
-    for name in ids:
-        try:
-            seen = family.survey(manifest.case(place[name]))
-            reasons[name] = f"{manifest.paths[place[name]][0]}: {family.unfit(seen, facts)}"
-        except DataError as error:
-            reasons[name] = str(error)
-    return reasons
-
-
 def score_job(
     channel: launch.Channel,
     *,
@@ -290,9 +276,14 @@ def score_job(
     manifest = load(Source(**source))
     states = [load_state(opened.study.job_folder(member, k)) for k in range(len(trained))]
     resources = resources_of(opened, device=device, threads=threads, stop=channel.should_stop)
-    resources = replace(resources, cache=Path(scratch) / "cache")
+    left_out: dict[str, str] = {}
+
+    def note(case: Case, why: str) -> None:
+        left_out[case.id] = why
+
+    resources = replace(resources, cache=Path(scratch) / "cache", left_out=note)
     rows = np.arange(len(manifest))
     scores = mean(chosen.score(states, manifest.cases(), rows, resources))
     folder = Path(scratch) / member
     publish(folder, scores.files(), {})
-    channel.report({"scored": str(folder)})
+    channel.report({"scored": str(folder), "left_out": left_out})

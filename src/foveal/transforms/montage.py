@@ -82,14 +82,14 @@ class VaryTiles:
     whole: Vary
     shuffle: float = 0.0
 
-    def __call__(self, image: Pixels, rng: np.random.Generator) -> Resized:
+    def __call__(self, case: Pixels, rng: np.random.Generator) -> Resized:
         """A variant of the size that the layout says; the case is never written to.
 
         Everything is drawn whether it is used or not, so that no setting moves another.
         """
         shift, is_shuffled = int(rng.integers(self.layout.shifts)), rng.random() < self.shuffle
         order = rng.permutation(self.layout.count)
-        tiles = self.layout.tiles(image, shift)
+        tiles = self.layout.tiles(case, shift)
         tiles = tiles[order] if is_shuffled else tiles
         varied = np.stack([self.each(tile, rng) for tile in tiles])
         return self.whole(self.layout.arrange(varied), rng)

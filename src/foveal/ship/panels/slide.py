@@ -170,10 +170,12 @@ class TilesChosen:
 
 def attention(study: Study) -> tuple[dict[str, list[float]], str]:
     """How much a member looked at the tiles of every case, where one says so, and its name."""
-    for folder in sorted((study.folder / "members").glob("*")):
+    jobs = read_json(study.combine_folder / "answers.json")["jobs"]
+    for member, trained in jobs.items():
         found: dict[str, list[float]] = {}
-        for file in sorted(folder.glob("*/state.json")):
-            found |= read_json(file).get("attention", {})
+        for fold in range(len(trained)):
+            state = read_json(study.job_folder(member, fold) / "state.json")
+            found |= state.get("attention", {})
         if found:
-            return found, folder.name
+            return found, member
     return {}, ""
