@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import contracts
-from conftest import CELLS, FAST, INLINE, NEW, SWIM, job_of
+from conftest import CELLS, FAST, INLINE, NEW, SWIM, TISSUE, job_of
 from contracts import GRADES, LABELS, label, parts
 from foveal import options, stages
 from foveal.combine.blend import PowerMean
@@ -24,6 +24,7 @@ from foveal.read.image import Photograph, UnreadableImage
 from foveal.recipes import identify
 from foveal.scan import region_profile
 from foveal.ship.panels import GRADE_PANELS, IDENTITY_PANELS, LABEL_PANELS, Section
+from foveal.slides import WithTissue
 from foveal.split import Folds, QueryFolds, by_label
 from foveal.split.volumes import VolumeFolds
 from foveal.stages.address import families, recipes_of
@@ -354,20 +355,41 @@ def test_members_that_label(labelled: Opened, tmp_path: Path, name: str) -> None
     contracts.check_member(member, job_of(labelled, tmp_path / "job"), tmp_path / "state")
 
 
+@pytest.fixture(scope="module")
+def cored(tmp_path_factory: pytest.TempPathFactory, slides: dict) -> Opened:
+    """A study of slides with folds, nothing trained; one slide is blank."""
+    folder, options = tmp_path_factory.mktemp("cored") / "study", {**TISSUE, "pooling": "attention"}
+    study = stages.init(folder, recipe="slide:small", options=options, **slides)
+    stages.split(study, INLINE)
+    return open_study(study)
+
+
+@pytest.mark.parametrize("name", ["floor", "regression", "cumulative", "expectation"])
+def test_members_that_look_at_tiles(cored: Opened, tmp_path: Path, name: str) -> None:
+    (member,) = [m for m in cored.recipe.members if m.name == name]
+    contracts.check_member(member, job_of(cored, tmp_path / "job"), tmp_path / "state")
+
+
 def test_no_member_is_forgotten(
-    opened: Opened, swum: Opened, inked: Opened, labelled: Opened
+    opened: Opened, swum: Opened, inked: Opened, labelled: Opened, cored: Opened
 ) -> None:
-    studies = (opened, swum, inked, labelled)
+    studies = (opened, swum, inked, labelled, cored)
     names = [{m.name for m in study.recipe.members} for study in studies]
     assert names[0] == {"floor", "patches", "regression", "cumulative", "expectation"}
     assert names[1] == {"floor", "arcface", "cosface"}
     assert names[2] == {"floor", "network"}
     assert names[3] == {"floor", "patches", "entropy", "focal", "soft_f1"}
+    assert names[4] == {"floor", "regression", "cumulative", "expectation"}
 
 
 @pytest.mark.parametrize("folds", [Folds(3), Folds(4, seed=3)])
 def test_splitters(opened: Opened, folds: Folds) -> None:
     contracts.check_splitter(folds, opened.manifest)
+
+
+@pytest.mark.parametrize("folds", [Folds(2), Folds("site")])
+def test_splitters_of_slides(cored: Opened, folds: Folds) -> None:
+    contracts.check_splitter(WithTissue(folds), cored.manifest)
 
 
 @pytest.mark.parametrize("near", [False, True])

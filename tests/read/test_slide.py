@@ -306,6 +306,9 @@ class Watched:
         )
         self.slide, self.asked = slide, []
 
+    def fill(self, out: np.ndarray, level: int, corners: np.ndarray) -> None:
+        self.slide.fill(out, level, corners)
+
     def read(self, level: int, *, top: int, left: int, height: int, width: int) -> np.ndarray:
         self.asked.append((level, top, left, height, width))
         return self.slide.read(level, top=top, left=left, height=height, width=width)

@@ -35,6 +35,9 @@ MAP_SIDE = 256
 SHIFTS = ((0.0, 0.0), (0.5, 0.5), (0.5, 0.0), (0.0, 0.5))
 """Offsets of the grid, down and across, in tiles."""
 
+GROUP_BYTES = 1 << 23
+"""Of larger regions that are read together, before they are shrunk."""
+
 SAME_SCALE = 0.01
 """Difference of scales up to which a level is taken as it is."""
 
@@ -98,8 +101,13 @@ class Tiles:
                 raise UnreadableImage(
                     f"{slide.path}: {slide.channels} channels, where the study has {self.channels}"
                 )
-            parts = [self._cut(slide, places) for places in self.places(slide, amount)]
-        return np.concatenate(parts)
+            places = self.places(slide, amount)
+            shape = (len(places), self.count, self.side, self.side, self.channels)
+            out = np.empty(shape, dtype=np.uint8)
+            for shift, corners in zip(out, places, strict=True):
+                self._cut(slide, corners, shift[: len(corners)])
+                shift[len(corners) :] = GLASS
+        return out.reshape(-1, self.side, self.channels)
 
     def places(
         self, slide: Slide, amount: Float[np.ndarray, "row column"]
@@ -125,17 +133,26 @@ class Tiles:
         return self.spacing_um / slide.spacing_um
 
     def _cut(
-        self, slide: Slide, places: Float[np.ndarray, "tile corner"]
-    ) -> Shaped[np.ndarray, "rows side channel"]:
-        out = np.full((self.count, self.side, self.side, self.channels), GLASS, dtype=np.uint8)
+        self,
+        slide: Slide,
+        places: Float[np.ndarray, "tile corner"],
+        out: Shaped[np.ndarray, "tile side side channel"],
+    ) -> None:
         scale = self.scale(slide)
         number = level_for(slide, scale)
+        corners = np.round(places / slide.levels[number].downsample).astype(np.int64)
         shrink = scale / slide.levels[number].downsample
+        if abs(shrink - 1) <= SAME_SCALE and slide.channels == self.channels:
+            slide.fill(out, number, corners)
+            return
         side = self.side if abs(shrink - 1) <= SAME_SCALE else max(1, round(self.side * shrink))
-        for k, (top, left) in enumerate(places / slide.levels[number].downsample):
-            tile = slide.read(number, top=round(top), left=round(left), height=side, width=side)
-            out[k] = resize(tile, self.side, self.side)
-        return out.reshape(-1, self.side, self.channels)
+        order = np.lexsort(corners.T[::-1])  # neighbours lie in the same tiles of the file
+        groups = -(-len(order) * side * side * slide.channels // GROUP_BYTES)
+        for group in np.array_split(order, groups) if groups else ():
+            read = np.empty((len(group), side, side, slide.channels), dtype=np.uint8)
+            slide.fill(read, number, corners[group])
+            for k, tile in zip(group.tolist(), read, strict=True):
+                out[k] = resize(tile, self.side, self.side)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
+import cv2
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Int, Shaped
 
 from foveal.arrays import Pixels
 from foveal.read.image import TIFF_TROUBLE, UnreadableImage, decode
@@ -92,6 +93,15 @@ class Slide(Protocol):
         """
         ...
 
+    def fill(
+        self,
+        out: Shaped[np.ndarray, "region height width channel"],
+        level: int,
+        corners: Int[np.ndarray, "region corner"],
+    ) -> None:
+        """Read regions of one size, from their tops and lefts; no tile is decoded twice."""
+        ...
+
     def fingerprint(self) -> str:
         """The same for slides of the same content, without decoding them."""
         ...
@@ -154,25 +164,30 @@ def overview(slide: Slide, side: int) -> Pixels:
     factor = -(-max(level.height, level.width) // side)
     if factor == 1:
         return slide.read(k, top=0, left=0, height=level.height, width=level.width)
-    total = np.zeros((-(-level.height // factor), -(-level.width // factor), slide.channels))
+    shape = (-(-level.height // factor), -(-level.width // factor), slide.channels)
+    total = np.zeros(shape, dtype=np.float32)  # whole numbers
     for top in range(0, level.height, level.chunk[0]):
         for left in range(0, level.width, level.chunk[1]):
             height = min(level.chunk[0], level.height - top)
             width = min(level.chunk[1], level.width - left)
             piece = slide.read(k, top=top, left=left, height=height, width=width)
-            rows, row_starts = _bins(top, height, factor)
-            columns, column_starts = _bins(left, width, factor)
-            sums = np.add.reduceat(piece.astype(np.float64), row_starts, axis=0)
-            total[rows, columns] += np.add.reduceat(sums, column_starts, axis=1)
+            sums = _sums(piece, (top % factor, left % factor), factor)
+            (y, x), (rows, columns) = (top // factor, left // factor), sums.shape[:2]
+            total[y : y + rows, x : x + columns] += sums
     area = np.outer(_lengths(level.height, factor), _lengths(level.width, factor))
-    return np.round(total / area[:, :, None]).astype(np.uint8)
+    return np.rint(np.rint(total) / area[:, :, None]).astype(np.uint8)
 
 
-def _bins(start: int, length: int, factor: int) -> tuple[slice, np.ndarray]:
-    """The cells that a stretch of pixels lies in, and where in the stretch each begins."""
-    first, last = start // factor, (start + length - 1) // factor
-    edges = np.arange(first, last + 1) * factor - start
-    return slice(first, last + 1), np.maximum(edges, 0)
+def _sums(
+    piece: Pixels, start: tuple[int, int], factor: int
+) -> Float[np.ndarray, "rows columns channel"]:
+    """What a piece that begins inside its first cell adds to each."""
+    ends = [-(at + length) % factor for at, length in zip(start, piece.shape, strict=False)]
+    frame = (start[0], ends[0], start[1], ends[1])
+    framed = cv2.copyMakeBorder(piece.astype(np.float32), *frame, cv2.BORDER_CONSTANT)
+    cells = (framed.shape[1] // factor, framed.shape[0] // factor)
+    means = cv2.resize(framed, cells, interpolation=cv2.INTER_AREA)
+    return means.reshape(*cells[::-1], -1) * np.float32(factor**2)
 
 
 def _lengths(length: int, factor: int) -> np.ndarray:
@@ -213,24 +228,37 @@ class _TiffSlide:
         self._opened.close()
 
     def read(self, level: int, *, top: int, left: int, height: int, width: int) -> Pixels:
+        out = np.empty((1, height, width, self.channels), dtype=np.uint8)
+        self.fill(out, level, np.array([(top, left)]))
+        return out[0]
+
+    def fill(
+        self,
+        out: Shaped[np.ndarray, "region height width channel"],
+        level: int,
+        corners: Int[np.ndarray, "region corner"],
+    ) -> None:
         page = self._pages[level]
-        high, wide = self.levels[level].chunk
-        out = np.full((height, width, self.channels), GLASS, dtype=np.uint8)
-        rows = range(max(top, 0) // high, -(-min(top + height, page.imagelength) // high))
-        columns = range(max(left, 0) // wide, -(-min(left + width, page.imagewidth) // wide))
-        for row in rows:
-            for column in columns:
-                tile = self._chunk_of(level, row, column)
-                if tile is None:
-                    continue
-                y, x = row * high, column * wide
-                tile = tile[: page.imagelength - y, : page.imagewidth - x]
+        (high, wide), (height, width) = self.levels[level].chunk, out.shape[1:3]
+        touching: dict[tuple[int, int], list[int]] = {}
+        for k, (top, left) in enumerate(corners.tolist()):
+            bottom, right = min(top + height, page.imagelength), min(left + width, page.imagewidth)
+            if max(top, 0) < bottom and max(left, 0) < right:
+                for row in range(max(top, 0) // high, -(-bottom // high)):
+                    for column in range(max(left, 0) // wide, -(-right // wide)):
+                        touching.setdefault((row, column), []).append(k)
+        out[:] = GLASS
+        for (row, column), regions in sorted(touching.items()):
+            tile = self._chunk_of(level, row, column)
+            if tile is None:
+                continue
+            y, x = row * high, column * wide
+            tile = tile[: page.imagelength - y, : page.imagewidth - x]
+            for k in regions:
+                top, left = corners[k].tolist()
                 a, b = max(top, y), min(top + height, y + tile.shape[0])
                 c, d = max(left, x), min(left + width, x + tile.shape[1])
-                if b <= a or d <= c:
-                    continue
-                out[a - top : b - top, c - left : d - left] = tile[a - y : b - y, c - x : d - x]
-        return out
+                out[k, a - top : b - top, c - left : d - left] = tile[a - y : b - y, c - x : d - x]
 
     def fingerprint(self) -> str:
         found = hashlib.sha256()
@@ -264,11 +292,11 @@ class _TiffSlide:
         """Every tile must lie inside the file, be no whole slide, and be of a kind that is read."""
         size = Path(self.path).stat().st_size
         for page in self._pages:
-            parts = zip(page.dataoffsets, page.databytecounts, strict=True)
+            ends = np.add(page.dataoffsets, page.databytecounts)
             high, wide = _chunk(page)
             grid = -(-page.imagelength // high) * -(-page.imagewidth // wide)
-            is_short = len(page.dataoffsets) < grid
-            if is_short or any(start + count > size for start, count in parts):
+            is_short = len(ends) < grid
+            if is_short or ends.max() > size:
                 raise UnreadableImage(f"{self.path}: the file is truncated")
             if high * wide > CHUNK_LIMIT:
                 raise UnreadableImage(
@@ -427,6 +455,16 @@ class _VendorSlide:
         alpha = rgba[:, :, 3:].astype(np.uint16)  # nothing was scanned where it is 0
         blended = (rgba[:, :, :3] * alpha + GLASS * (255 - alpha) + 127) // 255
         return blended.astype(np.uint8)
+
+    def fill(
+        self,
+        out: Shaped[np.ndarray, "region height width channel"],
+        level: int,
+        corners: Int[np.ndarray, "region corner"],
+    ) -> None:
+        height, width = out.shape[1:3]
+        for region, (top, left) in zip(out, corners.tolist(), strict=True):
+            region[:] = self.read(level, top=top, left=left, height=height, width=width)
 
     def fingerprint(self) -> str:
         smallest = self.levels[-1]

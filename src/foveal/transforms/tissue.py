@@ -57,10 +57,10 @@ def tissue(overview: Pixels) -> Amount:
     A pixel counts by its optical density, against the glass of this slide. Grey pictures and those
     of other channels than red, green and blue count by density alone.
     """
-    density = optical_density(overview)
-    mean = density.mean(axis=2)
+    density = np.moveaxis(optical_density(overview), 2, 0)
+    mean = density.mean(axis=0)
     shown = mean > LEAST_DENSITY
-    if overview.shape[2] == 3:
+    if len(density) == 3:
         shown &= ~_ink(density, mean)
     kernel = np.ones((STRAY, STRAY), dtype=np.uint8)
     if min(shown.shape) > 4 * STRAY:
@@ -69,20 +69,23 @@ def tissue(overview: Pixels) -> Amount:
 
 
 def optical_density(image: Pixels) -> Float[np.ndarray, "row column channel"]:
-    """How much every pixel darkens the light of the lamp, as log 10, channel by channel.
+    """How much every pixel of 8 bit darkens the light of the lamp, as log 10, channel by channel.
 
     The lamp is the brightest hundredth of the picture, if that is bright enough to be glass.
     """
     light = np.maximum(np.quantile(image, 0.99, axis=(0, 1)), 180.0)
-    return np.maximum(np.log10((light + 1) / (image.astype(np.float64) + 1)), 0.0)
+    table = np.maximum(np.log10((light[:, None] + 1) / np.arange(1, 257)), 0.0)
+    planes = np.stack([row[image[:, :, k]] for k, row in enumerate(table)])
+    return np.moveaxis(planes, 0, 2)
 
 
 def _ink(
-    density: Float[np.ndarray, "row column 3"], mean: Amount
+    density: Float[np.ndarray, "3 row column"], mean: Amount
 ) -> Bool[np.ndarray, "row column"]:
     """Pen and dirt, told by colour."""
-    red, green, blue = np.moveaxis(density, 2, 0)
-    spread = (density.max(axis=2) - density.min(axis=2)) / np.maximum(density.max(axis=2), 1e-6)
+    red, green, blue = density
+    most = density.max(axis=0)
+    spread = (most - density.min(axis=0)) / np.maximum(most, 1e-6)
     is_black = (spread < GREY) & (mean > DARK)
     is_blue_or_green = red > RED_ABSORBED * np.maximum(green, LEAST_DENSITY)
     is_blue_or_green |= (blue < BLUE_PASSED * red) & (red > DARK)
@@ -111,7 +114,7 @@ class SummedArea:
     @classmethod
     def of(cls, amount: Amount, *, height: float, width: float) -> SummedArea:
         """The table of amounts a cell, all cells together being the slide."""
-        return cls(np.pad(amount.cumsum(0).cumsum(1), ((1, 0), (1, 0))), height, width)
+        return cls(cv2.integral(amount, sdepth=cv2.CV_64F), height, width)
 
     def __call__(
         self, top: Float[np.ndarray, " tile"], left: Float[np.ndarray, " tile"], side: float
