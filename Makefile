@@ -50,7 +50,7 @@ RIVALS := .venv-rivals
 bench: setup
 	for goal in kappa_cuts folds newcut share start; do $(BIN)/python bench/$$goal.py || exit 1; done
 	$(BIN)/python bench/closed_form.py --data $(DATA)
-	for goal in loop pixels retrieve tiles label_cuts label_folds; do $(firstword $(wildcard $(RIVALS)/bin/python) $(BIN)/python) bench/$$goal.py || exit 1; done
+	for goal in loop pixels retrieve tiles label_cuts label_folds slide_tiles; do $(firstword $(wildcard $(RIVALS)/bin/python) $(BIN)/python) bench/$$goal.py || exit 1; done
 
 rivals: setup
 	@echo "Setting up $(RIVALS) for the benches: another 6 GB or so."
