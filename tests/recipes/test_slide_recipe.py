@@ -648,6 +648,7 @@ EFFECTS = [
     ("site_cuts", False, {"decisions"}),
     ("grades", 4, {"networks", "floor", "decisions"}),
     ("folds", 3, EVERYTHING),
+    ("near_duplicates", True, {"split"}),  # of the same folds: none of these look alike
     ("folds", "site", EVERYTHING),
     ("seed", 1, EVERYTHING),
     ("cache_gb", 1.0, set()),

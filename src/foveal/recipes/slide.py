@@ -90,6 +90,7 @@ def panda(
     epochs: Count = 30,
     batch: Count = 6,
     folds: FoldCount = 5,
+    near_duplicates: bool = False,
     seed: int = 0,
     grades: Count | None = None,
     members: str = "",
@@ -136,6 +137,7 @@ def panda(
         epochs: Passes over the training slides.
         batch: Slides a step.
         folds: How many, or `site` to leave one site out at a time.
+        near_duplicates: Whether slides that look nearly the same share a fold.
         seed: Of everything that is random.
         grades: How many there are; the largest one in the table + 1 if left out.
         members: Names with commas between them; all if left out.
@@ -205,7 +207,7 @@ def panda(
         count,
         (_floor(facts, middle, trees), *available),
         members=members,
-        folds=WithTissue(Folds(folds, seed)),
+        folds=WithTissue(Folds(folds, seed, near=near_duplicates)),
         decode=PerSite(CUTS[cuts](count)) if site_cuts else CUTS[cuts](count),
         seed=seed,
         panels=slide_panels(ShownTiles(middle)),
@@ -229,6 +231,7 @@ def small(
     epochs: Count | None = None,
     batch: Count = 4,
     folds: FoldCount = 5,
+    near_duplicates: bool = False,
     seed: int = 0,
     grades: Count | None = None,
     members: str = "",
@@ -275,6 +278,7 @@ def small(
         epochs: Passes over the training slides; by their pixels if left out.
         batch: Slides a step.
         folds: How many, or `site` to leave one site out at a time.
+        near_duplicates: Whether slides that look nearly the same share a fold.
         seed: Of everything that is random.
         grades: How many there are; the largest one in the table + 1 if left out.
         members: Names with commas between them; all if left out.
@@ -339,7 +343,7 @@ def small(
         count,
         (_floor(facts, chosen, trees), *available),
         members=members,
-        folds=WithTissue(Folds(folds, seed)),
+        folds=WithTissue(Folds(folds, seed, near=near_duplicates)),
         decode=PerSite(CUTS[cuts](count)) if site_cuts else CUTS[cuts](count),
         seed=seed,
         panels=slide_panels(ShownTiles(chosen)),
