@@ -452,5 +452,5 @@ FAMILY = Family(
     facts=facts,
     audit=suspicions,
     simulate=simulate_biopsy,
-    demo=("small", {"epochs": 8, "trees": 100}),
+    demo=("small", {"epochs": 5, "trees": 100}),
 )
