@@ -77,6 +77,11 @@ class Case:
         """All that may be read of it."""
         return self.paths if self.mask is None else (*self.paths, self.mask)
 
+    @property
+    def as_new(self) -> Case:
+        """The case as one that is to be scored."""
+        return self if self.mask is None else replace(self, mask=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:

@@ -70,10 +70,19 @@ def test_without_two_sites_cuts_are_those_of_all(
     assert np.array_equal(fitted(predictions, np.full(240, "B")), wanted)
 
 
-def test_one_fold_alone_cannot_say_whether_sites_help() -> None:
+def test_of_one_fold_alone_halves_of_the_groups_say_whether_sites_help() -> None:
+    one = np.zeros(240, np.int64)
     predictions, truth = cases(0, shifts=(0.0, 2.0))
-    fitted = PerSite(RULES[0]).fit(predictions, replace(truth, fold=np.zeros(240, np.int64)))
-    assert fitted.sites == ()
+    fitted = PerSite(RULES[0]).fit(predictions, replace(truth, fold=one))
+    assert fitted.sites == ("A", "B")
+    predictions, truth = cases(0)
+    assert PerSite(RULES[0]).fit(predictions, replace(truth, fold=one)).sites == ()
+
+
+def test_one_group_alone_cannot_say_whether_sites_help() -> None:
+    predictions, truth = cases(0, shifts=(0.0, 2.0))
+    one = np.zeros(240, np.int64)
+    assert PerSite(RULES[0]).fit(predictions, replace(truth, fold=one, group=one)).sites == ()
 
 
 def test_a_site_that_nobody_knows_is_cut_as_all() -> None:

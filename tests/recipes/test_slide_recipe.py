@@ -439,6 +439,15 @@ def test_more_slides_take_fewer_epochs(finished: Study) -> None:
 # --- masks ----------------------------------------------------------------------------------------
 
 
+def attention_of(study: Study, fold: int) -> dict:
+    return read_json(study.job_folder("regression", fold) / "state.json")["attention"]
+
+
+def curve_of(study: Study, fold: int) -> list[str]:
+    rows = table_of(study.job_folder("regression", fold) / "metrics.csv")
+    return [row["held"] for row in rows]
+
+
 def slope_masks(of: dict, wanted: Callable[[str], bool]) -> None:
     """A mask for every slide, that wants what is on the left; on the right where that is told."""
     slope = np.tile(np.linspace(255, 1, 24).astype(np.uint8), (16, 1))
@@ -447,11 +456,12 @@ def slope_masks(of: dict, wanted: Callable[[str], bool]) -> None:
         cv2.imwrite(str(path), slope[:, ::-1] if wanted(row["id"]) else slope)
 
 
-def test_out_of_fold_scores_and_answers_are_made_without_masks(
+def test_out_of_fold_scores_curves_attention_and_answers_are_made_without_masks(
     slides: dict, tmp_path: Path
 ) -> None:
     of = copied(slides, tmp_path / "new")
     options = {"members": "floor,regression", "masks": masks_of(of), **QUICK}
+    options |= {"bag": True, "pooling": "attention"}
     slope_masks(of, lambda name: False)
     one = run(tmp_path / "one", of, **options)
     fold = fold_of(one)
@@ -461,6 +471,8 @@ def test_out_of_fold_scores_and_answers_are_made_without_masks(
     for member in ("floor", "regression"):
         was, now = scored(one, member), scored(other, member)
         assert {fold[name] for name in was if was[name] != now[name]} == {1}
+    for seen in (attention_of, curve_of):
+        assert [seen(one, k) == seen(other, k) for k in (0, 1)] == [True, False]
     asked = {"answer": "regression", "table": few(of, tmp_path / "few.csv"), "scores": True}
     whole = answer(other, of, tmp_path / "a.csv", **asked)
     shutil.rmtree(tmp_path / "new/masks")

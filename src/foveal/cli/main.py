@@ -7,6 +7,7 @@ resumable.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ from foveal.errors import FovealError, UsageError
 
 def main() -> None:
     """The entry point of the `foveal` command."""
+    logging.getLogger().addHandler(logging.NullHandler())  # libraries log; only the roof speaks
     sys.exit(call(sys.argv[1:]))
 
 

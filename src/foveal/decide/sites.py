@@ -99,19 +99,26 @@ class PerSite:
 
     def _helps(self, predictions: Predictions, truth: Truth) -> bool:
         """Whether cuts of sites beat common ones by more than a standard error, cross-fitted."""
-        folds = np.unique(truth.fold)
-        if len(folds) < 2:
-            return False
-        labels = np.zeros((2, len(truth.fold)), dtype=np.int64)
-        for fold in folds:
-            rest, out = np.flatnonzero(truth.fold != fold), np.flatnonzero(truth.fold == fold)
+        part_of = _parts(truth)
+        labels = np.zeros((2, len(part_of)), dtype=np.int64)
+        for out_part in np.unique(part_of):
+            rest, out = np.flatnonzero(part_of != out_part), np.flatnonzero(part_of == out_part)
+            if not len(rest):
+                return False
             seen, unseen = (predictions.take([predictions.ids[r] for r in k]) for k in (rest, out))
-            part = truth.take(rest)
-            labels[0, out] = self.decode.fit(seen, part)(unseen)
-            labels[1, out] = self._own(seen, part)(unseen, _of(truth.site, out))
+            known = truth.take(rest)
+            labels[0, out] = self.decode.fit(seen, known)(unseen)
+            labels[1, out] = self._own(seen, known)(unseen, _of(truth.site, out))
         common, own = (quadratic_kappa.tally(one, truth) for one in labels)
         gain = quadratic_kappa.value(own.sum(axis=0)) - quadratic_kappa.value(common.sum(axis=0))
         return bool(gain > paired_error(quadratic_kappa, own, common, truth.group))
+
+
+def _parts(truth: Truth) -> Int[np.ndarray, " case"]:
+    """The fold of every case; halves of the groups where all cases are of one fold."""
+    if len(np.unique(truth.fold)) > 1:
+        return truth.fold
+    return np.unique(truth.group, return_inverse=True)[1] % 2
 
 
 def site_lines(

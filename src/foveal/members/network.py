@@ -84,14 +84,15 @@ class Network:
 
     def _fit(self, job: Job, accumulate: int) -> State:
         pictures = self.pictures(job.cases, job.resources)
-        all_readable(job, pictures)
+        as_new = self.pictures([case.as_new for case in job.cases], job.resources)
+        all_readable(job, pictures, as_new)
         target, weight = job.target[job.train], job.weight[job.train]
         share = weight @ target / weight.sum()
         torch.manual_seed(seed_of(job.key))
         ids = [job.cases[k].id for k in job.held.tolist()]
 
         def judge(model: nn.Module) -> float:
-            scores = self._scored(model, pictures, job.held, job.resources)
+            scores = self._scored(model, as_new, job.held, job.resources)
             return job.judge(Predictions.of(ids, scores, columns=self.columns))
 
         state = self.training.fit(
@@ -103,7 +104,7 @@ class Network:
             accumulate=accumulate,
         )
         state = State(state.tensors, {**state.notes, "share": share.tolist()})
-        return replace(state, notes={**state.notes, **self._attention(state, pictures, job)})
+        return replace(state, notes={**state.notes, **self._attention(state, as_new, job)})
 
     def _attention(self, state: State, pictures: Mapped | Direct, job: Job) -> dict[str, Any]:
         """How much every tile of the held cases counts, where the head says so."""

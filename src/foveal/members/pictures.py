@@ -48,14 +48,7 @@ class Stored:
 
     def __call__(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
         """The arrays of all cases, from the study's cache or through it."""
-        return cached(
-            resources.cache / f"{self.kind}-{digest(self, [c.files for c in cases])}.npy",
-            self._maker(cases),
-            len(cases),
-            threads=resources.threads,
-            limit_bytes=resources.cache_bytes,
-            should_stop=resources.should_stop,
-        )
+        return stored(self.kind, self, self._maker(cases), cases, resources)
 
     def seconds(self, cases: Sequence[Case], rows: Int[np.ndarray, " row"]) -> float:
         """What one case costs before it is cached, from a few of the rows."""
@@ -69,6 +62,24 @@ class Stored:
             return value
 
         return make
+
+
+def stored(
+    kind: str,
+    parts: object,
+    make: Callable[[int], np.ndarray],
+    cases: Sequence[Case],
+    resources: Resources,
+) -> Mapped | Direct:
+    """What `make` makes of every case, under a name that follows from its parts and the cases."""
+    return cached(
+        resources.cache / f"{kind}-{digest(parts, [c.files for c in cases])}.npy",
+        make,
+        len(cases),
+        threads=resources.threads,
+        limit_bytes=resources.cache_bytes,
+        should_stop=resources.should_stop,
+    )
 
 
 def readable(

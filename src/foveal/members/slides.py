@@ -4,7 +4,7 @@ Where tissue is, is found once a slide and kept; size, number and offset of the 
 from that without another look at the slide. A case's tiles lie one under the other, those of every
 shift of the grid together, the best first::
 
-    tiles = StoredTiles(tissue=tissue_maps(), tiles=Tiles(side=128, count=16, shifts=2))
+    tiles = StoredTiles(tiles=Tiles(side=128, count=16, shifts=2))
     tiles(cases, resources)(row).shape      # 2 * 16 * 128, 128, 3
 """
 
@@ -20,12 +20,11 @@ from jaxtyping import Float, Int, Shaped
 from foveal.arrays import Pixels
 from foveal.errors import DataError
 from foveal.manifest import Case
-from foveal.members.pictures import Stored
+from foveal.members.pictures import Stored, stored
 from foveal.read.image import UnreadableImage
 from foveal.read.slide import GLASS, Slide, level_for, open_slide, overview, scene
-from foveal.study import digest
 from foveal.task import Resources
-from foveal.train.cache import Direct, Mapped, cached, seconds_to_make
+from foveal.train.cache import Direct, Mapped, seconds_to_make
 from foveal.transforms.augment import resize
 from foveal.transforms.tissue import SummedArea, best_tiles, tissue
 
@@ -74,7 +73,8 @@ class Tiles:
     Attributes:
         side: Of a tile, in pixels.
         count: Tiles of every shift; where there are fewer with tissue, the rest is glass.
-        shifts: Offsets of the grid that are used: 1, 2 (half a tile both ways too) or 4.
+        shifts: Offsets of the grid that are used, 1 to 4: none, half a tile both ways, then down,
+            then across.
         downsample: Pixels of the largest level along a side of a pixel of a tile.
         spacing_um: Microns along a side of a pixel instead, where every slide says its own.
         channels: Of a tile; grey is repeated where there are more.
@@ -201,14 +201,7 @@ class StoredTiles:
     def __call__(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
         """The arrays of all cases, from the study's cache or through it."""
         maps = self.tissue(cases, resources)
-        return cached(
-            resources.cache / f"{self.kind}-{digest(self, [c.files for c in cases])}.npy",
-            self._maker(cases, maps),
-            len(cases),
-            threads=resources.threads,
-            limit_bytes=resources.cache_bytes,
-            should_stop=resources.should_stop,
-        )
+        return stored(self.kind, self, self._maker(cases, maps), cases, resources)
 
     def seconds(self, cases: Sequence[Case], rows: Int[np.ndarray, " row"]) -> float:
         """What one case costs before it is cached, from a few of the rows."""

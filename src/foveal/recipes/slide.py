@@ -71,6 +71,9 @@ TEXTURE_SIDE, TEXTURE_COUNTS = 64, (16, 64)
 DENSEST = 0.13
 """Share of a typical slide's tissue that they cover."""
 
+TURNED = Augment(flip_vertical=0.5, quarter_turns=True, rotate_degrees=10.0, scale=(0.9, 1.1))
+"""A tile has no upper side; each is turned alone."""
+
 STAIN = Augment(flip_horizontal=0.0, brightness=0.05, contrast=0.1, colour=0.1)
 """How dyes and lamps differ: all tiles of a slide alike."""
 
@@ -129,7 +132,8 @@ def panda(
         level: Of the slide that tiles of the middle layout are cut from, counted from the largest;
             the smaller ones from one that is coarser by 4, the larger ones from the same.
         spacing_um: Microns a pixel instead, where every slide says its own.
-        shifts: Offsets of the grid: 1, 2 (by half a tile) or 4; drawn in training, averaged after.
+        shifts: Offsets of the grid, 1 to 4: none, half a tile both ways, then down, then across;
+            drawn in training, averaged after.
         masks: Pattern of masks that steer the choice of tiles, such as 'masks/{id}.png'; a missing
             file means none.
         backbone: A timm network.
@@ -178,13 +182,7 @@ def panda(
         sampler=Balanced(balance),
         precision=precision,
         layout=layout,
-        augment=Augment(
-            flip_vertical=0.5,
-            quarter_turns=True,
-            rotate_degrees=10.0,
-            scale=(0.9, 1.1),
-            cutout=cutout,
-        ),
+        augment=replace(TURNED, cutout=cutout),
     )
     middle = _tiles(
         facts, size=size, tiles=tiles, level=level, spacing_um=spacing_um, shifts=shifts
@@ -270,7 +268,8 @@ def small(
             picture.
         level: Of the slide that tiles are cut from, counted from the largest.
         spacing_um: Microns a pixel instead, where every slide says its own.
-        shifts: Offsets of the grid: 1, 2 (by half a tile) or 4; drawn in training, averaged after.
+        shifts: Offsets of the grid, 1 to 4: none, half a tile both ways, then down, then across;
+            drawn in training, averaged after.
         masks: Pattern of masks that steer the choice of tiles, such as 'masks/{id}.png'; a missing
             file means none.
         backbone: A timm network.
@@ -319,13 +318,7 @@ def small(
         sampler=Balanced(balance),
         precision=precision,
         layout=layout,
-        augment=Augment(
-            flip_vertical=0.5,
-            quarter_turns=True,
-            rotate_degrees=10.0,
-            scale=(0.9, 1.1),
-            cutout=cutout,
-        ),
+        augment=replace(TURNED, cutout=cutout),
     )
     chosen = _tiles(
         facts, size=size, tiles=tiles, level=level, spacing_um=spacing_um, shifts=shifts

@@ -241,7 +241,7 @@ def fit_job(
             checkpoint_seconds=checkpoint_seconds,
         )
     )
-    as_new = [replace(case, mask=None) for case in cases]
+    as_new = [case.as_new for case in cases]
     (scores,) = chosen.score([replace(state, for_new={})], as_new, held, resources)
     scores = replace(scores, fold=np.full(len(scores), fold))
     notes = {**state.notes, "fit_seconds": time.monotonic() - started}

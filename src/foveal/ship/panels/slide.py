@@ -136,7 +136,7 @@ class TilesChosen:
         rows = sorted(oof(study), key=lambda r: -abs(float(r["score"]) - float(r["truth"])))
         looks, member = attention(study)
         cards = [
-            card(self._drawn(manifest.case(place[r["id"]]), looks.get(r["id"])), r)
+            card(self._drawn(manifest.case(place[r["id"]]).as_new, looks.get(r["id"])), r)
             for r in rows[:SHOWN]
         ]
         told = (
