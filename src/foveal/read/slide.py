@@ -12,6 +12,7 @@ else imagecodecs decodes); formats of vendors that are none go through OpenSlide
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
 
 from foveal.arrays import Pixels
 from foveal.read.image import TIFF_TROUBLE, UnreadableImage, decode
@@ -38,6 +39,9 @@ MICRONS = {2: 25_400.0, 3: 10_000.0}
 
 SAME_SHAPE = 0.02
 """Difference of width and height ratios up to which a page is a smaller copy of the largest."""
+
+PIECE = 1024
+"""Side of what is shrunk at once, up to which it is made of whole tiles."""
 
 OVERVIEW_LEAST = 96
 """Longer side of the smallest level that shows where tissue is, in pixels."""
@@ -161,38 +165,32 @@ def overview(slide: Slide, side: int) -> Pixels:
     ]
     k = max(shown, key=lambda k: slide.levels[k].downsample, default=0)
     level = slide.levels[k]
-    factor = -(-max(level.height, level.width) // side)
+    factor = 1
+    while max(level.height, level.width) > side * factor:
+        factor *= 2  # as the sides of tiles; so few cells lie in two
     if factor == 1:
         return slide.read(k, top=0, left=0, height=level.height, width=level.width)
     shape = (-(-level.height // factor), -(-level.width // factor), slide.channels)
-    total = np.zeros(shape, dtype=np.float32)  # whole numbers
-    for top in range(0, level.height, level.chunk[0]):
-        for left in range(0, level.width, level.chunk[1]):
-            height = min(level.chunk[0], level.height - top)
-            width = min(level.chunk[1], level.width - left)
+    out = np.empty(shape, dtype=np.uint8)
+    high, wide = (_piece(length, factor) for length in level.chunk)
+    for top in range(0, level.height, high):
+        for left in range(0, level.width, wide):
+            height, width = min(high, level.height - top), min(wide, level.width - left)
             piece = slide.read(k, top=top, left=left, height=height, width=width)
-            sums = _sums(piece, (top % factor, left % factor), factor)
-            (y, x), (rows, columns) = (top // factor, left // factor), sums.shape[:2]
-            total[y : y + rows, x : x + columns] += sums
-    area = np.outer(_lengths(level.height, factor), _lengths(level.width, factor))
-    return np.rint(np.rint(total) / area[:, :, None]).astype(np.uint8)
+            frame = (0, -height % factor, 0, -width % factor)
+            piece = cv2.copyMakeBorder(piece, *frame, cv2.BORDER_REPLICATE)
+            cells = (piece.shape[1] // factor, piece.shape[0] // factor)
+            y, x = top // factor, left // factor
+            out[y : y + cells[1], x : x + cells[0]] = cv2.resize(
+                piece, cells, interpolation=cv2.INTER_AREA
+            ).reshape(*cells[::-1], slide.channels)
+    return out
 
 
-def _sums(
-    piece: Pixels, start: tuple[int, int], factor: int
-) -> Float[np.ndarray, "rows columns channel"]:
-    """What a piece that begins inside its first cell adds to each."""
-    ends = [-(at + length) % factor for at, length in zip(start, piece.shape, strict=False)]
-    frame = (start[0], ends[0], start[1], ends[1])
-    framed = cv2.copyMakeBorder(piece.astype(np.float32), *frame, cv2.BORDER_CONSTANT)
-    cells = (framed.shape[1] // factor, framed.shape[0] // factor)
-    means = cv2.resize(framed, cells, interpolation=cv2.INTER_AREA)
-    return means.reshape(*cells[::-1], -1) * np.float32(factor**2)
-
-
-def _lengths(length: int, factor: int) -> np.ndarray:
-    """Pixels of every cell along a side; the last one may have less."""
-    return np.minimum(factor, length - np.arange(0, length, factor))
+def _piece(chunk: int, factor: int) -> int:
+    """Side of a piece of whole cells, and of whole tiles unless it were too large."""
+    both = math.lcm(chunk, factor)
+    return both if both <= PIECE else -(-chunk // factor) * factor
 
 
 @final
