@@ -575,6 +575,24 @@ def test_settings_reach_the_scores(
     assert not same(got, plain)
 
 
+def test_channels_last_follows_the_fixed_rule_beside_convolutions_over_depth(
+    cut: Units, tmp_path: Path, plain: dict
+) -> None:
+    for name, layout, is_last in (
+        ("test_resnet", "auto", False),
+        ("test_resnet", "channels_last", True),
+        ("mobilenetv3_small_050", "auto", True),
+    ):
+        member = trained(network(cut), backbone=Backbone(name), layout=layout)
+        work = job(cut, tmp_path / f"{name}-{layout}")
+        state = member.fit(work)
+        assert state.notes["channels_last"] is is_last
+        got = planes(member, work, state)
+        assert got.keys() == plain.keys()
+        if name == "test_resnet":
+            assert all(np.allclose(got[k], plain[k], atol=0.02) for k in plain)
+
+
 def test_large_crops_are_used_by_networks_that_pass_the_shift_test(
     cut: Units, tmp_path: Path, plain: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -671,12 +689,13 @@ class Stopper:
         return self.left < 0
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("after", [0, 1, 3, 4, 5, 7, 9])
 def test_stopped_at_any_step_and_gone_on_with_is_bit_for_bit_the_same(
-    cut: Units, tmp_path: Path, after: int
+    cut: Units, tmp_path: Path, after: int, layout: str
 ) -> None:
     member = replace(trained(network(cut), epochs=2, mix=Mixup()), crops=16, z_shift=1)
-    member = shaped(member, dropout=0.3)
+    member = trained(shaped(member, dropout=0.3), layout=layout)
     work = job(cut, tmp_path / "a")
     wanted = member.fit(work).tensors
     stopping = replace(work.resources, should_stop=Stopper(after))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from foveal.errors import Stopped, TrainingError
 from foveal.train.checkpoint import Checkpoint
-from foveal.train.loop import Plan, Watch, fit
+from foveal.train.loop import Plan, Watch, fit, laid_out
 from foveal.train.optim import AdamW, Sgd
 from foveal.transforms.mix import Mixup
 
@@ -95,6 +95,15 @@ def test_the_layout_of_memory_survives_a_stop(tmp_path: Path, optim: object) -> 
     with pytest.raises(Stopped):
         trained(tmp_path / "b", Stopper(5), plan)
     assert_equal(trained(tmp_path / "b", plan=plan), whole)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_model_with_3d_convolutions_has_its_2d_ones_laid_out(*, channels_last: bool) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv3d(4, 4, 3))
+    assert laid_out(model, channels_last=channels_last) is model
+    flat, deep = model[0].weight, model[1].weight
+    assert flat.is_contiguous(memory_format=torch.channels_last) is channels_last
+    assert deep.is_contiguous()
 
 
 CYCLES = replace(PLAN, epochs=5, cycles=2)

@@ -32,6 +32,7 @@ from foveal.predict.windows import Cover, Read, score_plane, shift_agreement
 from foveal.predictions import Predictions
 from foveal.read.volume import Volume
 from foveal.task import Job, Resources, State
+from foveal.train.loop import laid_out
 from foveal.transforms.tiles import Dense, Windows
 
 Plan = Callable[[int, int], Cover]
@@ -276,14 +277,15 @@ class Segmenter:
 
     def _evaluate(self, model: nn.Module, resources: Resources) -> Callable[[Tensor], Tensor]:
         """From windows to the probability of foreground."""
-        model = model.to(resources.device).eval()
-        precision, _ = self.training.numerics(model, resources.device)
+        precision, channels_last = self.training.numerics(model, resources.device)
+        model = laid_out(model.to(resources.device), channels_last=channels_last).eval()
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         kind = torch.device(resources.device).type
 
         def evaluate(windows: Tensor) -> Tensor:
             mixed = torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16-mixed")
             with torch.inference_mode(), mixed:
-                logits = model(windows.to(resources.device))
+                logits = model(windows.to(resources.device).contiguous(memory_format=layout))
             return foreground(logits.float())
 
         return evaluate

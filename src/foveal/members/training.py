@@ -26,7 +26,7 @@ from foveal.study import digest, write_json
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Batches, Pictures, even_parts
 from foveal.train.checkpoint import Checkpoint
-from foveal.train.loop import Data, Epoch, Plan, Watch, fit
+from foveal.train.loop import Data, Epoch, Plan, Watch, fit, laid_out
 from foveal.train.optim import AdamW
 from foveal.train.sampling import Uniform
 from foveal.transforms.views import centre
@@ -230,8 +230,6 @@ class Training:
         most = SCORE_PIXELS // max(int(np.prod(pictures.shape[:2])), 1)
         batch = min(SCORE_BATCH, max(most, 1))
         parts = [rows[k : k + batch] for k in range(0, len(rows), batch)]
-        if channels_last:
-            model = model.to(memory_format=torch.channels_last)
         return score(
             model,
             Batches(pictures, resources.threads)(parts),
@@ -268,7 +266,7 @@ class Training:
         channels = channels or len(self.mean)
         images = torch.zeros(4, channels, *self.size, device=resources.device)
         images = images.contiguous(memory_format=layout)
-        model = model.to(resources.device).to(memory_format=layout)
+        model = laid_out(model.to(resources.device), channels_last=channels_last)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as a job computes
         seconds = min(_step_seconds(model, images) for _ in range(3))

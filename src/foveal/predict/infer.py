@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveal.errors import Stopped
+from foveal.train.loop import laid_out
 
 
 @runtime_checkable
@@ -47,7 +48,7 @@ def score(
     Raises:
         Stopped: The signal came between two batches.
     """
-    model = model.to(device).eval()
+    model = laid_out(model.to(device), channels_last=channels_last).eval()
     kind = torch.device(device).type
     layout = torch.channels_last if channels_last else torch.contiguous_format
     out = []

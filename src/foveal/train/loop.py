@@ -189,7 +189,7 @@ class _Training:
         fabric = _fabric(plan.precision, device)
         trained = nn.ModuleList([model, loss]) if isinstance(loss, nn.Module) else model
         layout = torch.channels_last if plan.channels_last else torch.contiguous_format
-        trained.to(device=device).to(memory_format=layout)
+        laid_out(trained.to(device=device), channels_last=plan.channels_last)
         self.model, self.loss, self.plan, self.mix = model, loss, plan, mix
         self.key, self.device, self.steps, self.layout = key, torch.device(device), steps, layout
         self.optimizer = plan.optim(trained)
@@ -304,6 +304,18 @@ class _Training:
             )
         self.halvings += 1
         self.load(self.anchor)
+
+
+def laid_out(model: nn.Module, *, channels_last: bool) -> nn.Module:
+    """The same model, its 2-D convolutions in one memory layout.
+
+    `Module.to(memory_format=torch.channels_last)` refuses a model that also has 3-D ones.
+    """
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return model
 
 
 def _fabric(precision: Any, device: str) -> Any:
