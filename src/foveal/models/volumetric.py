@@ -91,7 +91,9 @@ class Decoder(nn.Module):
 
 
 def over_depth(features: Stack) -> Map:
-    """Average and maximum over the slice groups."""
+    """Average and maximum over the slice groups; of a single one they are the same."""
+    if features.shape[2] == 1:
+        return features[:, :, 0]
     return torch.cat([features.mean(2), features.amax(2)], 1)
 
 
@@ -129,8 +131,9 @@ class VolumetricModel(nn.Module):
             nn.Conv2d(encoder.widths[-1], width, 1), nn.BatchNorm2d(width), nn.ReLU()
         )
         self.blocks = nn.Sequential(*(SeparatedBlock(width) for _ in range(settings.blocks)))
-        finer = [2 * w for w in encoder.widths[-2::-1][:lattice_levels]]
-        self.decoder = Decoder(2 * width, finer, settings.decoder_width)
+        joined = 2 if settings.groups > 1 else 1
+        finer = [joined * w for w in encoder.widths[-2::-1][:lattice_levels]]
+        self.decoder = Decoder(joined * width, finer, settings.decoder_width)
         self.head = nn.Sequential(
             nn.Conv2d(self.decoder.width, width, 1),
             nn.ReLU(),
