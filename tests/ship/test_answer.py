@@ -237,17 +237,21 @@ def test_new_stands_in_an_answer_once_at_most(
         assert set(names) <= {*WHALES, NEW}
 
 
-def test_the_prior_guess_is_new_and_then_who_was_seen_most() -> None:
+def test_the_prior_guess_is_who_was_seen_most_and_new_as_often_as_is_told() -> None:
     who = np.array(["c", "a", NEW, "b", "b", "a", "c"])
-    weight = np.array([1.0, 1.0, 3.0, 1.0, 1.0, 5.0, 1.0])
-    assert IdentityTable(3, NEW).prior(who, weight) == {
-        "names": [NEW, "a", "b"],
+    weight = np.array([1.0, 1.0, 3.0, 1.0, 1.0, 5.0, 1.0])  # 6 of a, 2 of b and c
+    assert IdentityTable(4, NEW).prior(who, weight) == {
+        "names": ["a", "b", "c", NEW],
         "numbers": [0.0, pytest.approx(1 / 7)],
     }
-    assert IdentityTable(3, NEW, 0.4).prior(who, weight)["numbers"] == [0.0, 0.4]
+    for share, place in ((0.99, 0), (0.4, 0), (0.3, 1), (0.17, 1), (0.16, 3), (0.0, 3)):
+        prior = IdentityTable(4, NEW, share).prior(who, weight)
+        assert prior["names"].index(NEW) == place
+        assert prior["numbers"] == [0.0, share]
+    assert IdentityTable(3, NEW, 0.01).prior(who, weight)["names"] == ["a", "b", "c"]
     assert IdentityTable(2).prior(who, weight) == {"names": ["a", NEW], "numbers": [0.0]}
     nobody_new = IdentityTable(9, "n").prior(who, weight)
-    assert nobody_new == {"names": ["n", "a", NEW, "b", "c"], "numbers": [0.0, 0.3]}
+    assert nobody_new == {"names": ["a", "n", NEW, "b", "c"], "numbers": [0.0, 0.3]}
 
 
 def test_what_is_told_of_every_query_out_of_fold() -> None:

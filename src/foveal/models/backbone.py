@@ -136,7 +136,8 @@ class Backbone:
         """Make an encoder that hands on its feature maps at every stride, the finest first.
 
         Args:
-            channels: Of the images; the first convolution is adapted to them.
+            channels: Of the images, such as slices that are alike; trained weights for three are
+                repeated over them and scaled, as timm does, whatever `inflate` says.
             pretrained: False when trained weights will be loaded anyway.
 
         Raises:

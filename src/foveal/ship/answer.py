@@ -101,14 +101,18 @@ class IdentityTable:
     def prior(
         self, truth: Shaped[np.ndarray, " case"], weight: Float[np.ndarray, " case"]
     ) -> dict[str, Any]:
-        """Somebody new, then those who were seen most often."""
+        """Those who were seen most often, and somebody new where the share of new ones says."""
         names, place = np.unique(truth, return_inverse=True)
-        seen = np.bincount(place, weights=weight)
-        often = [n for n in names[np.argsort(-seen, kind="stable")].tolist() if n != self.new]
-        guesses = [*([] if self.new is None else [self.new]), *often][: self.k]
+        is_known = names != self.new
+        names, seen = names[is_known], np.bincount(place, weights=weight)[is_known]
+        order = np.argsort(-seen, kind="stable")
+        guesses: list[str] = names[order].tolist()
         if self.new is None:
-            return {"names": guesses, "numbers": [0.0]}
-        return {"names": guesses, "numbers": [0.0, share_of_new(truth, self.new, self.new_share)]}
+            return {"names": guesses[: self.k], "numbers": [0.0]}
+        share = share_of_new(truth, self.new, self.new_share)
+        oftener = seen * (1 - share) > share * seen.sum()
+        guesses.insert(int(oftener.sum()), self.new)
+        return {"names": guesses[: self.k], "numbers": [0.0, share]}
 
     def write(self, path: Path, asked: Asked, given: Given) -> None:
         """Write the answer; a case of which nothing is known gets the prior one."""
