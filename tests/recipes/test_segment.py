@@ -467,6 +467,18 @@ def test_a_crop_is_of_whole_cells_or_refused(scans: dict, size: int, lattice: in
     assert network.training.size == (network.windows.tile * lattice,) * 2
 
 
+@pytest.mark.parametrize(
+    ("depth", "lattice", "epochs"), [(1, 4, 72), (1, 2, 48), (1, 1, 48), (9, 4, 24), (9, 2, 20)]
+)
+def test_epochs_follow_from_slices_and_cells(
+    scans: dict, depth: int, lattice: int, epochs: int
+) -> None:
+    options = {"size": 256, "depth": depth, "group": 3, "crops": 100, "epochs": None}
+    made = made_of("small", scans, lattice=lattice, **options)
+    (network,) = [m for m in made.members if m.name == "network"]
+    assert network.training.epochs == epochs
+
+
 # --- options --------------------------------------------------------------------------------------
 
 NETWORKS = {"small": {"network"}, "vesuvius": {"test_resnet-5x7", "test_resnet-3x9"}}

@@ -57,6 +57,9 @@ Decide = Literal["share", "absolute"]
 WORK = 4.7e8
 """Pixels that all epochs of a training of `small` look at, those of each slice group counted."""
 
+COARSE, FINE = 4, 0.5
+"""Cells of so many pixels cost a decoder little; finer ones as much as so many slice groups."""
+
 Mode = Literal["windows", "dense"]
 Weighting = Literal["uniform", "hann", "inner"]
 Lattice = Literal[1, 2, 4, 8, 16, 32]
@@ -116,8 +119,8 @@ def small(
 ) -> Recipe:
     """Any stacks of slices on a CPU: filter responses with trees, and a small 2.5-D network.
 
-    `epochs` follows from the slices that are looked at where not given, so that `run` is to take at
-    most 30 minutes on 2 busy cores.
+    `epochs` follows from the slices that are looked at, and from the cells, where not given, so that
+    `run` is to take at most 30 minutes on 2 busy cores.
 
     Args:
         facts: What `init` measured.
@@ -128,7 +131,7 @@ def small(
         group: Slices that the network sees together, as the channels of one picture.
         backbone: A timm network.
         weights: none, imagenet, a file or a folder.
-        epochs: Of `crops` crops each; by their size and their slices if left out.
+        epochs: Of `crops` crops each; by their size, their slices and their cells if left out.
         crops: Crops of an epoch.
         batch: Crops a step, and windows a step when scoring.
         folds: How many.
@@ -201,7 +204,7 @@ def small(
                 contrast=0.2,
             ),
             mix=_mix(cutmix, mixup),
-            epochs=epochs or max(round(WORK / (crops * groups * size**2)), 8),
+            epochs=epochs or _epochs(crops * size**2, groups, lattice),
             batch=batch,
             optim=OPTIMISERS[optimiser](lr, weight_decay=0.02),
             warm_up=warm_up,
@@ -232,6 +235,12 @@ def small(
         split=VolumeFolds(folds, lattice, region_profile, seed),
         seed=seed,
     )
+
+
+def _epochs(pixels: int, groups: int, lattice: int) -> int:
+    """Epochs of so many pixels of a slice each."""
+    cost = groups + (FINE if lattice < COARSE else 0)
+    return max(round(WORK / (pixels * cost)), 8)
 
 
 def vesuvius(
