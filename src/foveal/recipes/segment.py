@@ -119,7 +119,7 @@ def small(
 ) -> Recipe:
     """Any stacks of slices on a CPU: filter responses with trees, and a small 2.5-D network.
 
-    `epochs` follows from the slices that are looked at, and from the cells, where not given, so that
+    Where not given, `epochs` follows from the slices that are looked at and from the cells, so that
     `run` is to take at most 30 minutes on 2 busy cores.
 
     Args:
