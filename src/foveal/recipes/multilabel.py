@@ -414,6 +414,6 @@ FAMILY = Family(
     simulate=simulate_cells,
     demo=(
         "small",
-        {"channels": "red,green,blue,yellow", "size": 96, "trees": 100, "epochs": 10},
+        {"channels": "red,green,blue,yellow", "size": 96, "trees": 100, "epochs": 10, "folds": 4},
     ),
 )
