@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from foveal import errors
-from foveal.errors import FovealError, Stopped, UsageError
+from foveal.errors import DataError, FovealError, Stopped, UsageError
 
 LEASH_BROKEN = 70
 JOB_BYTES = 1.5e9
@@ -207,7 +207,8 @@ class _Child:
             return None
         if self.failure is not None:
             kind = getattr(errors, self.failure["failure"], FovealError)
-            return kind(self.failure["message"])
+            about = self.failure.get("culprits")
+            return kind(self.failure["message"], *([about] if about else []))
         cause = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         memory = "; the system may have run out of memory" if code == -9 else ""
         return FovealError(f"a job ended without a word ({cause}){memory}; see {self.log}")
@@ -267,7 +268,8 @@ def _main() -> int:
         with _one_thread():
             getattr(import_module(module), name)(Channel(report, stop.is_set), **order["call"])
     except FovealError as error:
-        report({"failure": type(error).__name__, "message": str(error)})
+        about = {"culprits": error.culprits} if isinstance(error, DataError) else {}
+        report({"failure": _known(error).__name__, "message": str(error), **about})
         if error.exit_code not in (Stopped.exit_code,):
             traceback.print_exc()
         code = error.exit_code
@@ -279,6 +281,11 @@ def _main() -> int:
         code = 0
     sys.stderr.flush()
     os._exit(code)
+
+
+def _known(error: FovealError) -> type[FovealError]:
+    """The nearest kind that the parent can make by name."""
+    return next(kind for kind in type(error).__mro__ if getattr(errors, kind.__name__, 0) is kind)
 
 
 if __name__ == "__main__":

@@ -124,8 +124,9 @@ class Facts:
         aspect: Median width over height of the content (dark borders left out).
         channels: Of every picture.
         bits: 8 or 16.
-        mean: Per channel, of full scale, 0 to 1.
-        std: Per channel, of full scale.
+        spare_bits: Of 16, that nothing in the study uses, such as 4 for a camera of 12 bits.
+        mean: Per channel, of the bits that are used, 0 to 1.
+        std: Per channel, of the same.
         depth: Slices of the shallowest volume; 1 for pictures.
         levels: How often every level of a slide is shrunk, the largest first.
         spacing_um: Microns a pixel of a slide's largest level; None where not every slide says.
@@ -143,6 +144,7 @@ class Facts:
     bits: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    spare_bits: int = 0
     depth: int = 1
     levels: tuple[float, ...] = (1.0,)
     spacing_um: float | None = None
@@ -325,6 +327,13 @@ class Manifest:
             roles={n: _text(v, (len(ids),)) for n, v in under("role:").items()},
             measured={n: _text(v, (len(ids),)) for n, v in under("measured:").items()},
         )
+
+
+def grouped(manifest: Manifest, source: Source) -> Manifest:
+    """The manifest with a measured fact as its group, where the source names one."""
+    if source.group not in manifest.measured or "group" in manifest.roles:
+        return manifest
+    return replace(manifest, roles={**manifest.roles, "group": manifest.measured[source.group]})
 
 
 def load(source: Source) -> Manifest:

@@ -32,6 +32,7 @@ from foveal.transforms.mix import Cutmix, FirstOf, Mixup
 from foveal.transforms.views import centre, eight, flips, ten_crop
 
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -85,7 +86,12 @@ def reader_of(facts: Facts, prepare: Prepare) -> Photograph:
     """For pictures of that size, with room for a dark border of a third."""
     low, high = sorted((prepare.height, prepare.width))
     at_least = (low * 3 // 2, high * 3 // 2)
-    return Photograph(channels=facts.channels, bits=facts.bits, at_least=at_least)
+    return Photograph(
+        channels=facts.channels,
+        bits=facts.bits,
+        at_least=at_least,
+        spare_bits=facts.spare_bits,
+    )
 
 
 def wanted(members: Sequence[Member], names: str) -> tuple[Member, ...]:

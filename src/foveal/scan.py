@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from foveal.errors import TargetError
 from foveal.lattice import cells, read_mask, region_of
 from foveal.manifest import Case, Facts, Manifest
-from foveal.read.image import UnreadableImage
+from foveal.read.image import UnreadableImage, spare_bits_of
 from foveal.read.slices import find_slices
 
 LATTICES = (2, 4)
@@ -40,6 +40,7 @@ class Scanned:
         bits: 8 or 16.
         mean: Of a sample of pixels, as a share of full scale.
         square: Of the same, the mean of squares.
+        white: The largest value, as a share of full scale.
         sha256: Of all pixels, the same for every way to keep them.
         files: That the slices lie in, links resolved.
     """
@@ -50,6 +51,7 @@ class Scanned:
     bits: int
     mean: float
     square: float
+    white: float
     sha256: str
     files: tuple[str, ...]
 
@@ -63,9 +65,10 @@ def scan(case: Case) -> Scanned:
     """
     stack = find_slices(case.paths[0])
     of_slice, samples = [hashlib.sha256() for _ in stack.names], []
-    plane, dtype = (0, 0), np.dtype(np.uint8)
+    plane, dtype, white = (0, 0), np.dtype(np.uint8), 0
     for piece in stack.pieces():
         plane, dtype = piece.plane, piece.values.dtype
+        white = max(white, int(piece.values.max()))
         for sha, rows in zip(of_slice[piece.first :], piece.values, strict=False):
             sha.update(np.ascontiguousarray(rows).tobytes())
         down, across = (max(1, side // 64) for side in plane)
@@ -83,6 +86,7 @@ def scan(case: Case) -> Scanned:
         bits=dtype.itemsize * 8,
         mean=float(seen.mean()),
         square=float((seen**2).mean()),
+        white=white / float(np.iinfo(dtype).max),
         sha256=hashlib.sha256(b"".join(sha.digest() for sha in of_slice)).hexdigest(),
         files=stack.files,
     )
@@ -96,7 +100,11 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
     """
     sizes = [f"{v.height}x{v.width}" for v in found]
     names, counts = np.unique(sizes, return_counts=True)
-    mean, square = np.mean([v.mean for v in found]), np.mean([v.square for v in found])
+    bits, spare = max(v.bits for v in found), 0
+    if bits == 16:
+        spare = spare_bits_of(max(v.white for v in found))
+    mean = np.mean([v.mean for v in found]) * 2**spare
+    square = np.mean([v.square for v in found]) * 4**spare
     facts = Facts(
         cases=len(manifest),
         target=_measured_masks(manifest, found),
@@ -104,7 +112,8 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
         width=int(np.median([v.width for v in found])),
         aspect=1.0,
         channels=1,
-        bits=max(v.bits for v in found),
+        bits=bits,
+        spare_bits=spare,
         depth=min(v.depth for v in found),
         mean=(round(float(mean), 4),),
         std=(round(float(np.sqrt(max(square - mean**2, 1e-6))), 4),),

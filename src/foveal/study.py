@@ -336,7 +336,11 @@ class Study:
             StudyError: Another process holds it for longer than ten seconds.
         """
         path = self.folder / ".lock"
-        with path.open("a+") as file:
+        try:
+            opened = path.open("a+")
+        except OSError as error:
+            raise disk_error(path, error) from error
+        with opened as file:
             self._acquire(file, wait)
             file.truncate(0)
             file.write(f"{holder} (process {os.getpid()})")
@@ -372,9 +376,9 @@ def create(study: Study, settings_text: str, manifest: Manifest) -> None:
         write_bytes(study.manifest_file, files["manifest.csv"])
         write_bytes(study.settings_file, files["study.yaml"])
         return
-    was_there = study.folder.is_dir()
-    if was_there:
-        study.folder.rmdir()  # it is empty, or `init` would have refused it
+    if study.folder.is_dir():  # and empty, or `init` would have refused it
+        _fill(study.folder, files)
+        return
     missing = [p for p in (study.folder, *study.folder.parents) if not p.exists()]
     beside = study.folder.with_name(f".{study.folder.name}.{os.getpid()}.part")
     try:
@@ -386,11 +390,20 @@ def create(study: Study, settings_text: str, manifest: Manifest) -> None:
         raise disk_error(study.folder, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-        if was_there and not study.folder.exists():
-            study.folder.mkdir()
         for made in missing[1:] if not study.folder.exists() else ():
             if made.exists() and not any(made.iterdir()):
                 made.rmdir()
+
+
+def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write into a folder that somebody may stand in; `study.yaml`, which makes the study, last."""
+    try:
+        for name in sorted(files):
+            write_bytes(folder / name, files[name])
+    except BaseException:
+        for name in files:
+            (folder / name).unlink(missing_ok=True)
+        raise
 
 
 # --- study.yaml ----------------------------------------------------------------------------------

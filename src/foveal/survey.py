@@ -17,7 +17,7 @@ from foveal.audit.channels import light_of
 from foveal.audit.duplicates import SIDE, alike, looks
 from foveal.errors import ManifestError
 from foveal.manifest import Case, Facts, Manifest
-from foveal.read.image import Inspection, inspect
+from foveal.read.image import Inspection, filled, inspect, spare_bits_of
 from foveal.transforms.augment import content_box, resize
 
 
@@ -39,6 +39,8 @@ class Surveyed:
 def survey(case: Case) -> Surveyed:
     """Decode a photograph in full and measure it."""
     picture, image = inspect(case)
+    if picture.bits == 16:
+        image = filled(image, spare_bits_of(picture.white))
     top, bottom, left, right = content_box(image)
     grey = resize(image, SIDE, SIDE).mean(axis=2) / np.iinfo(image.dtype).max
     return Surveyed(picture, (right - left) / (bottom - top), looks(grey))
@@ -70,6 +72,10 @@ def measure(
     sizes = [f"{p.height}x{p.width}" for p in pictures]
     wide = [_widened(p.mean, channels) for p in pictures]
     square = [_widened(p.square, channels) for p in pictures]
+    bits, spare = max(p.bits for p in pictures), 0
+    if bits == 16:
+        spare = spare_bits_of(max(p.white for p in pictures))
+    wide, square = np.array(wide) * 2**spare, np.array(square) * 4**spare
     mean = np.mean(wide, axis=0)
     names, counts = np.unique(sizes, return_counts=True)
     facts = Facts(
@@ -79,7 +85,8 @@ def measure(
         width=int(np.median([p.width for p in pictures])),
         aspect=round(float(np.median([f.aspect for f in found])), 3),
         channels=channels,
-        bits=max(p.bits for p in pictures),
+        bits=bits,
+        spare_bits=spare,
         mean=tuple(round(float(m), 4) for m in mean),
         std=tuple(
             round(float(s), 4) for s in np.sqrt(np.maximum(np.mean(square, axis=0) - mean**2, 1e-6))
@@ -93,7 +100,7 @@ def measure(
     measured = {
         "image_size": np.asarray(sizes),
         "sha256": np.asarray([p.sha256 for p in pictures]),
-        "channel_light": light_of(np.array(wide), np.array(square)),
+        "channel_light": light_of(wide, square),
         "look": np.where(np.bincount(lot)[lot] > 1, lot.astype(np.str_), ""),
     }
     return replace(manifest, measured=measured), facts

@@ -28,6 +28,17 @@ def plain_truth(manifest: Manifest, encoded: np.ndarray, split: Split) -> Truth:
     )
 
 
+def _only_column(manifest: Manifest) -> Shaped[np.ndarray, " case"]:
+    """The target of a family that has one column."""
+    names = manifest.target_columns
+    if len(names) > 1:
+        raise TargetError(
+            f"--target {','.join(names)}: this recipe has one target column; cure: "
+            f"--target {names[0]}"
+        )
+    return manifest.target[:, 0]
+
+
 @dataclass(frozen=True, slots=True)
 class Ordinal:
     """One grade a case, 0 to grades-1."""
@@ -48,7 +59,7 @@ class Ordinal:
             TargetError: A grade is empty, no number, negative, fractional or too large, or all
                 cases have the same one.
         """
-        texts = manifest.target[:, 0].tolist()
+        texts = _only_column(manifest).tolist()
         wrong = [(k, self._trouble(text)) for k, text in enumerate(texts)]
         culprits = [f"{manifest.name(k)}: {why}" for k, why in wrong if why]
         column = manifest.target_columns[0]
@@ -287,7 +298,7 @@ class Identity:
         Raises:
             TargetError: A name is empty or has white space, or there are less than two.
         """
-        names = manifest.target[:, 0]
+        names = _only_column(manifest)
         column = manifest.target_columns[0]
         wrong = [(k, _no_name(name)) for k, name in enumerate(names.tolist())]
         culprits = [f"{manifest.name(k)}: {why}" for k, why in wrong if why]
@@ -364,7 +375,7 @@ class Mask:
         Raises:
             TargetError: A file is missing.
         """
-        paths = manifest.target[:, 0]
+        paths = _only_column(manifest)
         missing = [
             f"{manifest.name(k)}: no such file: {path}"
             for k, path in enumerate(paths.tolist())

@@ -39,7 +39,8 @@ def member(lattice: int = 4, depth: int = 3) -> FilterTrees:
 
 def responses(of: Volume, window: Window | None = None, lattice: int = 4) -> np.ndarray:
     window = window or window_of(Case(id="", paths=()), of)
-    return member(lattice, of.depth)._features(of, window)
+    bands = member(lattice, of.depth)._bands(of, window)
+    return np.concatenate([table for _, table in bands])
 
 
 def by_hand(of: Volume) -> np.ndarray:

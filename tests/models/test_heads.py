@@ -65,6 +65,16 @@ def test_a_generalised_mean_of_dark_maps_is_finite_and_has_a_gradient():
     assert pool.power.grad.isfinite()
 
 
+@pytest.mark.parametrize("power", [3.0, 8.0, 40.0])
+def test_an_empty_feature_beside_others_has_a_finite_gradient_at_any_power(power: float):
+    pool, features = GeM(5, power), maps().clone()
+    features[:, 2] = 0
+    features.requires_grad_()
+    pool(features).sum().backward()
+    assert features.grad.isfinite().all()
+    assert pool.power.grad.isfinite()
+
+
 def test_dropout_acts_in_training_alone():
     head = Head(Steps(), dropout=0.5).build(64, SHARE)
     nn.init.ones_(head[-1].weight)

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,7 @@ class Console:
         for line in about[:MOST_CULPRITS]:
             tell(f"  {line}")
         if len(about) > MOST_CULPRITS:
-            log = self.log if self.log and self.log.parent.is_dir() else spare_log()
-            with log.open("a", encoding="utf-8") as file:
-                file.writelines(f"  {line}\n" for line in about)
+            log = kept("".join(f"  {line}\n" for line in about), self.log)
             tell(f"  and {len(about) - MOST_CULPRITS} more, all listed in {log}")
 
     def progress(self, what: str, share: float, words: str) -> None:
@@ -95,8 +94,25 @@ class Console:
     def _note(self, text: str) -> None:
         if self.log is not None and self.log.parent.is_dir():
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            with self.log.open("a", encoding="utf-8") as file:
-                file.write(f"{stamp} {text}\n")
+            with suppress(OSError):  # a full or read-only disk; what is told counts more
+                write_more(self.log, f"{stamp} {text}\n")
+
+
+def write_more(log: Path, text: str) -> None:
+    """Add to a log."""
+    with log.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def kept(text: str, log: Path | None) -> Path:
+    """Add to a log that can be written to, and say which: this one, or a spare one."""
+    if log is not None and log.parent.is_dir():
+        with suppress(OSError):
+            write_more(log, text)
+            return log
+    log = spare_log()
+    write_more(log, text)
+    return log
 
 
 def spare_log() -> Path:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
-from foveal.cli.console import Console, spare_log
+from foveal.cli.console import Console, kept
 from foveal.cli.session import Common, Result, Session
 from foveal.cli.verbs import app
 from foveal.errors import FovealError, UsageError
@@ -69,8 +69,6 @@ def _plain(error: CycloptsError) -> str:
 
 
 def _unexpected(error: Exception, console: Console) -> int:
-    log = console.log or spare_log()
-    with log.open("a", encoding="utf-8") as file:
-        file.write("".join(traceback.format_exception(error)))
+    log = kept("".join(traceback.format_exception(error)), console.log)
     console.error(f"{type(error).__name__}: {' '.join(str(error).split())}; see {log}")
     return 1

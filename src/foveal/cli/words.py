@@ -10,6 +10,9 @@ from typing import Any
 
 from foveal.errors import UsageError
 
+PADDED = re.compile(r"[-+]?0\d+")
+"""A name rather than a number, such as 007."""
+
 
 def seconds_of(text: str, *, plain: float = 1.0) -> float:
     """A duration such as 8h30m, 90m or 45s; a bare number counts in `plain` seconds.
@@ -53,7 +56,8 @@ def options_of(tokens: Sequence[str]) -> dict[str, Any]:
             parsed = YAML(typ="safe", pure=True).load(value) if value else ""
         except (YAMLError, ValueError):  # a name or path that happens to mean something in YAML
             parsed = value
-        options[name] = parsed if isinstance(parsed, int | float | bool | str) else value
+        is_plain = isinstance(parsed, int | float | bool | str)
+        options[name] = parsed if is_plain and not PADDED.fullmatch(value) else value
     return options
 
 

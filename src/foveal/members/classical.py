@@ -110,7 +110,9 @@ class Classical:
         wooden = np.zeros(y.shape)
         for k in np.unique(fold):
             inside, out = fold != k, fold == k
-            nodes = forest(x[inside], y[inside], w[inside], trees=self.trees // 4, seed=seed)
+            nodes = forest(
+                x[inside], y[inside], w[inside], trees=max(1, self.trees // 4), seed=seed
+            )
             wooden[out] = walk(nodes, x[out])
         mixed = [w @ (s * linear + (1 - s) * wooden - y) ** 2 for s in SHARES]
         return alpha, np.array(SHARES)[np.argmin(mixed, axis=0)]
@@ -156,10 +158,19 @@ def forest_arrays(trees: Sequence) -> dict[str, np.ndarray]:
     }
 
 
+WALKED = 1 << 16
+"""Cases that walk down the trees together: memory follows from these, not from all."""
+
+
 def walk(
     nodes: Mapping[str, np.ndarray], x: Float[np.ndarray, "case feature"]
 ) -> Float[np.ndarray, "case column"]:
-    """The mean of what every tree says, all trees walked down side by side."""
+    """The mean of what every tree says, all trees walked down side by side, case block by block."""
+    blocks = np.array_split(x, max(1, -(-len(x) // WALKED)))
+    return np.concatenate([_walked(nodes, block) for block in blocks])
+
+
+def _walked(nodes: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     x = np.ascontiguousarray(x, dtype=np.float32)
     rows = np.arange(len(x))[:, None]
     place: Int[np.ndarray, "case tree"] = np.broadcast_to(

@@ -8,7 +8,7 @@ seen band by band, so that memory does not grow with them.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -56,6 +56,7 @@ class FilterTrees:
         trees: Of the forest.
         samples: Most cells that it learns from.
         guard: Pixels that learning keeps away from parts that the fold judges.
+        spare_bits: Of 16, that the study's volumes leave empty.
     """
 
     kind: ClassVar[str] = "classical"
@@ -66,6 +67,7 @@ class FilterTrees:
     trees: int = 50
     samples: int = 20_000
     guard: int = 0
+    spare_bits: int = 0
 
     def fit(self, job: Job) -> State:
         """Learn from cells of the training rows, drawn evenly."""
@@ -81,7 +83,7 @@ class FilterTrees:
             true = part_of(mask_of(str(job.target[k]), volume) & where, window)
             area = cells(part_of(where, window), self.lattice)
             drawn = (area > 0) & (rng.random(area.shape) < share)
-            x.append(self._features(volume, window)[drawn])
+            x += [table[drawn[rows]] for rows, table in self._bands(volume, window)]
             y.append((cells(true, self.lattice) / np.maximum(area, 1))[drawn])
             w.append(job.weight[k] * area[drawn])
         seed = int(np.random.SeedSequence(job.key).generate_state(1)[0] % 2**31)
@@ -114,11 +116,13 @@ class FilterTrees:
             except DataError as error:
                 resources.left_out(case, str(error))
                 continue
-            table = self._features(volume, window_of(case, volume))
-            for state, into in zip(states, planes, strict=True):
-                said = walk(state.tensors, table.reshape(-1, table.shape[2]))[:, 0]
-                plane = said.reshape(table.shape[:2]).astype(np.float32)
-                into.append(inside_region(plane, case, volume, self.lattice))
+            said: list[list[np.ndarray]] = [[] for _ in states]
+            for _, table in self._bands(volume, window_of(case, volume)):
+                for state, into in zip(states, said, strict=True):
+                    found = walk(state.tensors, table.reshape(-1, table.shape[2]))[:, 0]
+                    into.append(found.reshape(table.shape[:2]).astype(np.float32))
+            for bands, into in zip(said, planes, strict=True):
+                into.append(inside_region(np.concatenate(bands), case, volume, self.lattice))
             kept.append(case)
             seconds.append((time.monotonic() - started) / max(len(states), 1))
         peak = peak_bytes(resources.device)
@@ -132,12 +136,11 @@ class FilterTrees:
         return 5.0 + cases
 
     def _stored(self, case: Case, resources: Resources) -> Volume:
-        return StoredVolumes(self.slices)(case, resources)
+        return StoredVolumes(self.slices, self.spare_bits)(case, resources)
 
-    def _features(self, volume: Volume, window: Window) -> Float[np.ndarray, "row column feature"]:
-        """The responses of all cells of a window, band by band."""
+    def _bands(self, volume: Volume, window: Window) -> Iterator[tuple[slice, np.ndarray]]:
+        """Bands of a window: which rows of cells, and the responses "row column feature" there."""
         step = max(1, BAND // (window.width + 2 * HALO) // self.lattice) * self.lattice
-        bands = []
         for top in range(window.top, window.top + window.height, step):
             height = min(step, window.top + window.height - top)
             around = Window(
@@ -146,8 +149,9 @@ class FilterTrees:
                 height=height + 2 * HALO,
                 width=window.width + 2 * HALO,
             )
-            bands.append(self._responses(np.moveaxis(volume(around), 2, 0)))
-        return np.concatenate(bands)
+            table = self._responses(np.moveaxis(volume(around), 2, 0))
+            first = (top - window.top) // self.lattice
+            yield slice(first, first + len(table)), table
 
     def _responses(
         self, slices: Shaped[np.ndarray, "slice height width"]

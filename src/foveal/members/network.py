@@ -84,7 +84,8 @@ class Network:
 
     def _fit(self, job: Job, accumulate: int) -> State:
         pictures = self.pictures(job.cases, job.resources)
-        as_new = self.pictures([case.as_new for case in job.cases], job.resources)
+        cases = [case.as_new for case in job.cases]
+        as_new = pictures if cases == [*job.cases] else self.pictures(cases, job.resources)
         all_readable(job, pictures, as_new)
         target, weight = job.target[job.train], job.weight[job.train]
         share = weight @ target / weight.sum()

@@ -62,6 +62,7 @@ class Segmenter:
         foreground: Share of crops that are drawn around foreground; the others are drawn evenly.
         crops: Crops of an epoch.
         guard: Pixels that learning keeps away from parts that the fold judges.
+        spare_bits: Of 16, that the study's volumes leave empty.
     """
 
     kind: ClassVar[str] = "networks"
@@ -77,6 +78,7 @@ class Segmenter:
     foreground: float = 0.0
     crops: int = 1000
     guard: int = 0
+    spare_bits: int = 0
 
     def fit(self, job: Job) -> State:
         """Train on the training rows of a job; out of memory cuts the batch into parts."""
@@ -200,7 +202,8 @@ class Segmenter:
     # --- pieces -----------------------------------------------------------------------------------
 
     def _stored(self, case: Case, resources: Resources) -> Volume:
-        return StoredVolumes(self.network.slices + 2 * self.z_shift)(case, resources)
+        slices = self.network.slices + 2 * self.z_shift
+        return StoredVolumes(slices, self.spare_bits)(case, resources)
 
     def _built(self) -> VolumetricModel:
         """The network before it has learned anything."""

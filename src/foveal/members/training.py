@@ -264,13 +264,16 @@ class Training:
         _, channels_last = self.numerics(model, resources.device)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         channels = channels or len(self.mean)
-        images = torch.zeros(4, channels, *self.size, device=resources.device)
+        count = min(self.batch, 4)
+        images = torch.zeros(count, channels, *self.size, device=resources.device)
         images = images.contiguous(memory_format=layout)
         model = laid_out(model.to(resources.device), channels_last=channels_last)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as a job computes
-        seconds = min(_step_seconds(model, images) for _ in range(3))
-        torch.set_num_threads(threads)
+        try:
+            seconds = min(_step_seconds(model, images) for _ in range(3))
+        finally:
+            torch.set_num_threads(threads)
         return seconds / len(images) * cases * self.epochs
 
 
@@ -354,6 +357,8 @@ def seed_of(key: tuple[int, ...]) -> int:
 def _step_seconds(model: nn.Module, images: Tensor) -> float:
     started = time.monotonic()
     model(images).sum().backward()
+    if images.is_cuda:
+        torch.cuda.synchronize()
     return time.monotonic() - started
 
 

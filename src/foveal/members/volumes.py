@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -27,9 +27,11 @@ class StoredVolumes:
 
     Attributes:
         slices: How many; beyond the ends the edge slice is repeated.
+        spare_bits: Of 16, that the study's volumes leave empty.
     """
 
     slices: int
+    spare_bits: int = 0
 
     def __call__(self, case: Case, resources: Resources) -> Volume:
         """The volume of a case, stored when it is first asked for.
@@ -51,7 +53,7 @@ class StoredVolumes:
                 should_stop=resources.should_stop,
             )
         region_of(case, *volume.plane)
-        return volume
+        return replace(volume, spare_bits=self.spare_bits)
 
 
 def window_of(case: Case, volume: Volume) -> Window:

@@ -58,17 +58,18 @@ class Encoder(nn.Module):
         width: Features a case, or channels of the feature map.
     """
 
-    def __init__(self, body: nn.Module, width: int) -> None:
-        """Wrap a body whose outputs have `width` channels."""
+    def __init__(self, body: nn.Module, width: int, *, is_last: bool = False) -> None:
+        """Wrap a body whose outputs have `width` channels, as the last axis or the second."""
         super().__init__()
         self.body = body
-        self.width = width
+        self.width, self.is_last = width, is_last
 
     def forward(
         self, images: Float[Tensor, "case channel height width"]
     ) -> Float[Tensor, "case feature ..."]:
         """A vector a case, or a feature map where the body does not pool."""
-        return self.body(images)
+        found = self.body(images)
+        return found.permute(0, 3, 1, 2) if self.is_last else found
 
 
 class Levels(nn.Module):
@@ -130,7 +131,10 @@ class Backbone:
         body = self._create({"in_chans": channels, "num_classes": 0, **pool}, pretrained=pretrained)
         if channels > 3 and pretrained and self.weights != "none":
             self._inflate(body, channels)
-        return Encoder(body, _vector_width(body) if pooled else _map_width(body, channels))
+        if pooled:
+            return Encoder(body, _vector_width(body))
+        is_last = str(getattr(body, "output_fmt", "")).endswith("NHWC")
+        return Encoder(body, _map_width(body, channels, is_last=is_last), is_last=is_last)
 
     def levels(self, *, channels: int, pretrained: bool = True) -> Levels:
         """Make an encoder that hands on its feature maps at every stride, the finest first.
@@ -266,7 +270,7 @@ def _vector_width(body: Any) -> int:
     return int(getattr(body, "head_hidden_size", None) or body.num_features)
 
 
-def _map_width(body: nn.Module, channels: int) -> int:
+def _map_width(body: nn.Module, channels: int, *, is_last: bool) -> int:
     """Channels of the feature map, from a look at one."""
     training = body.training
     with torch.no_grad():
@@ -276,7 +280,7 @@ def _map_width(body: nn.Module, channels: int) -> int:
         raise UsageError(
             f"this backbone gives no feature map (shape {tuple(shape)}); use its own pooling"
         )
-    return int(shape[1])
+    return int(shape[3] if is_last else shape[1])
 
 
 def _side(body: Any) -> tuple[int, int]:

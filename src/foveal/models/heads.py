@@ -34,7 +34,10 @@ class GeM(nn.Module):
 
     def forward(self, features: Map) -> Vector:
         """One vector a case."""
-        return features.clamp(min=1e-6).pow(self.power).mean((2, 3)).pow(1 / self.power)
+        features = features.clamp(min=1e-6)
+        most = features.amax((2, 3), keepdim=True)  # an empty feature to the power of 8 is 0
+        mean = (features / most).pow(self.power).mean((2, 3)).pow(1 / self.power)
+        return mean * most[:, :, 0, 0]
 
 
 class AverageMax(nn.Module):

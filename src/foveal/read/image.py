@@ -42,6 +42,7 @@ class Photograph:
     Attributes:
         channels: Wanted; a grey picture is repeated where colour is wanted.
         bits: 8 or 16; an 8-bit picture is stretched where 16 are wanted.
+        spare_bits: Of 16, that the study's pictures leave empty.
         at_least: Shorter and longer side, in pixels, under which no picture is wanted: a JPEG is
             decoded at 1/2, 1/4 or 1/8 where both sides stay as long, in down to a third of the
             time. None decodes everything in full.
@@ -50,6 +51,7 @@ class Photograph:
     channels: int = 3
     bits: int = 8
     at_least: tuple[int, int] | None = None
+    spare_bits: int = 0
 
     def __call__(self, case: Case) -> Shaped[np.ndarray, "channel height width"]:
         """The picture of a case.
@@ -68,7 +70,32 @@ class Photograph:
             image = image.astype(np.uint16) * 257
         elif self.bits == 8 and image.dtype == np.uint16:
             image = (image >> 8).astype(np.uint8)
+        elif self.bits == 16:
+            image = filled(image, self.spare_bits)
         return np.moveaxis(image, 2, 0)
+
+
+def filled(values: Shaped[np.ndarray, "*_"], spare_bits: int) -> Shaped[np.ndarray, "*_"]:
+    """16-bit values of a camera of fewer bits brought to full scale; brighter ones stay white.
+
+    Example:
+        >>> filled(np.array([0, 4095, 9999], dtype=np.uint16), 4).tolist()
+        [0, 65520, 65520]
+    """
+    if not spare_bits:
+        return values
+    return np.minimum(values, np.uint16(0xFFFF >> spare_bits)) << np.uint16(spare_bits)
+
+
+def spare_bits_of(white: float) -> int:
+    """How many of 16 bits are empty where nothing is brighter than `white`, a share of full scale.
+
+    Example:
+        >>> spare_bits_of(1.0), spare_bits_of(4095 / 65535), spare_bits_of(0.0)
+        (0, 4, 0)
+    """
+    used = round(white * 0xFFFF).bit_length()
+    return 16 - used if used else 0
 
 
 def _joined(case: Case, images: list[Shaped[np.ndarray, "_ _ _"]]) -> Pixels:
@@ -101,6 +128,8 @@ class Inspection:
     sha256: str
     mean: tuple[float, ...]
     square: tuple[float, ...]
+    white: float = 1.0
+    """The largest value, as a share of full scale."""
 
 
 def inspect(case: Case) -> tuple[Inspection, Pixels]:
@@ -126,6 +155,7 @@ def inspect(case: Case) -> tuple[Inspection, Pixels]:
             sha256=(several if len(files) > 1 else digests[0]).hexdigest(),
             mean=tuple(unit.mean(axis=0).tolist()),
             square=tuple((unit**2).mean(axis=0).tolist()),
+            white=float(image.max()) / float(np.iinfo(image.dtype).max),
         ),
         image,
     )

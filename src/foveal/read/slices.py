@@ -71,6 +71,10 @@ def _grey(image: np.ndarray, name: str) -> Slice:
     return first
 
 
+SLICES = "ZIQYXS"
+"""Axes, as tifffile calls them, of slices however they are counted, rows, columns and colours."""
+
+
 def _pages(path: Path) -> Stack:
     """The pages of a TIFF; read by the picture reader where there is one only."""
     import tifffile
@@ -78,15 +82,27 @@ def _pages(path: Path) -> Stack:
     try:
         with tifffile.TiffFile(path) as file:
             count = len(file.pages)
+            axes = dict(zip(file.series[0].axes, file.series[0].shape, strict=True))
     except (OSError, ValueError, TypeError, RuntimeError, tifffile.TiffFileError):
         raise UnreadableImage(f"{path}: the TIFF does not decode") from None
     if count == 1:
         return _files([path], "")
+    odd = [
+        f"{name} of {length}" for name, length in axes.items() if name not in SLICES if length > 1
+    ]
+    if odd:
+        raise UnreadableImage(
+            f"{path}: a stack has slices, rows and columns, and this one has {', '.join(odd)} too; "
+            "cure: save one channel and one moment alone"
+        )
 
     def read(k: int) -> Slice:
         try:
             with tifffile.TiffFile(path) as file:
-                page = file.pages[k].asarray()
+                found = file.pages[k].aspage()
+                page = found.asarray()
+                if found.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+                    page = np.invert(page)
         except (OSError, ValueError, TypeError, RuntimeError, IndexError, KeyError):
             raise UnreadableImage(f"{path} page {k}: the page does not decode") from None
         return _grey(np.atleast_3d(page), f"{path} page {k}")

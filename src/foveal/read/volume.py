@@ -24,6 +24,7 @@ from jaxtyping import Shaped
 
 from foveal.errors import Stopped
 from foveal.manifest import Window
+from foveal.read.image import filled
 from foveal.read.stack import Boxes, Stack, check_slice
 from foveal.study import disk_error, write_json
 
@@ -34,9 +35,11 @@ class Volume:
 
     Attributes:
         values: "height width depth", 8 or 16 bit unsigned.
+        spare_bits: Of 16, that the study's volumes leave empty.
     """
 
     values: np.ndarray
+    spare_bits: int = 0
 
     @property
     def depth(self) -> int:
@@ -49,7 +52,7 @@ class Volume:
         return self.values.shape[:2]
 
     def __call__(self, window: Window) -> Shaped[np.ndarray, "height width depth"]:
-        """A part of all slices, as it lies on disk; beyond the edge the volume is mirrored."""
+        """A part of all slices, at full scale; beyond the edge the volume is mirrored."""
         rows = mirrored(window.top, window.height, self.plane[0])
         columns = mirrored(window.left, window.width, self.plane[1])
         spans = (rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)
@@ -57,7 +60,7 @@ class Volume:
             part = self.values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         else:
             part = self.values[np.ix_(rows, columns)]
-        return np.ascontiguousarray(part)
+        return np.ascontiguousarray(filled(part, self.spare_bits if part.itemsize > 1 else 0))
 
 
 def mirrored(start: int, count: int, size: int) -> np.ndarray:

@@ -36,6 +36,7 @@ from foveal.options import (
     Optimiser,
     Positive,
     Precision,
+    Seed,
     wanted,
 )
 from foveal.options import Share as Part
@@ -83,7 +84,7 @@ def small(
     batch: Count = 2,
     folds: Folds = 4,
     guard: Annotated[int, Field(ge=0)] = 32,
-    seed: int = 0,
+    seed: Seed = 0,
     members: str = "",
     optimiser: Optimiser = "adamw",
     lr: Positive = 2e-3,
@@ -222,9 +223,15 @@ def small(
         foreground=foreground,
         crops=crops,
         guard=guard,
+        spare_bits=facts.spare_bits,
     )
     floor = FilterTrees(
-        lattice=lattice, slices=groups * channels, name=FLOOR, trees=trees, guard=guard
+        lattice=lattice,
+        slices=groups * channels,
+        name=FLOOR,
+        trees=trees,
+        guard=guard,
+        spare_bits=facts.spare_bits,
     )
     return _recipe(
         (floor, network),
@@ -256,7 +263,7 @@ def vesuvius(
     batch: Count = 16,
     folds: Folds = 5,
     guard: Annotated[int, Field(ge=0)] = 128,
-    seed: int = 0,
+    seed: Seed = 0,
     members: str = "",
     optimiser: Optimiser = "adamw",
     lr: Positive = 5e-4,
@@ -370,11 +377,12 @@ def vesuvius(
             foreground=foreground,
             crops=crops,
             guard=guard,
+            spare_bits=facts.spare_bits,
         )
         for name in backbone.split(",")
         for channels, groups, blocks in ((5, 7, 3), (3, 9, 6))
     ]
-    floor = FilterTrees(lattice=lattice, slices=35, guard=guard)
+    floor = FilterTrees(lattice=lattice, slices=35, guard=guard, spare_bits=facts.spare_bits)
     return _recipe(
         (floor, *networks),
         members=members,

@@ -6,7 +6,9 @@ A recipe function's keyword arguments are its documentation, its validation and 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -74,10 +76,11 @@ def _shipped(family: str) -> Any:
 
 
 def _own_module(path: Path) -> Any:
-    spec = util.spec_from_file_location(path.stem, path)
+    spec = util.spec_from_file_location(f"recipes of {path}", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise UsageError(f"no such recipe file: {path}")
     module = util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return module
 
@@ -88,7 +91,7 @@ def build(function: Callable[..., Recipe], facts: Facts, options: Mapping[str, A
     Raises:
         UsageError: An option is unknown or does not fit; the nearest one is named.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import TypeAdapter
 
     hints = get_type_hints(function, include_extras=True)
     known = options_of(function)
@@ -96,12 +99,23 @@ def build(function: Callable[..., Recipe], facts: Facts, options: Mapping[str, A
     for name, value in options.items():
         if name not in known:
             raise UsageError(f'unknown option "{name}"{nearest(name, known)}')
-        try:
-            values[name] = TypeAdapter(hints[name]).validate_python(value)
-        except ValidationError as error:
-            why = error.errors()[0]["msg"]
-            raise UsageError(f'option {name}="{value}": {why}') from None
+        values[name] = _fitting(TypeAdapter(hints[name]), name, value)
     return function(facts, **values)
+
+
+def _fitting(adapter: Any, name: str, value: Any) -> Any:
+    """An option as its annotation has it; a number may be a name, such as -1."""
+    from pydantic import ValidationError
+
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        if is_number:
+            with suppress(ValidationError):
+                return adapter.validate_python(str(value))
+        why = error.errors()[0]["msg"]
+        raise UsageError(f'option {name}="{value}": {why}') from None
 
 
 def options_of(function: Callable[..., Recipe]) -> dict[str, inspect.Parameter]:

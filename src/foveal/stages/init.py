@@ -13,7 +13,7 @@ import numpy as np
 
 from foveal import launch
 from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
-from foveal.manifest import Facts, Manifest, Source, load, read_table
+from foveal.manifest import Facts, Manifest, Source, grouped, load, read_table
 from foveal.stages.address import build, options_of, resolve
 from foveal.stages.open import open_study
 from foveal.stages.train import slots_of
@@ -22,6 +22,9 @@ from foveal.task import Context, Family, Resources
 
 OF_SOURCE = ("channels", "masks")
 """Options of recipes that say where files are."""
+
+PATHS = ("weights",)
+"""Options that may be the path of a file or folder."""
 
 
 def init(
@@ -58,7 +61,7 @@ def init(
         TargetError: A value of the target cannot be used.
     """
     study = Study(Path(folder).absolute())
-    options = dict(options or {})
+    options = {name: _absolute(name, value) for name, value in (options or {}).items()}
     address = _absolute_address(recipe)
     family, function = resolve(address)
     names = tuple(t for t in target.split(",") if t)
@@ -78,6 +81,7 @@ def init(
         context.say(f"nothing to do: {study.folder} is this very study")
         return study
     manifest, facts = _survey(load(source), family, context)
+    manifest = grouped(manifest, source)
     made = build(function, facts, options)
     encoded = made.target.encode(manifest)
     for remark in made.target.remarks(encoded):
@@ -108,6 +112,12 @@ def _where(
     return {"files": (*family.files, *optional, *of_targets), "optional": optional}
 
 
+def _absolute(name: str, value: Any) -> Any:
+    """An option, the path of one that is there made absolute: later verbs run from anywhere."""
+    is_path = name in PATHS and value not in ("", "none", "imagenet")
+    return str(Path(value).absolute()) if is_path and Path(str(value)).exists() else value
+
+
 def _absolute_address(address: str) -> str:
     place, _, name = address.rpartition(":")
     return f"{Path(place).absolute()}:{name}" if place.endswith(".py") else address
@@ -124,8 +134,10 @@ def _is_there(
         if folder.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder} is not empty and holds no study; cure: another folder")
         return False
+    if replace_old:  # files may have changed under the same names, and the old study be broken
+        return False
     differences = _differences(study, address, options, source)
-    if differences and not replace_old:
+    if differences:
         raise UsageError(
             f"{folder} holds another study ({'; '.join(differences)}); cure: another "
             "folder, or --replace"
@@ -148,7 +160,8 @@ def _differences(
     found = [f"{name} is {a!r}, not {b!r}" for name, a, b in pairs if a != b]
     if not found:
         was, now = study.manifest(), load(source)
-        if replace(was, measured={}).to_csv() != now.to_csv():
+        now = grouped(replace(now, measured=was.measured), source) if was.ids == now.ids else now
+        if was.to_csv() != now.to_csv():
             found = [f"the table {source.table} has changed since"]
     return found
 

@@ -18,8 +18,8 @@ from foveal.manifest import Case, Manifest, Source, load, read_table
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
 from foveal.stages.combine import is_combined
-from foveal.stages.open import open_study
-from foveal.stages.train import load_state, marks, resources_of, slots_of
+from foveal.stages.split import open_split
+from foveal.stages.train import is_trained, load_state, marks, resources_of, slots_of
 from foveal.study import Study, publish, read_json, revive
 from foveal.task import Answer, Asked, Context, Given
 
@@ -64,6 +64,8 @@ def predict(
         StudyError: The study has no leaderboard, or it is older than its members.
         ManifestError: The table cannot be used.
     """
+    if Path(out).absolute() in (Path(table).absolute(), study.folder, study.settings_file):
+        raise UsageError(f"--out {out} would write over what is read; cure: another file")
     answers = _answers(study)
     row = answer or answers["chosen"]
     if row not in answers["rows"]:
@@ -266,12 +268,17 @@ def score_job(
     threads: int,
 ) -> None:
     """Score new cases with all fold models of a member. Runs in a process of its own."""
-    opened = open_study(Study(Path(study)))
-    (chosen,) = [m for m in opened.recipe.members if m.name == member]
+    opened, made = open_split(Study(Path(study)))
     if marks(opened.study, member, len(trained)) != list(trained):
         raise StudyError(
             f"{member} was trained anew since the leaderboard was made; "
             f"cure: foveal combine {study}"
+        )
+    chosen = next((m for m in opened.recipe.members if m.name == member), None)
+    if chosen is None or not is_trained(opened, made, chosen):
+        raise StudyError(
+            f"{opened.study.settings_file} now says other than {member} was trained with; "
+            f"cure: foveal run {study}, or the options of before"
         )
     manifest = load(Source(**source))
     states = [load_state(opened.study.job_folder(member, k)) for k in range(len(trained))]

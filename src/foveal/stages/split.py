@@ -55,9 +55,14 @@ def split_of(opened: Opened) -> Split:
     """The folds that `split` wrote.
 
     Raises:
-        StudyError: They are of other cases.
+        StudyError: There are none, or they are of other cases or options.
     """
     study = opened.study
+    if not is_done(study.split_folder, _split_depends(opened)):
+        raise StudyError(
+            f"{study.folder} has no folds as {study.settings_file.name} asks for them; cure: "
+            f"foveal run {study.folder}"
+        )
     made = Split.from_csv(
         study.folds_file.read_bytes().decode(),
         opened.manifest.ids,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from foveal import launch
-from foveal.errors import UsageError, nearest
+from foveal.errors import DataError, UsageError, nearest
 from foveal.manifest import Truth
 from foveal.predictions import Predictions, join
 from foveal.split.record import NONE, Split
@@ -33,6 +34,7 @@ from foveal.study import (
     is_done,
     publish,
     read_json,
+    write_text,
 )
 from foveal.task import Context, Job, Member, Resources, State
 
@@ -195,6 +197,11 @@ def place(opened: Opened, made: Split, member: Member, fold: int) -> tuple[Path,
     return folder, depends
 
 
+def is_trained(opened: Opened, made: Split, member: Member) -> bool:
+    """Whether every fold's training of a member is done, as the study describes it now."""
+    return all(is_done(*place(opened, made, member, k)) for k in range(made.folds))
+
+
 def _override(folder: Path) -> Mapping[str, Any]:
     path = folder / "override.json"
     return read_json(path) if path.is_file() else {}
@@ -258,11 +265,19 @@ def fit_job(
 
 
 def _judge(opened: Opened, truth: Truth) -> Callable[[Predictions], float]:
-    """The metric of held-out scores with cuts fitted on the very same rows: for curves only."""
+    """The metric of held-out scores with cuts fitted on the very same rows: for curves only.
+
+    Not a number where these rows can tell nothing.
+    """
 
     def judge(predictions: Predictions) -> float:
+        if not truth.weight.sum() > 0:
+            return math.nan
         predictions = replace(predictions, fold=truth.fold)
-        labels = opened.recipe.decode.fit(predictions, truth)(predictions)
+        try:
+            labels = opened.recipe.decode.fit(predictions, truth)(predictions)
+        except DataError:  # such as a fold without any label
+            return math.nan
         metric = opened.recipe.metric
         return float(metric.value(metric.tally(labels, truth).sum(axis=0)))
 
@@ -285,7 +300,7 @@ class _Curve:
         if "epoch" in event:
             self.rows[event["epoch"]] = event
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(self.text())
+            write_text(self.path, self.text())
         self.channel.report({**event, "done": min(event.get("done", 0.0), 0.999)})
 
     def text(self) -> str:

@@ -221,7 +221,8 @@ class _Training:
             self.backward(loss)
             total += loss.detach()
         if self.plan.clip:
-            nn.utils.clip_grad_norm_(self.parameters, self.plan.clip, foreach=True)
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.plan.clip, foreach=True)
+            total = total + 0 * norm  # a slope that is not finite spoils the weights as a loss does
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(epoch * self.steps + step)

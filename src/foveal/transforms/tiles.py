@@ -96,7 +96,8 @@ class Windows:
     def _along(self, cells: int) -> Float[np.ndarray, " start"]:
         margin = int(np.flatnonzero(self.weight(self.tile))[0])
         first, last = -margin, max(cells + margin - self.tile, -margin)
-        count = -(-(last - first) // self.stride) + 1
+        stride = min(self.stride, self.tile - 2 * margin)  # what is discarded leaves no holes
+        count = -(-(last - first) // stride) + 1
         return np.round(np.linspace(first, last, count))
 
 
