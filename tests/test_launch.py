@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from foveal.errors import FovealError, MemoryBudgetError, Stopped
+from foveal.errors import DataError, FovealError, ManifestError, MemoryBudgetError, Stopped
 from foveal.launch import Channel, side_by_side, slots_of
+from foveal.read.image import UnreadableImage
 
 
 def double(channel: Channel, *, device: str, number: int) -> None:
@@ -113,3 +114,22 @@ def test_jobs_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 
 def test_slots_follow_the_device() -> None:
     assert set(slots_of("cpu")) == {"cpu"}
+
+
+def refuse(channel: Channel, *, device: str) -> None:
+    if device == "cpu":
+        raise ManifestError("2 cases cannot be read", ["a: broken", "b: gone"])
+    raise UnreadableImage("c: it does not decode")
+
+
+@pytest.mark.parametrize(
+    ("slot", "kind", "culprits"),
+    [("cpu", ManifestError, ("a: broken", "b: gone")), ("other", DataError, ())],
+)
+def test_an_error_of_a_job_keeps_its_kind_and_its_culprits(
+    tmp_path: Path, slot: str, kind: type[DataError], culprits: tuple[str, ...]
+) -> None:
+    with pytest.raises(kind) as error:
+        run(refuse, [{}], tmp_path, slots=(slot,))
+    assert error.value.culprits == culprits
+    assert error.value.exit_code == 3

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from foveal.manifest import Source, load
+from foveal.options import reader_of
+from foveal.read.image import filled
 from foveal.survey import measure, survey
+from foveal.transforms.augment import Prepare
 
 
 def test_facts_are_those_of_the_pictures(eyes: dict) -> None:
@@ -26,3 +29,29 @@ def test_facts_are_those_of_the_pictures(eyes: dict) -> None:
     assert measured.measured["image_size"][0] == "x".join(map(str, read[0].shape[:2]))
     told = [sha256(Path(case.paths[0]).read_bytes()).hexdigest() for case in manifest.cases()]
     assert measured.measured["sha256"].tolist() == told
+
+
+def test_a_camera_of_12_bits_fills_its_16(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    dark = rng.integers(0, 4096, (6, 40, 48, 3)).astype(np.uint16)
+    dark[0, 0, 0] = 4095
+    full, table = dark << 4, tmp_path / "t.csv"
+    table.write_text("\n".join(["image,grade", *(f"{k}.png,{k % 2}" for k in range(6))]))
+    seen = []
+    for name, pictures in (("dark", dark), ("full", full)):
+        (tmp_path / name).mkdir()
+        for k, picture in enumerate(pictures):
+            cv2.imwrite(str(tmp_path / name / f"{k}.png"), picture)
+        source = Source(table=str(table), images=f"{tmp_path / name}/{{image}}", target=("grade",))
+        cases = load(source).cases()
+        _, facts = measure(load(source), [survey(case) for case in cases], target={})
+        read = reader_of(facts, Prepare(height=40, width=48))
+        seen.append((facts, [read(case) for case in cases]))
+    (of_dark, dark_read), (of_full, full_read) = seen
+    assert (of_dark.spare_bits, of_full.spare_bits) == (4, 0)
+    assert of_dark.mean == pytest.approx(of_full.mean, abs=1e-4)
+    assert of_dark.std == pytest.approx(of_full.std, abs=1e-4)
+    assert of_dark.aspect == of_full.aspect
+    np.testing.assert_array_equal(dark_read, full_read)
+    brighter = filled(np.array([5000, 4095], np.uint16), 4)
+    assert brighter.tolist() == [65520, 65520]

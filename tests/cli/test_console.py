@@ -132,3 +132,17 @@ def test_the_bar_leaves_standard_output_alone(
         sys.stdout.write("the result\n")
         console.say("a line")
     assert capsys.readouterr().out == "the result\n"
+
+
+def test_a_log_that_cannot_be_written_to_hides_nothing(capsys: pytest.CaptureFixture) -> None:
+    console = Console(quiet=False, log=Path("/dev/full"))
+    console.say("hello")
+    console.progress("training", 0.5, "words")
+    console.error("wrong", NAMES)
+    seen = capsys.readouterr().err
+    assert seen.startswith("hello\n")
+    assert "error: wrong" in seen
+    spare = Path(re.findall(r"all listed in (\S+)", seen)[0])
+    assert spare.read_text().splitlines() == [f"  {name}" for name in NAMES]
+    spare.unlink()
+    spare.parent.rmdir()

@@ -41,7 +41,8 @@ def test_a_duration_is_finite_and_above_zero(text: str) -> None:
 VALUES = {
     "3": 3, "1e-3": 0.001, "-0.5": -0.5, "true": True, "no": "no", "'3'": "3", "": "",
     "null": "null", "96x160": "96x160", "b=c": "b=c", "floor,patches": "floor,patches",
-    "[1, 2]": "[1, 2]", "2020-01-01": "2020-01-01", "./my weights.pth": "./my weights.pth",
+    "[1, 2]": "[1, 2]", "2020-01-01": "2020-01-01", "007": "007",
+    "-1": -1, "0": 0, "./my weights.pth": "./my weights.pth",
 }  # fmt: skip
 
 

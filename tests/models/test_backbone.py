@@ -216,3 +216,12 @@ def test_standardised_images_have_mean_zero_and_deviation_one(dtype, full):
     torch.testing.assert_close(got.std((0, 2, 3)), torch.ones(2), atol=1e-3, rtol=0)
     dark = Standardise((0.0,), (0.0,), float(full))(torch.zeros(1, 1, 2, 2, dtype=dtype))
     assert torch.equal(dark, torch.zeros(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("name", ["mambaout_femto", "swin_tiny_patch4_window7_224"])
+def test_maps_with_features_last_are_turned(name: str):
+    encoder = Backbone(name).build(channels=3, pooled=False).eval()
+    with torch.inference_mode():
+        maps = encoder(torch.zeros(2, 3, 224, 224))
+    assert maps.shape == (2, encoder.width, 7, 7)
+    assert encoder.width > 100

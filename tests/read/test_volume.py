@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -195,3 +196,28 @@ def test_links_to_the_same_files_are_the_same_volume(folder: Path, tmp_path: Pat
     for file in folder.iterdir():
         (tmp_path / "other" / file.name).symlink_to(file)
     assert find_slices(str(tmp_path / "other")).files == find_slices(str(folder)).files
+
+
+def test_a_camera_of_12_bits_fills_its_16_when_a_part_is_read(tmp_path: Path) -> None:
+    planes = voxels(np.uint16) >> 4
+    stored = store(find_slices(str(written(tmp_path / "s", planes))), tmp_path / "v.npy")
+    window = Window(top=-3, left=2, height=12, width=9)
+    np.testing.assert_array_equal(replace(stored, spare_bits=4)(window), stored(window) << 4)
+
+
+@pytest.mark.parametrize("axes", ["ZCYX", "CZYX", "TZYX"])
+def test_a_stack_of_several_channels_or_moments_is_refused(tmp_path: Path, axes: str) -> None:
+    shape = {"Z": 4, "C": 2, "T": 2, "Y": 8, "X": 9}
+    values = np.zeros([shape[a] for a in axes], np.uint16)
+    tifffile.imwrite(tmp_path / "s.ome.tif", values, ome=True, metadata={"axes": axes})
+    with pytest.raises(UnreadableImage, match=r"[CT] of 2"):
+        find_slices(str(tmp_path / "s.ome.tif"))
+
+
+def test_pages_whose_0_is_white_are_turned_as_a_single_one_is(tmp_path: Path) -> None:
+    planes = voxels()[:3]
+    tifffile.imwrite(tmp_path / "all.tif", planes, photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "one.tif", planes[0], photometric="miniswhite")
+    stack = find_slices(str(tmp_path / "all.tif"))
+    np.testing.assert_array_equal(stack.read(0), 255 - planes[0])
+    np.testing.assert_array_equal(stack.read(0), find_slices(str(tmp_path / "one.tif")).read(0))

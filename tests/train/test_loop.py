@@ -244,6 +244,16 @@ def test_a_loss_that_is_not_finite_halves_the_rate_twice_then_ends(tmp_path: Pat
         trained(tmp_path / "dead", loss=dead)
 
 
+def test_a_slope_that_is_not_finite_is_no_training(tmp_path: Path) -> None:
+    def steep(logits: Tensor, target: Tensor) -> Tensor:
+        return squared(logits, target) + (0 * logits).abs().sqrt().sum()
+
+    value = steep(model()(torch.zeros(2, 3, 4, 4)), torch.zeros(2, 1))
+    assert value.isfinite()
+    with pytest.raises(TrainingError, match="not finite"):
+        trained(tmp_path, loss=steep)
+
+
 def test_a_loss_with_parameters_is_trained_and_saved(tmp_path: Path) -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:

@@ -1,0 +1,220 @@
+"""What a study notices, refuses and survives once it is there."""
+
+import csv
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import FAST, INLINE, small_study
+from foveal import stages
+from foveal.errors import StudyError, TargetError, UsageError
+from foveal.stages.address import resolve
+from foveal.stages.open import open_study
+from foveal.stages.split import open_split, truth_of
+from foveal.stages.train import _judge, out_of_fold
+from foveal.study import Study
+from foveal.task import Context
+
+make = partial(small_study, "grade", {"small": FAST})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, eyes: dict) -> Study:
+    study = make(tmp_path_factory.mktemp("guards") / "study", eyes, members="floor,regression")
+    stages.run(study, INLINE)
+    return study
+
+
+def answer(study: Study, eyes: dict, out: Path, **more: object) -> None:
+    asked = {"table": eyes["table"], "images": eyes["images"], "context": INLINE}
+    stages.predict(study, out=out, **{**asked, **more})
+
+
+def test_the_picture_size_can_be_the_group(tmp_path: Path) -> None:
+    sizes = (40, 48, 56, 64)
+    for k in range(24):
+        size = (sizes[k // 3 % 4], 48, 3)
+        picture = np.random.default_rng(k).integers(0, 255, size, np.uint8)
+        cv2.imwrite(str(tmp_path / f"{k}.png"), picture)
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["file,grade", *(f"{k}.png,{k % 3}" for k in range(24))]))
+    said: list[str] = []
+    call = partial(
+        stages.init,
+        tmp_path / "s",
+        recipe="grade:small",
+        table=table,
+        target="grade",
+        images=str(tmp_path / "{file}"),
+        options={**FAST, "folds": 2},
+        columns={"group": "image_size"},
+        context=Context(slots=(), say=said.append),
+    )
+    study = call()
+    stages.split(study)
+    with study.folds_file.open() as file:
+        rows = list(csv.DictReader(file))
+    found = {(k // 3 % 4, row["group"], row["fold"]) for k, row in enumerate(rows)}
+    assert len(found) == len({group for _, group, _ in found}) == 4
+    call()
+    assert "nothing to do" in said[-1]
+
+
+def edited(study: Study, folder: Path, old: str, new: str) -> Study:
+    """A copy whose `study.yaml` somebody edited."""
+    shutil.copytree(study.folder, folder)
+    copy = Study(folder)
+    text = copy.settings_file.read_text()
+    assert old in text
+    copy.settings_file.write_text(text.replace(old, new))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("size: 32", "size: 64"),
+        ("views: centre", "views: flips"),
+        ("folds: 3", "folds: 2"),
+        ("members: floor,regression", "members: floor"),
+    ],
+)
+def test_options_edited_after_a_run_answer_nothing_before_the_next(
+    finished: Study, eyes: dict, tmp_path: Path, old: str, new: str
+) -> None:
+    study = edited(finished, tmp_path / "s", old, new)
+    with pytest.raises(StudyError, match="cure: foveal run"):
+        answer(study, eyes, tmp_path / "x.csv", answer="regression")
+
+
+def test_folds_that_are_missing_or_of_other_options_are_named(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    for study in (
+        make(tmp_path / "new", eyes),
+        edited(finished, tmp_path / "edited", "folds: 3", "folds: 2"),
+    ):
+        with pytest.raises(StudyError, match=r"no folds as study\.yaml asks for them"):
+            stages.combine(study, INLINE)
+
+
+def test_replace_looks_at_changed_pictures_and_mends_a_broken_study(
+    eyes: dict, tmp_path: Path
+) -> None:
+    source, folder = Path(eyes["table"]).parent, tmp_path / "new"
+    shutil.copytree(source, folder)
+    images = str(eyes["images"]).replace(str(source), str(folder))
+    of = {**eyes, "table": folder / Path(eyes["table"]).name, "images": images}
+    study = make(tmp_path / "s", of)
+    before = study.manifest().measured["sha256"]
+    path = Path(study.manifest().paths[0][0])
+    cv2.imwrite(str(path), 255 - cv2.imread(str(path)))
+    call = partial(
+        stages.init, tmp_path / "s", recipe="grade:small", options=FAST, context=INLINE, **of
+    )
+    call(replace_old=True)
+    changed = study.manifest().measured["sha256"] != before
+    assert changed[0]
+    assert changed.sum() == 1
+    for file in (study.manifest_file, study.settings_file):
+        whole = file.read_bytes()
+        file.write_bytes(b"")
+        with pytest.raises(StudyError, match="foveal init --replace"):
+            call()
+        call(replace_old=True)
+        assert file.read_bytes() == whole
+
+
+def test_an_answer_is_not_written_over_what_is_read(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    table = tmp_path / "new.csv"
+    shutil.copy(eyes["table"], table)
+    for out in (table, finished.folder, finished.settings_file):
+        with pytest.raises(UsageError, match="would write over"):
+            answer(finished, eyes, out, table=table)
+    assert table.read_bytes() == Path(eyes["table"]).read_bytes()
+
+
+@pytest.mark.parametrize("recipe", ["grade:small", "identify:small"])
+def test_a_second_target_column_is_refused(eyes: dict, tmp_path: Path, recipe: str) -> None:
+    header, *rows = Path(eyes["table"]).read_text().splitlines()
+    table = tmp_path / "two.csv"
+    table.write_text("\n".join([f"{header},second", *(f"{row},1" for row in rows)]))
+    of = {**eyes, "table": table, "target": f"{eyes['target']},second"}
+    with pytest.raises(TargetError, match="one target column"):
+        stages.init(tmp_path / "s", recipe=recipe, context=INLINE, **of)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_fold_that_can_tell_nothing_has_a_curve_of_nothing(finished: Study) -> None:
+    opened, made = open_split(finished)
+    truth = truth_of(opened, made)
+    scores = out_of_fold(opened, "regression", made)
+    assert np.isfinite(_judge(opened, truth)(scores))
+    nothing = replace(truth, weight=np.zeros(len(truth.weight)))
+    assert np.isnan(_judge(opened, nothing)(scores))
+
+
+@pytest.mark.parametrize("trees", [1, 3])
+def test_any_number_of_trees_grows(eyes: dict, tmp_path: Path, trees: int) -> None:
+    study = make(tmp_path / "s", eyes, trees=trees, members="floor")
+    stages.run(study, INLINE)
+    assert study.report_file.is_file()
+
+
+def test_a_seed_below_zero_is_refused(eyes: dict, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="seed"):
+        make(tmp_path / "s", eyes, seed=-1)
+
+
+def test_a_study_is_made_in_the_folder_where_one_stands(eyes: dict, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    inode = (tmp_path / "s").stat().st_ino
+    make(tmp_path / "s", eyes)
+    assert (tmp_path / "s").stat().st_ino == inode
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    make(tmp_path / "link", eyes)
+    assert (tmp_path / "real" / "study.yaml").is_file()
+
+
+def test_weights_are_found_from_anywhere(
+    eyes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights").mkdir()
+    monkeypatch.chdir(tmp_path)
+    study = make(tmp_path / "s", eyes, weights="weights")
+    assert study.settings().options["weights"] == str(tmp_path / "weights")
+    assert make(tmp_path / "t", eyes, weights="none").settings().options["weights"] == "none"
+
+
+def test_a_number_can_be_a_name(flukes: dict, tmp_path: Path) -> None:
+    of = {**flukes, "options": {"new": -1}}
+    study = stages.init(tmp_path / "s", recipe="identify:small", context=INLINE, **of)
+    assert open_study(study).recipe.answer.new == "-1"
+
+
+def test_a_recipe_file_of_ones_own_may_hold_dataclasses(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from typing import ClassVar\n"
+        "from foveal.manifest import Facts\n"
+        "from foveal.recipes import grade\n"
+        "from foveal.task import Recipe\n"
+        "FAMILY = grade.FAMILY\n"
+        "@dataclass\n"
+        "class Odd:\n"
+        "    kind: ClassVar[str] = 'odd'\n"
+        "def mine(facts: Facts, /, *, seed: int = 0) -> Recipe:\n"
+        "    return grade.small(facts, seed=seed)\n"
+    )
+    family, function = resolve(f"{tmp_path}/mine.py:mine")
+    assert function.__name__ == "mine"
+    assert family.survey is not None
