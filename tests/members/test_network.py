@@ -153,3 +153,27 @@ def test_channels_last_follows_the_fixed_rule(opened: Opened, tmp_path: Path) ->
     dense = trained(depthwise, backbone=Backbone("resnet10t"))
     assert depthwise.fit(job(opened, tmp_path / "a")).notes["channels_last"] is True
     assert dense.fit(job(opened, tmp_path / "b")).notes["channels_last"] is False
+
+
+def test_the_time_of_large_pictures_is_told_from_smaller_ones(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Size] = []
+
+    def step(_: torch.nn.Module, images: torch.Tensor) -> float:
+        seen.append(images.shape)
+        return 2.0
+
+    monkeypatch.setattr("foveal.members.training._step_seconds", step)
+    resources = Resources(cache=tmp_path)
+    for size, batch, shape, times in (
+        ((64, 96), 2, (2, 3, 64, 96), 1),
+        ((64, 96), 64, (4, 3, 64, 96), 1),
+        ((6400, 256), 64, (4, 3, 3200, 128), 4),
+        ((1001, 1001), 4, (4, 3, 1001, 1001), 1),
+    ):
+        training = trained(network(opened), size=size, batch=batch, epochs=3).training
+        seconds = training.seconds(torch.nn.Identity(), 10, resources)
+        assert set(seen) == {shape}
+        assert seconds == pytest.approx(times * 2.0 / shape[0] * 10 * 3)
+        seen.clear()

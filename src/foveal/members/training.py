@@ -31,6 +31,9 @@ from foveal.train.optim import AdamW
 from foveal.train.sampling import Uniform
 from foveal.transforms.views import centre
 
+PROBED_PIXELS = 1 << 21
+"""At most so many are in the step that says how long a training takes; time goes with them."""
+
 SAMPLER_STREAM = 1 << 21
 """Keeps the randomness of an epoch's draws apart from that of its cases."""
 
@@ -265,7 +268,10 @@ class Training:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         channels = channels or len(self.mean)
         count = min(self.batch, 4)
-        images = torch.zeros(count, channels, *self.size, device=resources.device)
+        size, larger = self.size, 1
+        while count * size[0] * size[1] > PROBED_PIXELS and not any(side % 128 for side in size):
+            size, larger = (size[0] // 2, size[1] // 2), 4 * larger
+        images = torch.zeros(count, channels, *size, device=resources.device)
         images = images.contiguous(memory_format=layout)
         model = laid_out(model.to(resources.device), channels_last=channels_last)
         threads = torch.get_num_threads()
@@ -274,7 +280,7 @@ class Training:
             seconds = min(_step_seconds(model, images) for _ in range(3))
         finally:
             torch.set_num_threads(threads)
-        return seconds / len(images) * cases * self.epochs
+        return larger * seconds / len(images) * cases * self.epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
