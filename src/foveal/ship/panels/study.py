@@ -235,14 +235,14 @@ def thumbnail(*paths: str) -> str:
     """A small picture of a case's files as a data address; empty where one is gone."""
     from foveal.errors import DataError
     from foveal.manifest import Case
-    from foveal.read.image import inspect
+    from foveal.read.image import filled, inspect, spare_bits_of
 
     try:
-        _, image = inspect(Case(id="", paths=paths))
+        seen, image = inspect(Case(id="", paths=paths))
     except DataError:
         return ""
     if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
+        image = (filled(image, spare_bits_of(seen.white)) >> 8).astype(np.uint8)
     return picture(image[:, :, :3] if image.shape[2] >= 3 else image[:, :, :1])
 
 
