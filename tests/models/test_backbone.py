@@ -225,3 +225,13 @@ def test_maps_with_features_last_are_turned(name: str):
         maps = encoder(torch.zeros(2, 3, 224, 224))
     assert maps.shape == (2, encoder.width, 7, 7)
     assert encoder.width > 100
+
+
+def test_the_size_of_a_picture_matters_where_a_network_has_one():
+    fixed = Backbone("vit_tiny_patch16_224")
+    fixed.check()
+    fixed.check((224, 224))
+    for size in ((224, 256), (112, 112)):
+        with pytest.raises(UsageError, match="nothing else"):
+            fixed.check(size)
+        Backbone(SMALL).check(size)

@@ -218,3 +218,9 @@ def test_a_recipe_file_of_ones_own_may_hold_dataclasses(tmp_path: Path) -> None:
     family, function = resolve(f"{tmp_path}/mine.py:mine")
     assert function.__name__ == "mine"
     assert family.survey is not None
+
+
+def test_a_backbone_of_one_size_is_refused_at_once_for_another(eyes: dict, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="takes 224 x 224 pixels and nothing else"):
+        make(tmp_path / "s", eyes, backbone="vit_tiny_patch16_224", size=32)
+    assert not (tmp_path / "s").exists()

@@ -81,8 +81,8 @@ class Embedder:
         )
 
     def check(self) -> None:
-        """Raise where the backbone is unknown."""
-        self.training.backbone.check()
+        """Raise where the backbone is unknown, or takes another size only."""
+        self.training.backbone.check(self.training.size)
 
     def estimate(self, cases: int, resources: Resources) -> float:
         """Seconds of one training on so many cases, from small steps on this machine."""

@@ -74,8 +74,9 @@ class Network:
         )
 
     def check(self) -> None:
-        """Raise where the backbone is unknown."""
-        self.training.backbone.check()
+        """Raise where the backbone is unknown, or takes another size only."""
+        height, width = self.training.size
+        self.training.backbone.check((height // (self.bag or 1), width))
 
     def estimate(self, cases: int, resources: Resources) -> float:
         """Seconds of one training on so many cases, from small steps on this machine."""

@@ -104,16 +104,28 @@ class Backbone:
     drop_path: float = 0.0
     inflate: Inflation = "average"
 
-    def check(self) -> None:
-        """Raise a `UsageError` with the nearest name where timm does not know this one."""
+    def check(self, size: tuple[int, int] | None = None) -> None:
+        """Raise a `UsageError` where timm does not know this name, or it takes another size only.
+
+        Args:
+            size: Height and width of what it is to see.
+        """
         import timm
 
         if not timm.is_model(self.name):
             raise UsageError(f'backbone="{self.name}"{nearest(self.name, timm.list_models())}')
         try:
-            timm.get_pretrained_cfg(self.name)
+            known = timm.get_pretrained_cfg(self.name)
         except RuntimeError as error:
             raise UsageError(f'backbone="{self.name}": {error}') from None
+        if size is None or known is None or not known.fixed_input_size:
+            return
+        height, width = known.input_size[1:]
+        if size != (height, width):
+            raise UsageError(
+                f"backbone={self.name} takes {height} x {width} pixels and nothing else, and would "
+                f"see {size[0]} x {size[1]}; cure: another size=, or another backbone"
+            )
 
     def build(self, *, channels: int, pooled: bool = True, pretrained: bool = True) -> Encoder:
         """Make the encoder.
