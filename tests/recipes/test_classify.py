@@ -140,7 +140,7 @@ NETWORKS = {"small": {"network"}}
 EVERYTHING = {"networks", "floor", "patches", "split"}
 EFFECTS = [
     *((option, value, {"networks"}) for option, value in {
-        "size": 48, "backbone": "test_vit", "weights": "imagenet", "epochs": 3, "batch": 4,
+        "size": 48, "backbone": "test_byobnet", "weights": "imagenet", "epochs": 3, "batch": 4,
         "lr": 0.02, "rotate": 90.0, "flip": 0.1, "mixup": 0.7, "cutmix": 0.7, "dropout": 0.6,
         "balance": 1.0,
     }.items()),

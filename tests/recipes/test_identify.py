@@ -228,7 +228,7 @@ MEMBERS = {"floor", "networks"}
 EVERYTHING = {*MEMBERS, "split", "decisions"}
 EFFECTS = [
     *((option, value, {"networks"}) for option, value in {
-        "size": 48, "backbone": "test_vit", "weights": "imagenet", "epochs": 1, "batch": 4,
+        "size": 48, "backbone": "test_byobnet", "weights": "imagenet", "epochs": 1, "batch": 4,
         "optimiser": "sgd", "lr": 0.02, "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "margin": 0.4,
         "scale": 20.0, "centres": 2, "embedding": 24, "pooling": "own", "dropout": 0.6,
         "drop_path": 0.5, "mirrored": True, "least": 9, "together": 4, "rotate": 90.0,

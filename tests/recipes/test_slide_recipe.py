@@ -647,7 +647,7 @@ RULES = ("exact", "bagged_exact", "halves", "fifths")
 EFFECTS = [
     *((option, value, {"networks"}) for option, value in {
         "bag": False, "shifts": 4, "mirror": False, "shuffle": 0.9, "pooling": "attention",
-        "backbone": "test_vit", "weights": "imagenet", "epochs": 3, "batch": 4,
+        "backbone": "test_byobnet", "weights": "imagenet", "epochs": 3, "batch": 4,
         "optimiser": "sgd", "lr": 0.02, "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "cutout": 1.0,
         "mixup": 0.7, "cutmix": 0.7, "drop_path": 0.5, "dropout": 0.6, "balance": 1.0,
         "precision": "bf16-mixed", "layout": "contiguous",
