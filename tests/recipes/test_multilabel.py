@@ -572,10 +572,10 @@ EFFECTS = [
     *((option, value, {"networks"}) for option, value in {
         "size": 48, "backbone": "test_byobnet", "weights": "imagenet", "inflate": "zeros",
         "epochs": 3, "cycles": 1, "snapshots": 1, "batch": 4, "optimiser": "sgd", "lr": 0.02,
-        "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "views": "flips", "rotate": 90.0, "quarter_turns": False,
-        "flip": 0.1, "elastic": 0.05, "cutout": 1.0, "mixup": 0.7, "cutmix": 0.7, "pooling": "gem",
-        "drop_path": 0.5, "dropout": 0.6, "mixture": ".2,.3,.5", "precision": "bf16-mixed",
-        "layout": "contiguous",
+        "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "views": "flips", "rotate": 90.0,
+        "quarter_turns": False, "flip": 0.1, "elastic": 0.05, "cutout": 1.0, "mixup": 0.7,
+        "cutmix": 0.7, "pooling": "gem", "drop_path": 0.5, "dropout": 0.6, "mixture": ".2,.3,.5",
+        "precision": "bf16-mixed", "layout": "contiguous",
     }.items()),
     ("flip", 0.0, {"networks", "patches"}),  # which then tell mirror images apart
     ("trees", 5, {"floor"}),
