@@ -308,3 +308,9 @@ def test_a_file_that_is_no_settings_is_refused_by_name(tmp_path, text):
         Study(tmp_path).settings()
     with pytest.raises(StudyError, match="no study in"):
         Study(tmp_path / "none").settings()
+
+
+def test_a_lock_that_cannot_be_opened_is_an_error_of_the_study(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(StudyError, match="cannot write"), Study(tmp_path).lock("run"):
+        pass

@@ -43,3 +43,17 @@ def test_a_state_scores_as_the_mixture_it_names() -> None:
         )  # fmt: skip
         by_hand = share * (x @ slope + intercept) + (1 - share) * walk(nodes, x)
         assert evaluate(state, x) == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("block", [1, 7, 49, 50, 51])
+def test_cases_walk_in_blocks_as_they_walk_alone(
+    monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 4)), rng.normal(size=(50, 2))
+    nodes = forest(x, y, np.ones(50), trees=5, seed=0)
+    whole = walk(nodes, x)
+    assert whole.shape == (50, 2)
+    monkeypatch.setattr("foveal.members.classical.WALKED", block)
+    np.testing.assert_array_equal(walk(nodes, x), whole)
+    assert walk(nodes, x[:0]).shape == (0, 2)

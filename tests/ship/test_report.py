@@ -1,14 +1,19 @@
 """The page: in one piece, loads nothing, opens in a browser without a complaint."""
 
+import base64
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from conftest import FAST
 from foveal import stages
+from foveal.ship.panels.study import curves, thumbnail
+from foveal.study import Study
 from foveal.task import Context
 
 
@@ -54,3 +59,23 @@ def test_the_page_opens_in_a_browser(page: Path, tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=120, check=False,
     ).stdout  # fmt: skip
     assert dumped.count("<svg") >= 4
+
+
+def test_a_held_fold_that_tells_nothing_leaves_the_chart_whole(page: Path, tmp_path: Path) -> None:
+    shutil.copytree(page.parent, tmp_path / "s")
+    (file,) = (tmp_path / "s/members/regression/0").glob("metrics.csv")
+    header, row = file.read_text().splitlines()
+    cells = dict(zip(header.split(","), row.split(","), strict=True))
+    cells["held"] = "nan"
+    file.write_text("\n".join([header, ",".join(cells.values())]))
+    html = str(curves(Study(tmp_path / "s")).body)
+    assert "polyline" in html
+    assert "nan" not in html
+
+
+def test_a_thumbnail_of_12_bits_in_16_is_not_dark(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 4096, (40, 48, 3)).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "dark.png"), picture)
+    data = base64.b64decode(thumbnail(str(tmp_path / "dark.png")).partition(",")[2])
+    shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert 120 < shown.mean() < 136

@@ -64,7 +64,8 @@ def predict(
         StudyError: The study has no leaderboard, or it is older than its members.
         ManifestError: The table cannot be used.
     """
-    if Path(out).absolute() in (Path(table).absolute(), study.folder, study.settings_file):
+    read = (Path(table), study.folder, study.settings_file, study.manifest_file)
+    if Path(out).resolve() in {path.resolve() for path in read}:
         raise UsageError(f"--out {out} would write over what is read; cure: another file")
     answers = _answers(study)
     row = answer or answers["chosen"]

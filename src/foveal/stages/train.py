@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from foveal import launch
-from foveal.errors import DataError, UsageError, nearest
+from foveal.errors import TargetError, UsageError, nearest
 from foveal.manifest import Truth
 from foveal.predictions import Predictions, join
 from foveal.split.record import NONE, Split
@@ -276,7 +276,7 @@ def _judge(opened: Opened, truth: Truth) -> Callable[[Predictions], float]:
         predictions = replace(predictions, fold=truth.fold)
         try:
             labels = opened.recipe.decode.fit(predictions, truth)(predictions)
-        except DataError:  # such as a fold without any label
+        except TargetError:  # such as a fold without any label
             return math.nan
         metric = opened.recipe.metric
         return float(metric.value(metric.tally(labels, truth).sum(axis=0)))

@@ -126,7 +126,8 @@ def curves(study: Study) -> Section:
             if rows:
                 group[name] = colour
                 loss[name] = [(float(r["epoch"]), float(r["loss"])) for r in rows]
-                held[name] = [(float(r["epoch"]), float(r["held"])) for r in rows if r["held"]]
+                told = ((float(r["epoch"]), float(r["held"])) for r in rows if r["held"])
+                held[name] = [point for point in told if np.isfinite(point[1])]
     metric = read_json(study.combine_folder / "leaderboard.json")["metric"].replace("_", " ")
     if not loss:
         return Section("Curves", "No network was trained.", Markup(""))
