@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveal.errors import ManifestError
-from foveal.manifest import Facts, Manifest, Source, load, read_table
+from foveal.manifest import (
+    NOWHERE,
+    Facts,
+    Manifest,
+    Source,
+    answer_with_prior,
+    load,
+    read_table,
+)
 
 IMAGES = "img/{image}"
 
@@ -274,3 +282,46 @@ def test_no_channel_leaves_the_root(tmp_path: Path, value: str) -> None:
     assert 'row 1 (id "a")' not in text
     text = refusal(tmp_path, "id,image\na,ok\n", STAINED, channels=("r", value))
     assert 'row 1 (id "a")' in text
+
+
+def test_what_is_no_text_in_a_parquet_file_is_left_out(tmp_path):
+    frame = pl.DataFrame(
+        {
+            "id": ["a", "b"],
+            "image": ["x.png", "y.png"],
+            "box": [[1, 2], [3]],
+            "jpeg": [b"\xff", b""],
+        }
+    )
+    frame.write_parquet(tmp_path / "t.parquet")
+    assert set(read_table(tmp_path / "t.parquet")) == {"id", "image"}
+    assert loaded_from(tmp_path / "t.parquet").ids == ("a", "b")
+
+
+def loaded_from(path: Path) -> Manifest:
+    return load(Source(table=str(path), images=IMAGES))
+
+
+@pytest.mark.parametrize("cell", ["", "../x.png", "/x.png", "a/../../x.png"])
+def test_a_row_without_a_usable_path_may_be_answered_with_the_prior(tmp_path, cell):
+    text = f"id,image\na,x.png\nb,{cell}\n"
+    assert "no file below the images' root" in refusal(tmp_path, text)
+    source = Source(table=table(tmp_path, text), images=f"{tmp_path}/img/{{image}}")
+    manifest = load(source, answer_with_prior)
+    assert manifest.ids == ("a", "b")
+    assert manifest.paths[0] == (f"{tmp_path}/img/x.png",)
+    assert Path(manifest.paths[1][0]).name == NOWHERE
+    source = replace(source, images="", files=("image",))
+    if not cell:
+        assert Path(load(source, answer_with_prior).paths[1][0]).name == NOWHERE
+
+
+def test_a_column_of_paths_that_may_be_missing_is_used_where_it_is_there(tmp_path):
+    source = Source(table="", files=("stack", "region"), optional=("region",), id="id")
+    for text, paths in (
+        ("id,stack\na,x\n", ("x",)),
+        ("id,stack,region\na,x,r.png\n", ("x", "r.png")),
+        ("id,stack,region\na,x,\n", ("x",)),
+    ):
+        manifest = load(replace(source, table=table(tmp_path, text)))
+        assert manifest.paths == (tuple(str(tmp_path / p) for p in paths),)

@@ -62,10 +62,14 @@ def test_one_grade_alone_is_nothing_to_learn() -> None:
 
 
 def test_grades_without_a_case_are_remarked() -> None:
-    assert Ordinal(4).remarks(np.array([0, 2, 2])) == [
-        "no case has grade 1",
-        "no case has grade 3",
-    ]
+    assert Ordinal(4).remarks(np.array([0, 2, 2])) == ["no case has grade 1, 3"]
+    assert Ordinal(3).remarks(np.array([0, 1, 2])) == []
+
+
+def test_years_are_no_grades() -> None:
+    years = manifest(["2000", "2001", "2002"])
+    with pytest.raises(TargetError, match="grades 0 to 2002; a scale has at most 100"):
+        Ordinal(**Ordinal.measure(years)).encode(years)
 
 
 def test_every_case_is_sure_of_its_grade_and_the_truth_is_what_the_table_says() -> None:

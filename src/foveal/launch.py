@@ -208,7 +208,8 @@ class _Child:
         if self.failure is not None:
             kind = getattr(errors, self.failure["failure"], FovealError)
             about = self.failure.get("culprits")
-            return kind(self.failure["message"], *([about] if about else []))
+            where = f"; see {self.log}" if kind is FovealError else ""  # nobody expected it
+            return kind(self.failure["message"] + where, *([about] if about else []))
         cause = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         memory = "; the system may have run out of memory" if code == -9 else ""
         return FovealError(f"a job ended without a word ({cause}){memory}; see {self.log}")

@@ -17,7 +17,8 @@ import io
 import math
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ class Source:
             it all.
         files: Columns that are paths themselves, absolute or relative to the table's folder: of a
             case's files, and of targets that are files.
-        optional: Those of `files` whose cells may be empty.
+        optional: Those of `files` that may be missing, or have empty cells.
         channels: What `{channel}` in the pattern stands for, a file each.
         masks: A pattern too, of a further file that steers training; not every case has one. A
             value's own suffix is left out where no file has both.
@@ -336,11 +337,33 @@ def grouped(manifest: Manifest, source: Source) -> Manifest:
     return replace(manifest, roles={**manifest.roles, "group": manifest.measured[source.group]})
 
 
-def load(source: Source) -> Manifest:
+Refuse = Callable[[str, list[str]], None]
+"""Told of rows without a usable path: what is wrong, and which they are."""
+
+
+def refuse(trouble: str, rows: list[str]) -> None:
+    """End here: nothing can be learned from such rows.
+
+    Raises:
+        ManifestError: Always.
+    """
+    raise ManifestError(trouble, rows)
+
+
+def answer_with_prior(trouble: str, rows: list[str]) -> None:
+    """Go on: such a row leads to a file that is not there, and is answered as an unreadable one."""
+
+
+NOWHERE = "(the table says no usable path)"
+"""The name of a file that is not there."""
+
+
+def load(source: Source, gaps: Refuse = refuse) -> Manifest:
     """Read a table and check everything that can be checked without opening a picture.
 
     Args:
         source: Where the table is and what its columns mean.
+        gaps: What is done about rows whose path is empty or leaves the images' root.
 
     Returns:
         The manifest, in the table's order.
@@ -358,7 +381,7 @@ def load(source: Source) -> Manifest:
     if len(set(source.target)) < len(source.target):
         raise ManifestError(f"--target names a column twice: {','.join(source.target)}")
     target = [
-        _files(source, name, _column(table, name, "--target", source.table))
+        _files(source, name, _column(table, name, "--target", source.table), gaps)
         for name in source.target
     ]
     roles = {}
@@ -370,7 +393,7 @@ def load(source: Source) -> Manifest:
         roles["mask"] = _text(_masks(source, table, ids), (len(ids),))
     manifest = Manifest(
         ids=ids,
-        paths=_paths(source, table, ids),
+        paths=_paths(source, table, ids, gaps),
         id_column=id_column,
         target=_text(list(zip(*target, strict=True)), (len(ids), len(target))),
         target_columns=source.target,
@@ -394,7 +417,8 @@ MEASURED_GROUPS = ("image_size",)
 def read_table(path: Path) -> dict[str, list[str]]:
     """All columns of a CSV or Parquet file as text; an empty cell is an empty text.
 
-    A row without any text, such as a blank last line, is no row.
+    What is no text in a Parquet file, such as a list or the bytes of a picture, is left out. A row
+    without any text, such as a blank last line, is no row.
 
     Raises:
         ManifestError: The file is missing, is no table, or names a column twice.
@@ -405,7 +429,7 @@ def read_table(path: Path) -> dict[str, list[str]]:
         raise ManifestError(f"no such table: {path}")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            frame = pl.read_parquet(path).with_columns(pl.all().cast(pl.String))
+            frame = _as_text(pl.read_parquet(path))
         else:
             frame = pl.read_csv(path, infer_schema=False, has_header=False, raise_if_empty=False)
             if frame.height:
@@ -421,8 +445,29 @@ def read_table(path: Path) -> dict[str, list[str]]:
     return {n: [v for v, kept in zip(c, rows, strict=True) if kept] for n, c in columns.items()}
 
 
+def _as_text(frame: Any) -> Any:
+    """The columns of a frame that can be written as text."""
+    import polars as pl
+
+    kept = []
+    for column in frame:
+        with suppress(pl.exceptions.PolarsError, UnicodeDecodeError):
+            kept.append(column.cast(pl.String))
+    return pl.DataFrame(kept)
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def in_order(word: str) -> tuple[bool, int, str]:
+    """A key that sorts numbers first, by their size.
+
+    Example:
+        >>> sorted(["b", "10", "9"], key=in_order)
+        ['9', '10', 'b']
+    """
+    return not word.isdecimal(), int(word) if word.isdecimal() else 0, word
 
 
 def _text(values: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -473,17 +518,18 @@ def _check_weights(manifest: Manifest) -> None:
 
 
 def _paths(
-    source: Source, table: Mapping[str, list[str]], ids: Sequence[str]
+    source: Source, table: Mapping[str, list[str]], ids: Sequence[str], gaps: Refuse
 ) -> tuple[tuple[str, ...], ...]:
     """All files of every row: where the pattern leads, and what the path columns say."""
     columns = []
     if source.images:
         for channel in (CHANNEL in source.images and source.channels) or ("",):
             with_channel = {**table, **_as_column(channel, ids)}
-            columns.append(_expand(source, source.images, "--images", with_channel, ids))
+            columns.append(_expand(source, source.images, "--images", with_channel, ids, gaps))
     for name in source.files:
-        if name not in source.target:
-            columns.append(_files(source, name, _column(table, name, "files", source.table)))
+        if name not in source.target and (name in table or name not in source.optional):
+            texts = _column(table, name, "files", source.table)
+            columns.append(_files(source, name, texts, gaps))
     if not columns:
         raise ManifestError("where are the pictures? cure: --images 'img/{image}'")
     return tuple(tuple(p for p in row if p) for row in zip(*columns, strict=True))
@@ -496,7 +542,9 @@ def _masks(source: Source, table: Mapping[str, list[str]], ids: Sequence[str]) -
         ManifestError: No row has one, so the pattern must be wrong.
     """
     stems = {name: [SUFFIX.sub("", value) for value in c] for name, c in table.items()}
-    ways = [_expand(source, source.masks, "masks=", values, ids) for values in (table, stems)]
+    ways = [
+        _expand(source, source.masks, "masks=", values, ids, refuse) for values in (table, stems)
+    ]
     found = [next((p for p in pair if Path(p).is_file()), "") for pair in zip(*ways, strict=True)]
     if not any(found):
         raise ManifestError(f'masks="{source.masks}" leads to no file at all', [ways[0][0]])
@@ -508,19 +556,25 @@ def _as_column(channel: str, ids: Sequence[str]) -> dict[str, list[str]]:
     return {CHANNEL[1:-1]: [channel] * len(ids)} if channel else {}
 
 
-def _files(source: Source, name: str, texts: list[str]) -> list[str]:
+def _files(source: Source, name: str, texts: list[str], gaps: Refuse) -> list[str]:
     """A column as absolute paths, where it is one of paths."""
     if name not in source.files:
         return texts
     empty = [f"row {k + 1}: the cell is empty" for k, text in enumerate(texts) if not text]
-    if empty and name not in source.optional:
-        raise ManifestError(f'{len(empty)} rows say no path in column "{name}"', empty)
+    must = name not in source.optional
+    if empty and must:
+        gaps(f'{len(empty)} rows say no path in column "{name}"', empty)
     root = Path(source.table).absolute().parent
-    return [str(root / text) if text else "" for text in texts]
+    return [str(root / (text or NOWHERE)) if text or must else "" for text in texts]
 
 
 def _expand(
-    source: Source, pattern: str, flag: str, table: Mapping[str, list[str]], ids: Sequence[str]
+    source: Source,
+    pattern: str,
+    flag: str,
+    table: Mapping[str, list[str]],
+    ids: Sequence[str],
+    gaps: Refuse,
 ) -> list[str]:
     """The file of every row, from the pattern that a flag gave; judged on the text alone."""
     try:
@@ -550,18 +604,16 @@ def _expand(
         trouble = next(
             filter(None, (_unsafe(v, whole=is_path_column) for v in values.values())), ""
         )
-        if trouble:
-            bad.append(f'row {k + 1} (id "{ids[k]}"): {trouble}')
         text = "".join(
             lit + (values[name] if name is not None else "") for lit, name, _, _ in parts
         )
         if not (is_path_column or trouble) and ".." in text[fixed:].replace("\\", "/").split("/"):
-            bad.append(f'row {k + 1} (id "{ids[k]}"): "{text}" leaves the root')
-        found.append(str(root / text))
+            trouble = f'"{text}" leaves the root'
+        if trouble:
+            bad.append(f'row {k + 1} (id "{ids[k]}"): {trouble}')
+        found.append(str(root / (NOWHERE if trouble else text)))
     if bad:
-        raise ManifestError(
-            f"{len(bad)} rows lead to no file below the images' root ({pattern})", bad
-        )
+        gaps(f"{len(bad)} rows lead to no file below the images' root ({pattern})", bad)
     return found
 
 

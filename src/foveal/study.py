@@ -240,7 +240,7 @@ class Settings:
 
 
 LISTS = ("files", "optional", "channels", "target")
-COLUMN_KEYS = ("images", *LISTS, "id", "group", "site", "weight", "fold", "source")
+COLUMN_KEYS = ("images", "masks", *LISTS, "id", "group", "site", "weight", "fold", "source")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 
 from foveal.errors import TargetError, nearest
 from foveal.lattice import blocks_of, planes_of
-from foveal.manifest import Manifest, Truth
+from foveal.manifest import Manifest, Truth, in_order
 from foveal.split.identities import KNOWN, NEW, share_of_new
 from foveal.split.record import Split
 
@@ -39,6 +39,10 @@ def _only_column(manifest: Manifest) -> Shaped[np.ndarray, " case"]:
     return manifest.target[:, 0]
 
 
+MOST_GRADES = 100
+"""More are years, or the numbers of cases."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ordinal:
     """One grade a case, 0 to grades-1."""
@@ -63,6 +67,11 @@ class Ordinal:
         wrong = [(k, self._trouble(text)) for k, text in enumerate(texts)]
         culprits = [f"{manifest.name(k)}: {why}" for k, why in wrong if why]
         column = manifest.target_columns[0]
+        if self.grades > MOST_GRADES:
+            raise TargetError(
+                f'column "{column}" would have grades 0 to {self.grades - 1}; a scale has at most '
+                f"{MOST_GRADES}; cure: number the grades 0, 1, 2, ..., or another --target"
+            )
         if culprits:
             raise TargetError(
                 f'{len(culprits)} values of column "{column}" are no grades of 0 to '
@@ -94,10 +103,8 @@ class Ordinal:
 
     def remarks(self, encoded: Int[np.ndarray, " case"]) -> list[str]:
         """Grades that no case has."""
-        return [
-            f"no case has grade {k}"
-            for k in sorted(set(range(self.grades)) - set(encoded.tolist()))
-        ]
+        missing = sorted(set(range(self.grades)) - set(encoded.tolist()))
+        return [f"no case has grade {', '.join(map(str, missing))}"] if missing else []
 
     def train(self, encoded: Int[np.ndarray, " case"]) -> Float[np.ndarray, "case grade"]:
         """One distribution over grades a case."""
@@ -150,7 +157,7 @@ class Labels:
         if _is_flags(manifest, one_each=one_each):
             return {"labels": list(manifest.target_columns)}
         words = {word for text in manifest.target[:, 0].tolist() for word in text.split()}
-        return {"labels": sorted(words, key=_in_order)}
+        return {"labels": sorted(words, key=in_order)}
 
     def encode(self, manifest: Manifest) -> Int[np.ndarray, "case label"]:
         """0 or 1 for every label of every case.
@@ -260,11 +267,6 @@ FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
 
 FEW = 5
 """Cases of a label under which a person is told."""
-
-
-def _in_order(word: str) -> tuple[bool, int, str]:
-    """Numbers first, by their size."""
-    return not word.isdecimal(), int(word) if word.isdecimal() else 0, word
 
 
 def _is_flags(manifest: Manifest, *, one_each: bool) -> bool:

@@ -190,6 +190,10 @@ class Answer(Protocol):
 
     suffix: ClassVar[str]
 
+    def files(self, path: Path, asked: Asked) -> list[Path]:
+        """All files that `write` makes or replaces."""
+        ...
+
     def write(self, path: Path, asked: Asked, given: Given) -> None:
         """Write it whole or not at all."""
         ...

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -119,3 +120,12 @@ def test_ensembles_of_independent_members_win() -> None:
     assert board.chosen == 3
     assert set(board.rows[3].folds) == {0, 1, 2, 3, 4}
     assert board.rows[3].interval[0] < board.rows[3].score < board.rows[3].interval[1]
+
+
+def test_two_folds_cannot_tell_what_the_choice_is_worth() -> None:
+    predictions, truth = members()
+    rows = [entry((m,)) for m in predictions]
+    two = rank(rows, predictions, replace(truth, fold=truth.fold % 2), metric=quadratic_kappa)
+    assert two.nested is None
+    assert two.nested_interval is None
+    assert rank(rows, predictions, truth, metric=quadratic_kappa).nested is not None

@@ -109,9 +109,19 @@ def test_dropout_and_drop_path_are_there() -> None:
 
 
 def test_a_decoder_ends_at_the_finest_map() -> None:
-    decoder = Decoder(6, [4, 2], width=5)
+    decoder = Decoder(6, [(4, 8), (2, 4)], width=5)
     maps = [torch.rand(1, 4, 7, 9), torch.rand(1, 2, 14, 18)]
     assert decoder.eval()(torch.rand(1, 6, 4, 5), maps).shape == (1, 5, 14, 18)
+
+
+def test_maps_finer_than_four_pixels_have_fewer_features() -> None:
+    decoder = Decoder(6, [(4, 8), (4, 4), (3, 2), (2, 1)], width=8)
+    assert [step.norm.num_features for step in decoder.steps] == [8, 8, 4, 2]
+    assert decoder.width == 2
+    assert Decoder(6, [(3, 2), (2, 1)], width=1).width == 1
+    fine, coarse = small(lattice=1, width=16), small(lattice=32, width=16)
+    assert fine.head[0].out_channels == fine.decoder.width == 4
+    assert coarse.head[0].out_channels == 16
 
 
 def test_a_larger_input_is_standardised_by_what_lies_around_each_place() -> None:

@@ -113,10 +113,11 @@ def test_channels_may_be_samples(tmp_path, channels):
         pil(RGB, "JPEG", progressive=True),
         pil(Image.fromarray(RGB).convert("CMYK"), "JPEG"),
         pil(RGB, "TIFF", compression="jpeg"),
+        pil(Image.fromarray(RGB).convert("CMYK"), "TIFF"),
     ],
-    ids=["jpeg", "progressive", "cmyk", "tiff"],
+    ids=["jpeg", "progressive", "cmyk", "tiff", "cmyk tiff"],
 )
-def test_a_jpeg_looks_as_pillow_sees_it(tmp_path, data):
+def test_a_picture_looks_as_pillow_sees_it(tmp_path, data):
     assert np.abs(read(tmp_path, data).astype(int) - seen(data)).max() <= 2
     assert read(tmp_path, pil(GREY, "JPEG")).shape == (23, 31, 1)
 

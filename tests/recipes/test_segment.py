@@ -468,7 +468,7 @@ def test_a_crop_is_of_whole_cells_or_refused(scans: dict, size: int, lattice: in
 
 
 @pytest.mark.parametrize(
-    ("depth", "lattice", "epochs"), [(1, 4, 72), (1, 2, 48), (1, 1, 48), (9, 4, 24), (9, 2, 20)]
+    ("depth", "lattice", "epochs"), [(1, 4, 84), (1, 2, 67), (1, 1, 67), (9, 4, 28), (9, 2, 26)]
 )
 def test_epochs_follow_from_slices_and_cells(
     scans: dict, depth: int, lattice: int, epochs: int
@@ -488,9 +488,9 @@ EFFECTS = [
         "size": 96, "weights": "imagenet", "epochs": 2, "crops": 12, "batch": 2, "group": 1,
         "optimiser": "sgd", "lr": 0.01, "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "blocks": 2,
         "width": 12, "decoder_width": 8, "dropout": 0.6, "drop_path": 0.5, "smoothing": 0.3,
-        "overlap": 0.5, "rotate": 90.0, "elastic": 0.05, "foreground": 0.3, "cutmix": 0.7,
-        "mixup": 0.7, "z_shift": 1, "shuffle": 0.7, "weighting": "inner", "stride": 0.75,
-        "alternate": False, "precision": "bf16-mixed", "layout": "channels_last",
+        "overlap": 0.5, "warp": 0.2, "rotate": 90.0, "elastic": 0.05, "foreground": 0.3,
+        "cutmix": 0.7, "mixup": 0.7, "z_shift": 1, "shuffle": 0.7, "weighting": "inner",
+        "stride": 0.75, "alternate": False, "precision": "bf16-mixed", "layout": "channels_last",
         "mode": "windows", "block": 256, "halo": 96, "phases": 1,
     }.items()),
     ("depth", 2, MEMBERS),

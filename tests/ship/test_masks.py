@@ -1,5 +1,6 @@
 """Masks as files and as runs: as large as the slices, inside the region, one of each volume."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -63,6 +64,22 @@ def test_middles_of_cells_are_marked_as_they_were_decided(tmp_path: Path, thresh
     deep = read(tmp_path / "o/probability/a.png")
     assert deep.dtype == np.uint16
     np.testing.assert_allclose(deep[1::3, 1::3] / 65535, plane[:4], atol=1e-4)
+
+
+@pytest.mark.parametrize("lattice", [2, 4, 8])
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_a_small_object_is_about_as_large_as_its_cells(
+    tmp_path: Path, side: int, lattice: int
+) -> None:
+    plane = np.full((9, 9), 0.1, dtype=np.float32)
+    plane[3 : 3 + side, 4 : 4 + side] = 0.9
+    cv2.imwrite(str(tmp_path / "large.png"), np.full((9 * lattice, 9 * lattice), 90, np.uint8))
+    form = asked(tmp_path, "a")
+    case = Case(id="a", paths=(str(tmp_path / "large.png"),))
+    form = replace(form, cases=(case,))
+    MaskFolder(lattice).write(tmp_path / "o", form, told(("a",), plane, plane > 0.5))
+    found = (read(tmp_path / "o/a.png") > 0).sum() / lattice**2
+    assert 0.6 * side**2 <= found <= 1.4 * side**2
 
 
 def test_nothing_is_marked_outside_the_region_and_all_that_was_decided_inside(

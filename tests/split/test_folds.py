@@ -19,7 +19,7 @@ from foveal.split import (
     groups,
     imbalance,
 )
-from foveal.split.record import NONE
+from foveal.split.record import NONE, own_folds
 
 
 def manifest(target: list[str], **roles: list[str]) -> Manifest:
@@ -219,3 +219,21 @@ def test_parts_of_a_case_are_units_with_names_and_windows() -> None:
     assert back.units(table).ids == units.ids
     whole = Folds(2)(manifest(["0", "1"] * 4))
     assert whole.units(table) is table
+
+
+def own(fold: list[str]) -> Manifest:
+    return manifest([str(k % 2) for k in range(len(fold))], fold=fold)
+
+
+def test_own_folds_that_are_numbers_keep_their_order() -> None:
+    of = own([str(k % 12) for k in range(36)])
+    np.testing.assert_array_equal(own_folds(of, empty_is_none=False), np.arange(36) % 12)
+
+
+def test_a_fold_that_would_learn_from_nothing_that_counts_is_named() -> None:
+    of = own(["a", "b", "a", "b"])
+    made = Folds(2)(of)
+    assert made.require_weight(np.ones(4)) is made
+    with pytest.raises(SplitError, match="weight of 0") as error:
+        made.require_weight(np.array([1.0, 0.0, 2.0, 0.0]))
+    assert error.value.culprits == ("fold 0",)

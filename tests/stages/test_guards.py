@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import FAST, INLINE, small_study
+from conftest import FAST, INLINE, small_study, table_of
 from foveal import stages
-from foveal.errors import StudyError, TargetError, UsageError
+from foveal.errors import SplitError, Stopped, StudyError, TargetError, UsageError
 from foveal.stages.address import resolve
 from foveal.stages.open import open_study
 from foveal.stages.split import open_split, truth_of
@@ -223,4 +223,80 @@ def test_a_recipe_file_of_ones_own_may_hold_dataclasses(tmp_path: Path) -> None:
 def test_a_backbone_of_one_size_is_refused_at_once_for_another(eyes: dict, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="takes 224 x 224 pixels and nothing else"):
         make(tmp_path / "s", eyes, backbone="vit_tiny_patch16_224", size=32)
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"), [("members: floor", "cuts: fifths\n  members: floor", "decode")]
+)
+def test_decisions_edited_after_a_run_answer_and_show_nothing_before_the_next(
+    finished: Study, eyes: dict, tmp_path: Path, old: str, new: str, why: str
+) -> None:
+    study = edited(finished, tmp_path / "s", old, new)
+    with pytest.raises(StudyError, match=f"changed: {why}"):
+        answer(study, eyes, tmp_path / "x.csv")
+    with pytest.raises(StudyError, match=f"changed: {why}"):
+        stages.report(study, INLINE)
+    stages.run(study, INLINE)
+    answer(study, eyes, tmp_path / "x.csv")
+
+
+def test_an_answer_that_fails_leaves_the_one_that_is_there(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    out = tmp_path / "x.csv"
+    answer(finished, eyes, out)
+    before = out.read_text()
+    study = edited(finished, tmp_path / "s", "size: 32", "size: 64")
+    with pytest.raises(StudyError):
+        answer(study, eyes, out, answer="regression")
+    assert out.read_text() == before
+    with pytest.raises(Stopped):
+        answer(finished, eyes, out, context=replace(INLINE, should_stop=lambda: True))
+    assert out.read_text() == before
+
+
+def test_a_damaged_training_is_called_damaged(finished: Study, eyes: dict, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "s")
+    (tmp_path / "s/members/regression/0/state.safetensors").unlink()
+    with pytest.raises(StudyError, match="files are missing or damaged"):
+        answer(Study(tmp_path / "s"), eyes, tmp_path / "x.csv", answer="regression")
+
+
+def test_a_row_without_a_picture_gets_the_prior(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    rows = table_of(Path(eyes["table"]))[:4]
+    columns = list(rows[0])
+    rows[1]["image"] = ""
+    lines = [",".join(columns), *(",".join(row[c] for c in columns) for row in rows)]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    out = tmp_path / "x.csv"
+    said = stages.predict(
+        finished, table=tmp_path / "t.csv", images=eyes["images"], out=out, context=INLINE
+    )
+    assert list(said.unreadable) == [rows[1]["id"]]
+    assert len(table_of(out)) == 4
+
+
+def test_no_answer_replaces_a_picture_that_is_read(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="would write over"):
+        answer(finished, eyes, first_picture(eyes))
+    assert cv2.imread(str(first_picture(eyes))) is not None
+
+
+def first_picture(eyes: dict) -> Path:
+    return Path(eyes["images"].format(**table_of(Path(eyes["table"]))[0]))
+
+
+def test_weights_that_leave_a_fold_nothing_are_refused_at_once(eyes: dict, tmp_path: Path) -> None:
+    rows = table_of(Path(eyes["table"]))
+    lines = [",".join([*rows[0], "fold", "w"])]
+    lines += [",".join([*r.values(), str(k % 2), str(k % 2)]) for k, r in enumerate(rows)]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    of = {**eyes, "table": tmp_path / "t.csv", "columns": {"fold": "fold", "weight": "w"}}
+    with pytest.raises(SplitError, match="weight of 0"):
+        make(tmp_path / "s", of)
     assert not (tmp_path / "s").exists()

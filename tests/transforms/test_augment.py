@@ -59,7 +59,7 @@ def disc(rows: int, columns: int, radius: int, value: int = 200, dtype: type = n
 
 
 def test_every_setting_is_tried_here():
-    assert {f.name for f in fields(Augment)} == set(SETTINGS)
+    assert {f.name for f in fields(Augment)} == {*SETTINGS, "warp"}  # of others; see SHARP
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -150,6 +150,30 @@ def test_without_quarter_turns_nothing_is_drawn_for_them() -> None:
     np.testing.assert_array_equal(STILL(image, one), image)
     other.random(63 + image.shape[2])
     assert one.random() == other.random()
+
+
+SHARP = replace(BENT, quarter_turns=True, warp=0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("margin", [0, 20])
+def test_what_is_not_warped_keeps_its_pixels(margin: int, dtype: type) -> None:
+    image = picture(4, dtype, 64 + 2 * margin, 64 + 2 * margin)
+    inner = image[margin : margin + 64, margin : margin + 64]
+    versions = {np.rot90(one, k).tobytes() for one in (inner, inner[::-1]) for k in range(4)}
+    varied = [SHARP.with_mask(image, image, rng(seed), margin=margin) for seed in range(80)]
+    assert {one.tobytes() for one, _ in varied} == versions
+    assert all(np.array_equal(one, moved) for one, moved in varied)
+
+
+def test_a_share_of_the_variants_is_warped_as_all_would_be() -> None:
+    image, warped = picture(rows=48, columns=48), 0
+    for seed in range(200):
+        found = replace(SHARP, warp=0.3)(image, rng(seed)).tobytes()
+        is_warped = found == replace(SHARP, warp=1.0)(image, rng(seed)).tobytes()
+        assert is_warped or found == SHARP(image, rng(seed)).tobytes()
+        warped += is_warped
+    assert 40 < warped < 80
 
 
 def test_half_a_turn_is_both_flips():

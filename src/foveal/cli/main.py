@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cyclopts import CycloptsError
 
@@ -54,13 +56,22 @@ def call(tokens: Sequence[str]) -> int:
 
 def _show(result: Result, common: Common) -> int:
     if common.json:
-        print(json.dumps(result.data, ensure_ascii=False, default=str))
+        print(json.dumps(_finite(result.data), ensure_ascii=False, default=str, allow_nan=False))
     elif result.text:
         print(result.text)
     if result.following and not common.quiet:
         print(f"next: {result.following}", file=sys.stderr)
     sys.stdout.flush()
     return result.code
+
+
+def _finite(value: Any) -> Any:
+    """The same, with null for numbers that JSON has no word for."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    return list(map(_finite, value)) if isinstance(value, list | tuple) else value
 
 
 def _plain(error: CycloptsError) -> str:

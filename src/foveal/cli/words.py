@@ -80,9 +80,12 @@ def leaderboard(board: Mapping[str, Any]) -> str:
         note = "  below the floor" if row["below_floor"] else ""
         scores = f"{row['score']:5.3f}  {low:5.3f} to {high:5.3f}  {by_site}{note}"
         lines.append(f"{mark} {row['name']:{width}}  {scores}")
-    low, high = board["nested_interval"]
-    nested = f"{board['nested']:.3f} ({low:.3f} to {high:.3f})"
-    lines.append(f"* chosen; with the choice itself cross-fitted {nested}")
+    if board["nested"] is None:
+        lines.append("* chosen; to cross-fit the choice itself takes three folds")
+    else:
+        low, high = board["nested_interval"]
+        nested = f"{board['nested']:.3f} ({low:.3f} to {high:.3f})"
+        lines.append(f"* chosen; with the choice itself cross-fitted {nested}")
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -78,12 +78,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
-    """All rows in the recipe's order, the one that answers, and its score when chosen blindly."""
+    """All rows in the recipe's order, the one that answers, and its score when chosen blindly.
+
+    That score is None for fewer than three folds: to choose without one takes two others.
+    """
 
     rows: tuple[Row, ...]
     chosen: int
-    nested: float
-    nested_interval: tuple[float, float]
+    nested: float | None
+    nested_interval: tuple[float, float] | None
 
 
 def rank(
@@ -107,11 +110,10 @@ def rank(
     labels = [cross_fitted(entry, partitions) for entry in entries]
     verdicts = [judged(one, truth, metric) for one in labels]
     chosen = choose(entries, verdicts, metric, floor)
-    nested = judged(
-        _labelled(partitions, lambda part: _chosen_within(part, entries, metric, floor)),
-        truth,
-        metric,
-    )
+    nested = None
+    if len(partitions) > 2:
+        picked = _labelled(partitions, lambda part: _chosen_within(part, entries, metric, floor))
+        nested = judged(picked, truth, metric)
     scores = [_value(metric, one.tally) for one in verdicts]
     rows = []
     for entry, label, verdict, score, below in zip(
@@ -135,8 +137,8 @@ def rank(
     return Leaderboard(
         rows=tuple(rows),
         chosen=chosen,
-        nested=_value(metric, nested.tally),
-        nested_interval=bootstrap(metric, nested.pieces, nested.group),
+        nested=None if nested is None else _value(metric, nested.tally),
+        nested_interval=None if nested is None else bootstrap(metric, nested.pieces, nested.group),
     )
 
 
@@ -232,9 +234,7 @@ def _below(entries: Sequence[Entry], scores: Sequence[float], floor: str | None)
 def _chosen_within(
     part: Partition, entries: Sequence[Entry], metric: Metric, floor: str | None
 ) -> Entry:
-    """The entry that the seen folds alone would choose; the first one for a single fold."""
-    if len(np.unique(part.truth.fold)) < 2:
-        return entries[0]
+    """The entry that the seen folds alone would choose."""
     inner = leave_one_fold_out(part.seen, part.truth)
     verdicts = [judged(cross_fitted(e, inner), part.truth, metric) for e in entries]
     return entries[choose(entries, verdicts, metric, floor)]

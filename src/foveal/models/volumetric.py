@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,9 @@ Map = Float[Tensor, "_ _ _ _"]
 """Case, feature, row, column; maps of several strides meet in one function."""
 
 Stack = Float[Tensor, "case feature group rows columns"]
+
+FINE = 4
+"""Stride in pixels below which maps on the way up get fewer features."""
 
 
 class SeparatedBlock(nn.Module):
@@ -65,28 +69,46 @@ class SeparatedBlock(nn.Module):
         return functional.relu(self.branch(features) + self.shortcut(features))
 
 
-class Decoder(nn.Module):
-    """From the coarsest map up to a finer one: enlarge twofold, join, convolve."""
+class Join(nn.Module):
+    """One step up: a coarse and a finer map, each convolved at its own size, then added.
 
-    def __init__(self, coarse: int, finer: Sequence[int], width: int) -> None:
-        """Make steps to maps with these features, the next finer first."""
+    Convolved before it is enlarged, the coarse map costs a quarter and reaches twice as far.
+    """
+
+    def __init__(self, coarse: int, finer: int, width: int) -> None:
+        """Make a step from maps with so many features to `width`."""
         super().__init__()
-        widths = [coarse, *[width] * len(finer)]
+        self.coarse = nn.Conv2d(coarse, width, 3, padding=1, bias=False)
+        self.finer = nn.Conv2d(finer, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, coarse: Map, finer: Map) -> Map:
+        """Features as large as the finer map."""
+        enlarged = functional.interpolate(self.coarse(coarse), finer.shape[2:], mode="nearest")
+        return functional.relu(self.norm(enlarged + self.finer(finer)))
+
+
+class Decoder(nn.Module):
+    """From the coarsest map up to a finer one, twice as fine with every step.
+
+    The finest maps cost the most; those of strides below `FINE` get half the features of the
+    map before, as in a U-Net.
+    """
+
+    def __init__(self, coarse: int, finer: Sequence[tuple[int, int]], width: int) -> None:
+        """Make steps to maps with these features and strides, the next finer first."""
+        super().__init__()
+        widths = [coarse, *(max(1, width * min(stride, FINE) // FINE) for _, stride in finer)]
         self.steps = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(before + skip, width, 3, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-            )
-            for before, skip in zip(widths, finer, strict=False)
+            Join(before, skip, after)
+            for (before, after), (skip, _) in zip(pairwise(widths), finer, strict=True)
         )
         self.width = widths[-1]
 
     def forward(self, features: Map, finer: Sequence[Map]) -> Map:
         """Features at the stride of the last of the finer maps."""
         for step, skip in zip(self.steps, finer, strict=True):
-            enlarged = functional.interpolate(features, skip.shape[2:], mode="nearest")
-            features = step(torch.cat([enlarged, skip], 1))
+            features = step(features, skip)
         return features
 
 
@@ -132,14 +154,16 @@ class VolumetricModel(nn.Module):
         )
         self.blocks = nn.Sequential(*(SeparatedBlock(width) for _ in range(settings.blocks)))
         joined = 2 if settings.groups > 1 else 1
-        finer = [joined * w for w in encoder.widths[-2::-1][:lattice_levels]]
+        levels = zip(encoder.widths, encoder.strides, strict=True)
+        finer = [(joined * w, s) for w, s in list(levels)[-2::-1][:lattice_levels]]
         self.decoder = Decoder(joined * width, finer, settings.decoder_width)
+        hidden = min(width, self.decoder.width)
         self.head = nn.Sequential(
-            nn.Conv2d(self.decoder.width, width, 1),
+            nn.Conv2d(self.decoder.width, hidden, 1),
             nn.ReLU(),
-            nn.BatchNorm2d(width),
+            nn.BatchNorm2d(hidden),
             nn.Dropout2d(settings.dropout),
-            nn.Conv2d(width, 1, 1),
+            nn.Conv2d(hidden, 1, 1),
         )
         self.enlarge = encoder.strides[-1 - lattice_levels] // settings.lattice
 

@@ -313,11 +313,20 @@ def _decode_tiff(data: bytes, path: str) -> Pixels:
             alpha = "S" in axes and first.extrasamples[-1:] in ((1,), (2,))
             image = _channels_last(image, axes, path)
             image = image[:, :, :-1] if alpha else image
+            if first.photometric == tifffile.PHOTOMETRIC.SEPARATED and image.shape[2] == 4:
+                image = _from_inks(image)
             return _oriented(image, 1 if tag is None else int(tag.value))
     except UnreadableImage:
         raise
     except TIFF_TROUBLE:
         raise UnreadableImage(f"{path}: the TIFF does not decode") from None
+
+
+def _from_inks(image: Pixels) -> Pixels:
+    """Cyan, magenta, yellow and black as red, green and blue, as Pillow tells them."""
+    full = np.iinfo(image.dtype).max
+    light = (full - image).astype(np.float32)
+    return np.round(light[:, :, :3] * light[:, :, 3:] / full).astype(image.dtype)
 
 
 TIFF_TROUBLE = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,15 @@ def find_slices(place: str) -> Stack:
         if path.suffix.lower() in (".tif", ".tiff"):
             return _pages(path)
         return _files([path], "")
-    found = [Path(p) for p in glob.glob(place)] if glob.has_magic(place) else []  # noqa: PTH207
-    return _files(found, f"{place}: no such file, folder or pattern of slices")
+    return _files(_matching(path), f"{place}: no such file, folder or pattern of slices")
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """The files of a pattern; folders that are there are meant as they are written, [] and all."""
+    root = next((p for p in pattern.parents if p.is_dir()), None)
+    if root is None or not glob.has_magic(rest := str(pattern.relative_to(root))):
+        return []
+    return [root / p for p in glob.glob(rest, root_dir=root)]  # noqa: PTH207
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -54,7 +62,7 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 def _files(found: Sequence[Path], trouble: str) -> Stack:
     if not found:
         raise UnreadableImage(trouble)
-    paths = sorted(found, key=lambda p: natural(p.name))
+    paths = sorted(found, key=lambda p: (natural(str(p)), str(p)))
     names = tuple(str(p) for p in paths)
     return Stack(
         names=names,
@@ -71,8 +79,11 @@ def _grey(image: np.ndarray, name: str) -> Slice:
     return first
 
 
-SLICES = "ZIQYXS"
-"""Axes, as tifffile calls them, of slices however they are counted, rows, columns and colours."""
+DEEP = "ZIQ"
+"""Axes, as tifffile calls them, of slices however they are counted."""
+
+SLICES = f"{DEEP}YXS"
+"""Axes of a stack: slices, rows, columns and colours."""
 
 
 def _pages(path: Path) -> Stack:
@@ -85,7 +96,8 @@ def _pages(path: Path) -> Stack:
             axes = dict(zip(file.series[0].axes, file.series[0].shape, strict=True))
     except (OSError, ValueError, TypeError, RuntimeError, tifffile.TiffFileError):
         raise UnreadableImage(f"{path}: the TIFF does not decode") from None
-    if count == 1:
+    slices = math.prod(length for name, length in axes.items() if name in DEEP)
+    if count == 1 and slices == 1:
         return _files([path], "")
     odd = [
         f"{name} of {length}" for name, length in axes.items() if name not in SLICES if length > 1
@@ -99,13 +111,21 @@ def _pages(path: Path) -> Stack:
     def read(k: int) -> Slice:
         try:
             with tifffile.TiffFile(path) as file:
-                found = file.pages[k].aspage()
-                page = found.asarray()
+                found = file.pages[k if count > 1 else 0].aspage()
+                page = found.asarray() if count > 1 else _plane(path, axes, k)
                 if found.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
                     page = np.invert(page)
         except (OSError, ValueError, TypeError, RuntimeError, IndexError, KeyError):
             raise UnreadableImage(f"{path} page {k}: the page does not decode") from None
         return _grey(np.atleast_3d(page), f"{path} page {k}")
 
-    names = tuple(f"{path} page {k}" for k in range(count))
+    names = tuple(f"{path} page {k}" for k in range(max(count, slices)))
     return Stack(names=names, files=(str(path.resolve()),), read=read)
+
+
+def _plane(path: Path, axes: Mapping[str, int], k: int) -> np.ndarray:
+    """A slice of a TIFF that describes its first page only, as ImageJ does beyond 4 GB."""
+    import tifffile
+
+    flat = tuple(length for name, length in axes.items() if name not in DEEP)
+    return np.array(tifffile.memmap(path, mode="r").reshape(-1, *flat)[k])

@@ -55,11 +55,11 @@ from foveal.transforms.tiles import Dense, Inner, Windows, hann, uniform
 DECIDE = {"share": Share, "absolute": Absolute}
 Decide = Literal["share", "absolute"]
 
-WORK = 4.7e8
+WORK = 5.5e8
 """Pixels that all epochs of a training of `small` look at, those of each slice group counted."""
 
-COARSE, FINE = 4, 0.5
-"""Cells of so many pixels cost a decoder little; finer ones as much as so many slice groups."""
+COARSE, FINE = 4, 0.25
+"""Cells of so many pixels cost a decoder little; finer ones so many slice groups more."""
 
 Mode = Literal["windows", "dense"]
 Weighting = Literal["uniform", "hann", "inner"]
@@ -100,6 +100,7 @@ def small(
     overlap: NotNegative = 1.0,
     beta: Positive = 0.5,
     decide: Decide = "absolute",
+    warp: Part = 0.5,
     rotate: Degrees = 180.0,
     elastic: Annotated[float, Field(ge=0, le=0.2)] = 0.0,
     cutmix: Part = 0.0,
@@ -153,8 +154,10 @@ def small(
         overlap: Weight of soft F-beta in the loss.
         beta: Of the metric, the decision and the loss; below 1 favours precision.
         decide: absolute (one threshold for all volumes) or share (of each plane).
-        rotate: Largest turn either way, in degrees.
-        elastic: Largest bend, as a share of the side.
+        warp: Share of crops that are turned by any angle, zoomed, slanted and bent; the others are
+            only mirrored and turned by quarters.
+        rotate: Largest turn either way of those, in degrees.
+        elastic: Their largest bend, as a share of the side.
         cutmix: Share of batches whose crops show a rectangle of each other.
         mixup: Share of the other batches whose crops are blended.
         z_shift: Most slices by which a crop is moved in depth.
@@ -197,6 +200,8 @@ def small(
             bits=facts.bits,
             augment=Augment(
                 flip_vertical=0.5,
+                quarter_turns=True,
+                warp=warp,
                 rotate_degrees=rotate,
                 scale=(0.8, 1.25),
                 shear_degrees=5.0,
@@ -274,6 +279,7 @@ def vesuvius(
     drop_path: Part = 0.2,
     smoothing: Part = 0.2,
     decide: Decide = "share",
+    warp: Part = 0.9,
     mixup: Part = 0.5,
     cutmix: Part = 0.5,
     z_shift: Annotated[int, Field(ge=0)] = 2,
@@ -316,6 +322,8 @@ def vesuvius(
         drop_path: Stochastic depth, where the backbone has it.
         smoothing: How far targets keep from 0 and 1, times a half.
         decide: absolute (one threshold for all volumes) or share (of each plane).
+        warp: Share of crops that are turned by any angle, zoomed, shifted and bent; the others are
+            only mirrored and turned by quarters.
         mixup: Share of the batches that are left whose crops are blended.
         cutmix: Share of batches whose crops show a rectangle of each other.
         z_shift: Most slices by which a crop is moved in depth.
@@ -340,6 +348,8 @@ def vesuvius(
         bits=facts.bits,
         augment=Augment(
             flip_vertical=0.5,
+            quarter_turns=True,
+            warp=warp,
             rotate_degrees=180.0,
             scale=(0.8, 1.25),
             shift=0.06,

@@ -42,6 +42,10 @@ class GradeTable:
             "probabilities": share.tolist(),
         }
 
+    def files(self, path: Path, asked: Asked) -> list[Path]:
+        """The table alone."""
+        return [path]
+
     def write(self, path: Path, asked: Asked, given: Given) -> None:
         """Write the answer; a case of which nothing is known gets the prior one."""
         (target,) = asked.target_columns
@@ -113,6 +117,10 @@ class IdentityTable:
         oftener = seen * (1 - share) > share * seen.sum()
         guesses.insert(int(oftener.sum()), self.new)
         return {"names": guesses[: self.k], "numbers": [0.0, share]}
+
+    def files(self, path: Path, asked: Asked) -> list[Path]:
+        """The table alone."""
+        return [path]
 
     def write(self, path: Path, asked: Asked, given: Given) -> None:
         """Write the answer; a case of which nothing is known gets the prior one."""

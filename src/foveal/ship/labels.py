@@ -40,6 +40,10 @@ class LabelTable:
         given[share.argmax()] |= self.at_least_one
         return {"labels": given.tolist(), "probabilities": share.tolist()}
 
+    def files(self, path: Path, asked: Asked) -> list[Path]:
+        """The table alone."""
+        return [path]
+
     def write(self, path: Path, asked: Asked, given: Given) -> None:
         """Write the answer; a case of which nothing is known gets the prior one."""
         header = [asked.id_column, *asked.target_columns]

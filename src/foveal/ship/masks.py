@@ -43,6 +43,12 @@ class MaskFolder:
         """Nothing is foreground."""
         return {}
 
+    def files(self, path: Path, asked: Asked) -> list[Path]:
+        """The masks, the table of runs, and with scores the pictures of them."""
+        folders = [path, path / "probability"] if asked.scores else [path]
+        names = [_file_name(case) for case in asked.cases]
+        return [path / "masks.csv", *(folder / name for folder in folders for name in names)]
+
     def write(self, path: Path, asked: Asked, given: Given) -> None:
         """Write every mask, then the table; a case of which nothing is known gets an empty mask."""
         planes = {} if given.predictions is None else dict(given.predictions.arrays())
@@ -54,8 +60,8 @@ class MaskFolder:
             mask = np.zeros(size, dtype=bool)
             if case.id in labels:
                 score = np.where(region_of(case, *size), self._score(planes[case.id], size), 0)
-                mask = score >= _least(planes[case.id], labels[case.id])
-            name = f"{case.id.replace('%', '%25').replace('/', '%2F')}.png"
+                mask = score >= _threshold(planes[case.id], labels[case.id])
+            name = _file_name(case)
             write_bytes(path / name, png(mask * np.uint8(255)))
             if asked.scores:
                 deep = np.round(score * 65535).astype(np.uint16)
@@ -101,9 +107,19 @@ def png(picture: Shaped[np.ndarray, "height width"]) -> bytes:
     return cv2.imencode(".png", picture)[1].tobytes()
 
 
-def _least(plane: np.ndarray, label: Bool[np.ndarray, "_ _"]) -> float:
-    """The threshold that a label was made with: the lowest score that it holds."""
-    return float(plane[label].min()) if label.any() else float("inf")
+def _threshold(plane: np.ndarray, label: Bool[np.ndarray, "_ _"]) -> float:
+    """Midway between the least score that a label holds and the most that it does not.
+
+    The least alone would be reached at the very middle of a small object, and nowhere else: between
+    cells enlarged scores are lower.
+    """
+    if not label.any():
+        return float("inf")
+    return float(plane[label].min() + plane[~label].max(initial=0.0)) / 2
+
+
+def _file_name(case: Case) -> str:
+    return f"{case.id.replace('%', '%25').replace('/', '%2F')}.png"
 
 
 def _slice_size(case: Case) -> tuple[int, int]:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from itertools import compress
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from foveal.errors import SplitError
-from foveal.manifest import Manifest, Window
+from foveal.manifest import Manifest, Window, in_order
 
 NONE = -1
 """The fold of a case that no fold judges."""
@@ -73,6 +73,22 @@ class Split:
     def learns(self, fold: int) -> Bool[np.ndarray, " case"]:
         """The cases that a fold's models learn from."""
         return (self.fold != fold) & (self.hidden != fold) & (self.hidden != EVERY)
+
+    def require_weight(self, weight: Float[np.ndarray, " case"]) -> Split:
+        """This split, if every fold's models learn from something that counts.
+
+        Raises:
+            SplitError: All that some fold learns from has a weight of 0.
+        """
+        of_unit = weight if self.row is None else weight[self.row]
+        bad = [f"fold {k}" for k in range(self.folds) if not of_unit[self.learns(k)].any()]
+        if bad:
+            raise SplitError(
+                "all that some folds would learn from has a weight of 0; cure: other weights, or "
+                "other folds",
+                bad,
+            )
+        return self
 
     def lines(self) -> list[str]:
         """How many cases of every kind each fold judges, and how many none does, as a table.
@@ -186,7 +202,7 @@ def numbered(values: Shaped[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:
 
 
 def own_folds(manifest: Manifest, *, empty_is_none: bool) -> Int[np.ndarray, " case"]:
-    """The user's folds, in the order of their names.
+    """The user's folds, in the order of their names, numbers by their size.
 
     Args:
         manifest: With a fold column.
@@ -201,5 +217,6 @@ def own_folds(manifest: Manifest, *, empty_is_none: bool) -> Int[np.ndarray, " c
         rows = list(compress(map(manifest.name, range(len(names))), empty))
         raise SplitError(f"{len(rows)} rows have an empty cell in the fold column", rows)
     fold = np.full(len(names), NONE)
-    fold[~empty] = numbered(names[~empty])
+    place = {name: k for k, name in enumerate(sorted({*names[~empty].tolist()}, key=in_order))}
+    fold[~empty] = [place[name] for name in names[~empty].tolist()]
     return fold

@@ -11,11 +11,13 @@ from foveal.combine.leaderboard import Entry, Leaderboard, rank
 from foveal.errors import StudyError
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
+from foveal.split.record import Split
 from foveal.stages.open import Opened, say_why
 from foveal.stages.split import open_split, truth_of
 from foveal.stages.train import marks, out_of_fold, place
 from foveal.study import (
     Study,
+    changed,
     csv_text,
     describe,
     is_done,
@@ -23,7 +25,7 @@ from foveal.study import (
 )
 from foveal.task import Context, Recipe
 
-COMBINE_FORMAT = 3
+COMBINE_FORMAT = 4
 
 
 def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
@@ -37,7 +39,6 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
     """
     opened, made = open_split(study)
     recipe = opened.recipe
-    truth = truth_of(opened, made)
     pending = [
         f"{m.name} fold {k}"
         for m in recipe.members
@@ -48,10 +49,11 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
         raise StudyError(
             f"{len(pending)} trainings are not done; cure: foveal train {study.folder}", pending
         )
-    depends = _combine_depends(opened, truth, made.folds)
+    depends = _combine_depends(opened, made)
     if is_done(study.combine_folder, depends):
         return None
     say_why("combine", study.combine_folder, depends, context)
+    truth = truth_of(opened, made)
     predictions = {m.name: out_of_fold(opened, m.name, made) for m in recipe.members}
     board = rank(entries(recipe), predictions, truth, metric=recipe.metric, floor=recipe.floor)
     fitted = {
@@ -75,7 +77,8 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
     return board
 
 
-def _combine_depends(opened: Opened, truth: Truth, folds: int) -> dict[str, object]:
+def _combine_depends(opened: Opened, made: Split) -> dict[str, object]:
+    """What decisions depend on; tables, weights and folds stand in the marks of the members."""
     recipe = opened.recipe
     return {
         "format": COMBINE_FORMAT,
@@ -85,8 +88,8 @@ def _combine_depends(opened: Opened, truth: Truth, folds: int) -> dict[str, obje
         "probabilities": recipe.probabilities,
         "answer": recipe.answer,
         "floor": recipe.floor,
-        "weight": truth.weight,
-        "members": {m.name: marks(opened.study, m.name, folds) for m in recipe.members},
+        "target": recipe.target,
+        "members": {m.name: marks(opened.study, m.name, made.folds) for m in recipe.members},
     }
 
 
@@ -191,6 +194,24 @@ def _oof_csv(
     return csv_text([names, *(lines[r] for r in sorted(lines))])
 
 
-def is_combined(study: Study) -> bool:
-    """Whether a leaderboard was made."""
+def has_leaderboard(study: Study) -> bool:
+    """Whether a leaderboard was made, of whatever options."""
     return (study.combine_folder / "done.json").is_file()
+
+
+def require_combined(opened: Opened, made: Split) -> None:
+    """Go on where the leaderboard is of the study as it is described now.
+
+    Raises:
+        StudyError: There is none, or it is older than the study's options or members.
+    """
+    folder = opened.study.folder
+    if not has_leaderboard(opened.study):
+        raise StudyError(f"{folder} has no leaderboard yet; cure: foveal run {folder}")
+    depends = _combine_depends(opened, made)
+    if not is_done(opened.study.combine_folder, depends):
+        why = ", ".join(changed(opened.study.combine_folder, depends)) or "its files"
+        raise StudyError(
+            f"the leaderboard of {folder} is older than its options (changed: {why}); "
+            f"cure: foveal run {folder}"
+        )

@@ -13,7 +13,7 @@ import numpy as np
 
 from foveal import launch
 from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
-from foveal.manifest import Facts, Manifest, Source, grouped, load, read_table
+from foveal.manifest import Facts, Manifest, Source, grouped, load
 from foveal.stages.address import build, options_of, resolve
 from foveal.stages.open import open_study
 from foveal.stages.train import slots_of
@@ -65,7 +65,7 @@ def init(
     address = _absolute_address(recipe)
     family, function = resolve(address)
     names = tuple(t for t in target.split(",") if t)
-    roles: dict[str, Any] = {**(columns or {}), **_where(family, recipe, table, images, names)}
+    roles: dict[str, Any] = {**(columns or {}), **_where(family, recipe, images, names)}
     known = options_of(function)
     said = {name: part.default for name, part in known.items() if name in OF_SOURCE}
     said |= {name: value for name, value in options.items() if name in OF_SOURCE}
@@ -77,6 +77,7 @@ def init(
     for name in options:
         if name not in known:
             raise UsageError(f'unknown option "{name}"{nearest(name, known)}')
+    options = {name: value for name, value in options.items() if name not in OF_SOURCE}
     if _is_there(study, address, options, source, replace_old=replace_old):
         context.say(f"nothing to do: {study.folder} is this very study")
         return study
@@ -87,16 +88,14 @@ def init(
     for remark in made.target.remarks(encoded):
         context.warn(remark, [])
     settings = Settings(recipe=address, options=options, source=source, facts=facts)
-    made.folds(manifest)
+    made.folds(manifest).require_weight(manifest.weight)
     for member in made.members:
         member.check()
     create(study, format_settings(settings), manifest)
     return study
 
 
-def _where(
-    family: Family, recipe: str, table: str | Path, images: str, targets: tuple[str, ...]
-) -> dict[str, Any]:
+def _where(family: Family, recipe: str, images: str, targets: tuple[str, ...]) -> dict[str, Any]:
     """How a table leads to the files: by a pattern, or by columns that are paths."""
     if not family.files:
         if not images:
@@ -106,9 +105,8 @@ def _where(
         raise UsageError(
             f"{recipe} takes no --images: the columns {', '.join(family.files)} are paths"
         )
-    has = read_table(Path(table))
-    optional = tuple(name for name in family.optional_files if name in has)
     of_targets = targets if family.target_is_file else ()
+    optional = family.optional_files
     return {"files": (*family.files, *optional, *of_targets), "optional": optional}
 
 

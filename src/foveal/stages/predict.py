@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,12 @@ import numpy as np
 from foveal import launch
 from foveal.combine.blend import mean
 from foveal.errors import Stopped, StudyError, UsageError, nearest
-from foveal.manifest import Case, Manifest, Source, load, read_table
+from foveal.manifest import Case, Manifest, Source, answer_with_prior, load, read_table
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
-from foveal.stages.combine import is_combined
+from foveal.stages.combine import has_leaderboard, require_combined
 from foveal.stages.split import open_split
-from foveal.stages.train import is_trained, load_state, marks, resources_of, slots_of
+from foveal.stages.train import is_trained, load_state, marks, resources_of, slots_of, why_not
 from foveal.study import Study, publish, read_json, revive
 from foveal.task import Answer, Asked, Context, Given
 
@@ -47,8 +50,8 @@ def predict(
 ) -> Answered:
     """Answer for every row of a table.
 
-    The prior answer is written first, before anything heavy is loaded; with a deadline each
-    finished member rewrites the answer.
+    With a deadline the prior answer is written first, before anything heavy is loaded, and each
+    finished member rewrites it; without one the answer is written once, when all are done.
 
     Args:
         study: With a leaderboard.
@@ -64,15 +67,12 @@ def predict(
         StudyError: The study has no leaderboard, or it is older than its members.
         ManifestError: The table cannot be used.
     """
-    read = (Path(table), study.folder, study.settings_file, study.manifest_file)
-    if Path(out).resolve() in {path.resolve() for path in read}:
-        raise UsageError(f"--out {out} would write over what is read; cure: another file")
     answers = _answers(study)
     row = answer or answers["chosen"]
     if row not in answers["rows"]:
         raise UsageError(f'no row "{row}" in the leaderboard{nearest(row, answers["rows"])}')
     source = _source(study, table, images)
-    manifest = load(source)
+    manifest = load(source, answer_with_prior)
     asked = Asked(
         ids=manifest.ids,
         cases=tuple(manifest.cases()),
@@ -80,16 +80,19 @@ def predict(
         target_columns=study.settings().source.target,
         scores=scores,
     )
+    form = revive(answers["answer"])
+    _keep_what_is_read(form.files(Path(out), asked), study, Path(table), asked.cases)
     growing = _Growing(
         path=Path(out).absolute(),
-        form=revive(answers["answer"]),
+        form=form,
         asked=asked,
         prior=answers["prior"],
         steps=answers["rows"][row],
         is_anytime=deadline is not None,
         progress=context.progress,
     )
-    growing.write(Given(prior=growing.prior))
+    if growing.is_anytime:
+        growing.write(Given(prior=growing.prior))
     _say_strangers(study, manifest, context)
     with tempfile.TemporaryDirectory() as scratch:
         try:
@@ -105,6 +108,24 @@ def predict(
         all_members=growing.members,
         unreadable={name: growing.left_out.get(name, "it was not scored") for name in missing},
     )
+
+
+def _keep_what_is_read(
+    writes: Sequence[Path], study: Study, table: Path, cases: Sequence[Case]
+) -> None:
+    """Refuse an answer that would replace a file which is read, or lie among the slices of one."""
+    places = {Path(place).resolve() for case in cases for place in case.paths}
+    own = (table, study.folder, study.settings_file, study.manifest_file)
+    read = {*places, *(path.resolve() for path in own)}
+    folders = {place for place in places if place.is_dir()}
+    patterns = [str(place) for place in places if glob.has_magic(str(place))]
+    for path in writes:
+        target = path.resolve()
+        is_among = target.parent in folders or any(fnmatch(str(target), p) for p in patterns)
+        if target in read or is_among:
+            raise UsageError(
+                f"--out would write over what is read, or among it: {path}; cure: another place"
+            )
 
 
 def _say_strangers(study: Study, manifest: Manifest, context: Context) -> None:
@@ -166,7 +187,7 @@ class _Growing:
 
 def _answers(study: Study) -> dict[str, Any]:
     """What every row of the leaderboard needs to answer."""
-    if not is_combined(study.require()):
+    if not has_leaderboard(study.require()):
         raise StudyError(f"{study.folder} has no leaderboard yet; cure: foveal run {study.folder}")
     return read_json(study.combine_folder / "answers.json")
 
@@ -218,11 +239,18 @@ def _score_all(
         score_job,
         calls,
         slots=slots,
-        log=scratch / "log.txt",
+        log=_log(study),
         should_stop=lambda: context.should_stop() or (deadline is not None and deadline.passed()),
         on_event=growing.hear,
         grace_seconds=0.0 if deadline is not None else launch.GRACE_SECONDS,
     )
+
+
+def _log(study: Study) -> Path:
+    """Where tracebacks go: a bundle may lie where nobody may write."""
+    if os.access(study.folder, os.W_OK):
+        return study.log_file
+    return Path(tempfile.mkdtemp(prefix="foveal-")) / "log.txt"
 
 
 def _ids(finished: Mapping[str, Predictions]) -> set[str]:
@@ -277,11 +305,13 @@ def score_job(
         )
     chosen = next((m for m in opened.recipe.members if m.name == member), None)
     if chosen is None or not is_trained(opened, made, chosen):
+        why = "it is no member any more" if chosen is None else why_not(opened, made, chosen)
         raise StudyError(
-            f"{opened.study.settings_file} now says other than {member} was trained with; "
-            f"cure: foveal run {study}, or the options of before"
+            f"{member} was trained with something else ({why}); cure: foveal run {study}, or "
+            f"{opened.study.settings_file} as it was"
         )
-    manifest = load(Source(**source))
+    require_combined(opened, made)
+    manifest = load(Source(**source), answer_with_prior)
     states = [load_state(opened.study.job_folder(member, k)) for k in range(len(trained))]
     resources = resources_of(opened, device=device, threads=threads, stop=channel.should_stop)
     left_out: dict[str, str] = {}

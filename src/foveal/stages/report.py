@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from foveal.errors import StudyError, UsageError, nearest
+from foveal.errors import UsageError, nearest
 from foveal.stages.address import families, family_of
-from foveal.stages.combine import combine, is_combined
+from foveal.stages.combine import combine, require_combined
 from foveal.stages.init import init
 from foveal.stages.open import open_study
 from foveal.stages.predict import predict
-from foveal.stages.split import audit, split
+from foveal.stages.split import audit, open_split, split
 from foveal.stages.train import train
 from foveal.study import (
     Study,
@@ -25,13 +25,12 @@ def report(study: Study, context: Context = Context()) -> Path:
     """Write the page to look at.
 
     Raises:
-        StudyError: There is no leaderboard yet.
+        StudyError: There is no leaderboard, or it is older than the study's options.
     """
     from foveal.ship.report import page
 
-    opened = open_study(study)
-    if not is_combined(study):
-        raise StudyError(f"{study.folder} has no leaderboard yet; cure: foveal run {study.folder}")
+    opened, made = open_split(study)
+    require_combined(opened, made)
     html = page(study, opened.recipe.panels)
     write_text(study.report_file, html)
     return study.report_file

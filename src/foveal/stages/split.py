@@ -28,7 +28,7 @@ def split(study: Study, context: Context = Context()) -> None:
     if is_done(study.split_folder, depends):
         return
     say_why("split", study.split_folder, depends, context)
-    made = opened.recipe.folds(opened.manifest)
+    made = opened.recipe.folds(opened.manifest).require_weight(opened.manifest.weight)
     notes = {"imbalance": made.imbalance, "notes": made.notes}
     files = {
         "folds.csv": made.to_csv(opened.manifest.ids).encode(),

@@ -38,7 +38,7 @@ from foveal.study import (
 )
 from foveal.task import Context, Job, Member, Resources, State
 
-TRAIN_FORMAT = 4
+TRAIN_FORMAT = 5
 FOR_NEW = "for_new."
 """Before the names of arrays that only answers for new cases may use."""
 
@@ -200,6 +200,15 @@ def place(opened: Opened, made: Split, member: Member, fold: int) -> tuple[Path,
 def is_trained(opened: Opened, made: Split, member: Member) -> bool:
     """Whether every fold's training of a member is done, as the study describes it now."""
     return all(is_done(*place(opened, made, member, k)) for k in range(made.folds))
+
+
+def why_not(opened: Opened, made: Split, member: Member) -> str:
+    """In which way a member's trainings are not those that the study describes now."""
+    places = [place(opened, made, member, k) for k in range(made.folds)]
+    why = sorted({name for one in places if not is_done(*one) for name in changed(*one)})
+    if why == ["format"]:
+        return "by another version of foveal"
+    return f"changed: {', '.join(why)}" if why else "files are missing or damaged"
 
 
 def _override(folder: Path) -> Mapping[str, Any]:

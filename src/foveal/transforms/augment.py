@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import cv2
@@ -125,6 +125,9 @@ class Augment:
         flip_vertical: Probability of a mirror image, top to bottom.
         rotate_degrees: Largest turn either way.
         quarter_turns: Whether a picture is turned by 0 to 3 quarters first, all alike.
+        warp: Share of variants that are turned by any angle, zoomed, slanted, shifted and bent; the
+            others are only mirrored and turned by quarters, so that pixels stay as sharp as those
+            that will be scored.
         scale: Smallest and largest zoom; below 1 shows more than the picture and repeats its edge.
         shear_degrees: Largest slant either way.
         shift: Largest move either way, as a share of the side.
@@ -149,6 +152,7 @@ class Augment:
     gamma: float = 0.0
     cutout: float = 0.0
     quarter_turns: bool = False
+    warp: float = 1.0
 
     def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """A variant of the picture; the picture itself is never written to.
@@ -189,12 +193,18 @@ class Augment:
         cut, around_zero = draws[:3], 2 * draws[3:] - 1
         shape, tone, bend = around_zero[:7], around_zero[7:10], around_zero[10:60]
         quarters = int(4 * rng.random()) if self.quarter_turns else 0
-        matrix = self._matrix(shape, height, width, quarters) + np.array([[0, 0, margin]] * 2)
-        move = self._movement(matrix, bend, height, width)
+        how = self if self.warp == 1 or rng.random() < self.warp else self._upright()
+        matrix = how._matrix(shape, height, width, quarters) + np.array([[0, 0, margin]] * 2)
+        move = how._movement(matrix, bend, height, width)
         picture = self._coloured(move(image), tone, around_zero[60:])
         if cut[0] < self.cutout:
             picture = _cut_out(picture, cut[1:])
         return picture, None if mask is None else move(mask)
+
+    def _upright(self) -> Augment:
+        """The same without what reads between pixels."""
+        still = {"rotate_degrees": 0.0, "shear_degrees": 0.0, "shift": 0.0, "elastic": 0.0}
+        return replace(self, scale=(1.0, 1.0), **still)
 
     def _movement(
         self, matrix: np.ndarray, bend: np.ndarray, height: int, width: int

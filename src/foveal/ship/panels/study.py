@@ -88,13 +88,17 @@ def leaderboard(study: Study) -> Section:
         ]
         for row in board["rows"]
     ]
-    low, high = board["nested_interval"]
     metric = board["metric"].replace("_", " ")
+    nested = "To repeat the choice itself inside the folds takes three of them."
+    if board["nested"] is not None:
+        nested = (
+            f"With the choice itself repeated inside the folds it scores {number(board['nested'])} "
+            f"({_range(board['nested_interval'])})."
+        )
     lead = (
         f"{metric.capitalize()}, cross-fitted: cuts and weights never saw the rows that they are "
         f"judged on. The chosen row is the simplest within one paired standard error of the best. "
-        f"With the choice itself repeated inside the folds it scores {number(board['nested'])} "
-        f"({number(low)} to {number(high)})."
+        f"{nested}"
     )
     return Section("Leaderboard", lead, intervals(rows, x=metric) + table(header, body))
 
