@@ -325,3 +325,8 @@ def test_a_column_of_paths_that_may_be_missing_is_used_where_it_is_there(tmp_pat
     ):
         manifest = load(replace(source, table=table(tmp_path, text)))
         assert manifest.paths == (tuple(str(tmp_path / p) for p in paths),)
+
+
+def test_flags_of_a_parquet_file_are_0_and_1(tmp_path):
+    pl.DataFrame({"id": ["a", "b"], "sick": [True, None]}).write_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet")["sick"] == ["1", ""]

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from foveal.errors import TargetError
 from foveal.manifest import Manifest
-from foveal.split import Folds, QueryFolds, Split
+from foveal.split import Folds, QueryFolds, Split, identities
+from foveal.split.record import NONE
 from foveal.targets import Identity, Labels, Ordinal
 
 NEW = "new_whale"
@@ -299,6 +300,23 @@ def test_every_fold_has_the_expected_share_of_new_queries(
             np.testing.assert_allclose(factor, factor[0])
     rest = split.fold == -1
     np.testing.assert_array_equal(truth.weight[rest], own[rest])
+
+
+def test_folds_without_a_new_query_leave_the_share_as_expected() -> None:
+    of = manifest(["a", "b"] * 6 + [NEW] * 4)
+    fold = np.array([0, 0, 1, 1] * 3 + [0] * 4)
+    _, split = dealt(0)
+    kind = np.array([identities.KNOWN] * 12 + [identities.NEW] * 4)
+    n, free = len(fold), np.full(len(fold), NONE)
+    split = replace(split, fold=fold, hidden=free, group=np.arange(n), kind=kind)
+    truth = Identity(NEW, 0.3).truth(of, Identity(NEW).encode(of), split)
+    assert truth.weight[12:].sum() / truth.weight.sum() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("new", "why"), [("", "empty"), ("nova ballena", "white space")])
+def test_the_word_for_somebody_new_is_a_name_too(new: str, why: str) -> None:
+    with pytest.raises(TargetError, match=f"new=: .*{why}"):
+        Identity(new).encode(manifest(["a", "b", "c"]))
 
 
 def test_a_query_of_no_weight_keeps_none() -> None:

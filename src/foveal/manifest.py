@@ -452,7 +452,8 @@ def _as_text(frame: Any) -> Any:
     kept = []
     for column in frame:
         with suppress(pl.exceptions.PolarsError, UnicodeDecodeError):
-            kept.append(column.cast(pl.String))
+            number = column.cast(pl.Int8) if column.dtype == pl.Boolean else column  # 0 or 1
+            kept.append(number.cast(pl.String))
     return pl.DataFrame(kept)
 
 

@@ -14,7 +14,7 @@ from foveal.errors import TargetError, nearest
 from foveal.lattice import blocks_of, planes_of
 from foveal.manifest import Manifest, Truth, in_order
 from foveal.split.identities import KNOWN, NEW, share_of_new
-from foveal.split.record import Split
+from foveal.split.record import NONE, Split
 
 
 def plain_truth(manifest: Manifest, encoded: np.ndarray, split: Split) -> Truth:
@@ -302,6 +302,8 @@ class Identity:
         """
         names = _only_column(manifest)
         column = manifest.target_columns[0]
+        if self.new is not None and (why := _no_name(self.new)):
+            raise TargetError(f"new=: {why}, and an answer lists names with spaces between them")
         wrong = [(k, _no_name(name)) for k, name in enumerate(names.tolist())]
         culprits = [f"{manifest.name(k)}: {why}" for k, why in wrong if why]
         if culprits:
@@ -344,12 +346,12 @@ class Identity:
         target = np.where(split.kind == NEW, np.array(self.new), encoded)
         weight = plain.weight.copy()
         share = share_of_new(encoded, self.new, self.new_share)
-        for k in range(split.folds):
-            asked = split.fold == k
-            total = plain.weight[asked].sum()
+        every = split.fold != NONE  # last: a fold may have no new query, or none but new ones
+        for asked in (*(split.fold == k for k in range(split.folds)), every):
+            total = weight[asked].sum()
             for kind, part in ((NEW, share), (KNOWN, 1 - share)):
                 rows = asked & (split.kind == kind)
-                have = plain.weight[rows].sum()
+                have = weight[rows].sum()
                 weight[rows] *= part * total / have if have > 0 else 1.0
         return replace(plain, target=target, weight=weight)
 

@@ -25,6 +25,7 @@ def picture(channels: int, dtype: type = np.uint8) -> np.ndarray:
 
 RGB, GREY = picture(3), picture(1)
 ALPHA = np.dstack([RGB, GREY])
+OPAQUE = np.dstack([RGB, np.full_like(GREY, 255)])
 
 
 def pil(image: Image.Image | np.ndarray, kind: str, **options) -> bytes:
@@ -67,7 +68,8 @@ EXACT = {
     "png 1 bit": (pil(BITS, "PNG"), np.array(BITS)[:, :, None] * np.uint8(255)),
     "png grey 16": (cv2.imencode(".png", WIDE[1])[1].tobytes(), WIDE[1]),
     "png colour 16": (cv2.imencode(".png", WIDE[3][:, :, ::-1])[1].tobytes(), WIDE[3]),
-    "tiff alpha": (pil(ALPHA, "TIFF"), RGB),
+    "tiff opaque": (pil(OPAQUE, "TIFF"), RGB),
+    "tiff that may have a fourth stain": (pil(ALPHA, "TIFF"), np.array(ALPHA)),
     "tiff 1 bit": (pil(BITS, "TIFF"), np.array(BITS)[:, :, None] * np.uint8(255)),
     "tiff big": (tiff(RGB, photometric="rgb", bigtiff=True), RGB),
     "tiff big-endian": (tiff(WIDE[3], photometric="rgb", byteorder=">"), WIDE[3]),

@@ -146,3 +146,10 @@ def test_nobody_is_right_about_an_empty_name(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,name\nx,a b\n")
     (tmp_path / "t.csv").write_text("id,name\nx,\n")
     assert score("map_at_5", tmp_path / "a.csv", tmp_path / "t.csv").value == 0
+
+
+def test_one_column_of_0_and_1_is_one_label(tmp_path: Path) -> None:
+    y, z = drawn(2, 2, 60, 1)
+    truth = table(tmp_path / "t.csv", id=range(60), sick=y[:, 0])
+    answer = table(tmp_path / "a.csv", id=range(60), sick=z[:, 0])
+    assert score("macro_f1", answer, truth).value == pytest.approx(f1_score(y[:, 0], z[:, 0]))

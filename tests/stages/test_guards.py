@@ -12,7 +12,7 @@ import pytest
 
 from conftest import FAST, INLINE, small_study, table_of
 from foveal import stages
-from foveal.errors import SplitError, Stopped, StudyError, TargetError, UsageError
+from foveal.errors import ManifestError, SplitError, Stopped, StudyError, TargetError, UsageError
 from foveal.stages.address import resolve
 from foveal.stages.open import open_study
 from foveal.stages.split import open_split, truth_of
@@ -266,17 +266,16 @@ def test_a_damaged_training_is_called_damaged(finished: Study, eyes: dict, tmp_p
 def test_a_row_without_a_picture_gets_the_prior(
     finished: Study, eyes: dict, tmp_path: Path
 ) -> None:
-    rows = table_of(Path(eyes["table"]))[:4]
-    columns = list(rows[0])
-    rows[1]["image"] = ""
-    lines = [",".join(columns), *(",".join(row[c] for c in columns) for row in rows)]
+    names = [row["image"] for row in table_of(Path(eyes["table"]))[:4]]
+    files = [names[0], "", names[2], names[3]]
+    lines = ["image,file", *(f"{a},{b}" for a, b in zip(names, files, strict=True))]
     (tmp_path / "t.csv").write_text("\n".join(lines))
-    out = tmp_path / "x.csv"
+    out, images = tmp_path / "x.csv", eyes["images"].replace("{image}", "{file}")
     said = stages.predict(
-        finished, table=tmp_path / "t.csv", images=eyes["images"], out=out, context=INLINE
+        finished, table=tmp_path / "t.csv", images=images, out=out, context=INLINE
     )
-    assert list(said.unreadable) == [rows[1]["id"]]
-    assert len(table_of(out)) == 4
+    assert list(said.unreadable) == [names[1]]
+    assert [row["image"] for row in table_of(out)] == names
 
 
 def test_no_answer_replaces_a_picture_that_is_read(
@@ -291,12 +290,52 @@ def first_picture(eyes: dict) -> Path:
     return Path(eyes["images"].format(**table_of(Path(eyes["table"]))[0]))
 
 
-def test_weights_that_leave_a_fold_nothing_are_refused_at_once(eyes: dict, tmp_path: Path) -> None:
-    rows = table_of(Path(eyes["table"]))
-    lines = [",".join([*rows[0], "fold", "w"])]
-    lines += [",".join([*r.values(), str(k % 2), str(k % 2)]) for k, r in enumerate(rows)]
+def test_weights_that_leave_a_fold_nothing_are_refused_at_once(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for k in range(8):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), rng.integers(0, 255, (40, 40, 3), np.uint8))
+    lines = ["id,grade,fold,w", *(f"{k},{k // 2 % 2},{k % 2},{k % 2}" for k in range(8))]
     (tmp_path / "t.csv").write_text("\n".join(lines))
-    of = {**eyes, "table": tmp_path / "t.csv", "columns": {"fold": "fold", "weight": "w"}}
+    of = {"table": tmp_path / "t.csv", "target": "grade", "images": f"{tmp_path}/{{id}}.png"}
     with pytest.raises(SplitError, match="weight of 0"):
-        make(tmp_path / "s", of)
+        make(tmp_path / "s", {**of, "columns": {"fold": "fold", "weight": "w"}})
     assert not (tmp_path / "s").exists()
+
+
+def test_a_number_that_is_no_text_any_more_is_refused(flukes: dict, tmp_path: Path) -> None:
+    for value in (1.5, True):
+        of = {**flukes, "options": {"new": value}}
+        with pytest.raises(UsageError, match="new="):
+            stages.init(tmp_path / "s", recipe="identify:small", context=INLINE, **of)
+
+
+def test_channels_need_their_place_in_the_pattern(cells: dict, tmp_path: Path) -> None:
+    of = {**cells, "images": cells["images"].replace("{channel}", "red")}
+    options = {"channels": "red,green"}
+    with pytest.raises(UsageError, match=r"cure: \{channel\} in --images"):
+        stages.init(tmp_path / "s", recipe="multilabel:small", **{**of, "options": options})
+
+
+def test_a_picture_that_went_away_is_an_error_of_the_floor_too(
+    flukes: dict, tmp_path: Path
+) -> None:
+    shutil.copytree(Path(flukes["table"]).parent, tmp_path / "flukes")
+    moved = str(tmp_path / "flukes")
+    of = {k: str(v).replace(str(Path(flukes["table"]).parent), moved) for k, v in flukes.items()
+          if k in ("table", "images")}  # fmt: skip
+    options = {"members": "floor", "folds": 2, **flukes.get("options", {})}
+    study = stages.init(
+        tmp_path / "s",
+        recipe="identify:small",
+        context=INLINE,
+        **{**flukes, **of, "options": options},
+    )
+    gone = next(iter((tmp_path / "flukes").rglob("*.jpg")), None) or next(
+        iter((tmp_path / "flukes").rglob("*.png"))
+    )
+    away = gone.rename(gone.with_suffix(".away"))
+    with pytest.raises(ManifestError, match="cannot be read in full"):
+        stages.run(study, INLINE)
+    away.rename(gone)
+    stages.run(study, INLINE)
+    assert study.report_file.is_file()

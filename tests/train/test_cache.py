@@ -188,3 +188,15 @@ def test_a_file_that_may_not_grow_is_an_error_and_leaves_nothing(tmp_path):
     )
     assert f"cannot write {tmp_path}/pictures.npy" in done.stdout
     assert {p.name for p in tmp_path.iterdir()} == {"pictures.lock"}
+
+
+def test_what_can_be_made_by_now_is_made(tmp_path):
+    cache(tmp_path, some_fail)
+    got = cache(tmp_path, lambda row: some_fail(row) if row == 3 else made(row))
+    assert got.failed == {3: "row 3 is no picture"}
+    np.testing.assert_array_equal(got(0), made(0))
+    got = cache(tmp_path)
+    assert not got.failed
+    np.testing.assert_array_equal(got.values, np.stack([made(row) for row in range(7)]))
+    with pytest.raises(ValueError, match="read-only"):
+        got.values[0] = 0

@@ -78,14 +78,12 @@ class Ranked:
         """Sort the scores of every label.
 
         Raises:
-            TargetError: A score is not finite, or no case has any label.
+            TargetError: A score is not finite.
         """
         if not np.isfinite(scores).all():
             raise TargetError("cuts need finite scores, and some are nan or infinite")
         if not weight.all():
             scores, has, weight = scores[weight > 0], has[weight > 0], weight[weight > 0]
-        if not has.any():
-            raise TargetError("no case has any label, so no cut can be fitted")
         columns, owned = (np.ascontiguousarray(table.T) for table in (scores, has))
         if (weight == weight[0]).all():
             return Ranked(tuple(_counted(columns, owned, float(weight[0]))))
@@ -100,8 +98,10 @@ class Ranked:
         return np.array([label.cut_of_share() for label in self.labels])
 
     def common_cut(self) -> float:
-        """The one cut of the highest macro F1."""
+        """The one cut of the highest macro F1; infinite where no case has any label."""
         tried = np.unique(np.concatenate([label.own for label in self.labels]))
+        if not len(tried):
+            return np.inf
         total = np.zeros(len(tried))
         for label in self.labels:
             total += label.f1(tried)

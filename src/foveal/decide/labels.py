@@ -158,7 +158,7 @@ class LabelOdds:
 
     def __call__(self, predictions: Predictions) -> Scores:
         """The probability of every label."""
-        odds = np.array(self.offset) + np.array(self.slope) * log_odds(predictions.matrix().values)
+        odds = np.array(self.offset) + np.array(self.slope) * _odds(predictions)
         return 1 / (1 + np.exp(-odds))
 
 
@@ -174,7 +174,7 @@ class LabelProbabilities:
 
     def fit(self, predictions: Predictions, truth: Truth) -> LabelOdds:
         """Fit on out-of-fold scores."""
-        odds = log_odds(predictions.matrix().values)
+        odds = _odds(predictions)
         lines = [
             _line(x, has, truth.weight)
             for x, has in zip(odds.T, (truth.target != 0).T, strict=True)
@@ -220,7 +220,11 @@ class ClassProbabilities:
 
 
 LEAST_SCORE = 1e-3
-"""What a score of 0 counts as: nothing is impossible."""
+"""What a score of 0 counts as, and how far from 1 one of 1: nothing is impossible."""
+
+
+def _odds(predictions: Predictions) -> Scores:
+    return log_odds(np.clip(predictions.matrix().values, LEAST_SCORE, 1 - LEAST_SCORE))
 
 
 def _shares(scores: Scores, power: float) -> Scores:

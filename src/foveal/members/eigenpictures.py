@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from foveal.decide.retrieve import unit
 from foveal.manifest import Case
 from foveal.members.gallery import answers, with_gallery
-from foveal.members.pictures import Stored, readable
+from foveal.members.pictures import Stored, all_readable, readable
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Pictures
@@ -46,6 +46,7 @@ class Eigenpictures:
     def fit(self, job: Job) -> State:
         """Find the directions of the training pictures, and remember where all pictures lie."""
         table = self.pictures(job.cases, job.resources)
+        all_readable(job, table)
         flat = _flat(table, np.arange(len(job.cases)))
         centre = flat[job.train].mean(axis=0)
         away = flat[job.train] - centre

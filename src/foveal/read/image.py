@@ -312,7 +312,9 @@ def _decode_tiff(data: bytes, path: str) -> Pixels:
             tag = first.tags.get(ORIENTATION_TAG)
             alpha = "S" in axes and first.extrasamples[-1:] in ((1,), (2,))
             image = _channels_last(image, axes, path)
-            image = image[:, :, :-1] if alpha else image
+            # writers call any fourth sample alpha; one that is not opaque may be a stain
+            if alpha and (image[:, :, -1] == np.iinfo(image.dtype).max).all():
+                image = image[:, :, :-1]
             if first.photometric == tifffile.PHOTOMETRIC.SEPARATED and image.shape[2] == 4:
                 image = _from_inks(image)
             return _oriented(image, 1 if tag is None else int(tag.value))
@@ -322,7 +324,9 @@ def _decode_tiff(data: bytes, path: str) -> Pixels:
         raise UnreadableImage(f"{path}: the TIFF does not decode") from None
 
 
-def _from_inks(image: Pixels) -> Pixels:
+def _from_inks(
+    image: Shaped[np.ndarray, "height width 4"],
+) -> Shaped[np.ndarray, "height width 3"]:
     """Cyan, magenta, yellow and black as red, green and blue, as Pillow tells them."""
     full = np.iinfo(image.dtype).max
     light = (full - image).astype(np.float32)

@@ -58,11 +58,12 @@ class LabelTable:
     def out_of_fold(
         self, labels: Bool[np.ndarray, "case label"], predictions: Predictions, truth: Truth
     ) -> dict[str, list]:
-        """The labels that are true, those given, and the score of each."""
+        """The labels that are true, those given, the weight, and the score of each."""
         scores = predictions.matrix().values.T
         return {
             "truth": [self._words(row) for row in (truth.target != 0).tolist()],
             "label": [self._words(row) for row in labels.tolist()],
+            "weight": [f"{weight:.6g}" for weight in truth.weight.tolist()],
             **{
                 f"score:{name}": [f"{score:.6g}" for score in column]
                 for name, column in zip(self.names, scores.tolist(), strict=True)

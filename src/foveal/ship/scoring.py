@@ -17,6 +17,7 @@ from foveal.metrics.interval import Metric, bootstrap
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.metrics.overlap import FBeta, MacroF1
 from foveal.metrics.ranking import MapAtK
+from foveal.targets import FLAGS
 
 MOST_GRADES = 1e6
 """A larger number is no grade."""
@@ -114,7 +115,8 @@ def _grades(
 def _labels(
     mine: Rows, right: Rows, columns: Sequence[str]
 ) -> tuple[Metric, np.ndarray, np.ndarray]:
-    if len(columns) > 1:
+    cells = {cell.strip() for r in (*mine, *right) for cell in r}
+    if len(columns) > 1 or cells <= FLAGS.keys():
         try:
             given, true = (
                 np.array([[float(v or 0) != 0 for v in r] for r in rows]) for rows in (mine, right)

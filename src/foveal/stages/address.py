@@ -107,15 +107,17 @@ def _fitting(adapter: Any, name: str, value: Any) -> Any:
     """An option as its annotation has it; a number may be a name, such as -1."""
     from pydantic import ValidationError
 
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        if is_number:
-            with suppress(ValidationError):
-                return adapter.validate_python(str(value))
         why = error.errors()[0]["msg"]
-        raise UsageError(f'option {name}="{value}": {why}') from None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(ValidationError):
+            text = adapter.validate_python(str(value))
+            if isinstance(value, int):
+                return text
+            why = f"a number, where a text is wanted; cure: quotes, as in {name}='\"1.50\"'"
+    raise UsageError(f'option {name}="{value}": {why}')
 
 
 def options_of(function: Callable[..., Recipe]) -> dict[str, inspect.Parameter]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from foveal import launch
 from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
-from foveal.manifest import Facts, Manifest, Source, grouped, load
+from foveal.manifest import CHANNEL, Facts, Manifest, Source, grouped, load
 from foveal.stages.address import build, options_of, resolve
 from foveal.stages.open import open_study
 from foveal.stages.train import slots_of
@@ -77,6 +77,8 @@ def init(
     for name in options:
         if name not in known:
             raise UsageError(f'unknown option "{name}"{nearest(name, known)}')
+    if options.get("channels") and CHANNEL not in images:
+        raise UsageError(f"channels= says what {CHANNEL} stands for; cure: {CHANNEL} in --images")
     options = {name: value for name, value in options.items() if name not in OF_SOURCE}
     if _is_there(study, address, options, source, replace_old=replace_old):
         context.say(f"nothing to do: {study.folder} is this very study")

@@ -17,7 +17,7 @@ import numpy as np
 from foveal import launch
 from foveal.combine.blend import mean
 from foveal.errors import Stopped, StudyError, UsageError, nearest
-from foveal.manifest import Case, Manifest, Source, answer_with_prior, load, read_table
+from foveal.manifest import CHANNEL, Case, Manifest, Source, answer_with_prior, load, read_table
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
 from foveal.stages.combine import has_leaderboard, require_combined
@@ -101,7 +101,8 @@ def predict(
             if deadline is None or not deadline.passed():
                 raise
     finished = growing.finished
-    missing = [n for n in manifest.ids if finished and n not in _ids(finished)]
+    scored = _ids(finished) if finished else {*manifest.ids}
+    missing = [name for name in manifest.ids if name not in scored]
     return Answered(
         row=row,
         members=growing.reached,
@@ -199,6 +200,8 @@ def _source(study: Study, table: str | Path, images: str) -> Source:
         raise UsageError("this study needs --images, such as --images 'new/{image}'")
     if images and not old.images:
         raise UsageError(f"this study takes no --images: {', '.join(old.files)} are paths")
+    if CHANNEL in old.images and CHANNEL not in images:
+        raise UsageError(f"this study has a file a channel; cure: {CHANNEL} in --images")
     return Source(
         table=str(table),
         images=images,

@@ -97,6 +97,8 @@ def cached(
     path.parent.mkdir(parents=True, exist_ok=True)
     with alone(path):
         found = _load(path)
+        if found is not None and found.failed:
+            found = _tried_again(path, found, make)
         if found is None:
             first = _first(make, count, failed)
             if first is None:
@@ -129,6 +131,23 @@ def _load(path: Path) -> Mapped | None:
         return Mapped(values, {int(k): v for k, v in sidecar["failed"].items()})
     except (OSError, ValueError, KeyError, EOFError, AttributeError):
         return None
+
+
+def _tried_again(path: Path, found: Mapped, make: Callable[[int], np.ndarray]) -> Mapped | None:
+    """The cache with what can be made by now: a disk that was away may be back."""
+    failed, made = {}, {}
+    for row in found.failed:
+        try:
+            made[row] = make(row)
+        except DataError as error:
+            failed[row] = str(error)
+    if made:
+        values = np.lib.format.open_memmap(path, mode="r+")
+        for row, value in made.items():
+            values[row] = value
+        values.flush()  # before it is said to be done
+        write_json(path.with_suffix(".json"), {"failed": failed})
+    return _load(path) if made else found
 
 
 def seconds_to_make(make: Callable[[int], np.ndarray], rows: Sequence[int]) -> float:

@@ -31,6 +31,9 @@ SHOWN = 12
 
 SCORE = "score:"
 
+SOME = 1e-12
+"""A weight that is none; keeps shares of nothing at 0."""
+
 
 def by_label(study: Study) -> Section:
     """How well each label is told, and where it is cut."""
@@ -43,24 +46,27 @@ def by_label(study: Study) -> Section:
         for key in ("truth", "label")
     )
     score = np.array([[float(row[SCORE + name]) for name in names] for row in rows])
-    hit, there, told = (true & given).sum(axis=0), true.sum(axis=0), given.sum(axis=0)
-    f1 = 2 * hit / np.maximum(there + told, 1)
+    weight = np.array([float(row["weight"]) for row in rows])
+    hit, there, told = (weight @ has for has in (true & given, true, given))
+    precision, recall = hit / np.maximum(told, SOME), hit / np.maximum(there, SOME)
+    f1 = 2 * hit / np.maximum(there + told, SOME)
     order = np.argsort(-there, kind="stable").tolist()
     lines = [
         [
             names[k],
-            f"{there[k]:,}",
-            f"{told[k]:,}",
+            f"{true[:, k].sum():,}",
+            f"{given[:, k].sum():,}",
             number(float(f1[k])),
-            number(float(hit[k] / max(told[k], 1))),
-            number(float(hit[k] / max(there[k], 1))),
-            number(_average_precision(score[:, k], true[:, k])),
+            number(float(precision[k])),
+            number(float(recall[k])),
+            number(_average_precision(score[:, k], true[:, k], weight)),
             *(number(cut) for cut in cuts[k : k + 1]),
         ]
         for k in order
     ]
     group = _groups(study, [row["id"] for row in rows])
-    chart = intervals([(names[k], *_f1(true[:, k], given[:, k], group), "") for k in order], x="F1")
+    f1s = [_f1(true[:, k], given[:, k], weight, group) for k in order]
+    chart = intervals([(names[k], *f1, "") for k, f1 in zip(order, f1s, strict=True)], x="F1")
     header = ["label", "have it", "given", "F1", "precision", "recall", "average precision"]
     header += ["cut"] if cuts else []
     lead = "Chosen row, out of fold, the most frequent label first, with intervals over groups."
@@ -77,22 +83,24 @@ def _groups(study: Study, ids: list[str]) -> np.ndarray:
     return np.array([of[name] for name in ids])
 
 
-def _f1(true: np.ndarray, given: np.ndarray, group: np.ndarray) -> tuple[float, float, float]:
+def _f1(
+    true: np.ndarray, given: np.ndarray, weight: np.ndarray, group: np.ndarray
+) -> tuple[float, float, float]:
     """Lower end, value and upper end of one label's F1."""
-    metric, n = FBeta(1.0), len(true)
-    truth = Truth(target=true[:, None], weight=np.ones(n), group=group, fold=np.zeros(n, np.int64))
+    metric, fold = FBeta(1.0), np.zeros(len(true), np.int64)
+    truth = Truth(target=true[:, None], weight=weight, group=group, fold=fold)
     tally = metric.tally(given[:, None], truth)
     low, high = bootstrap(metric, tally, group)
     return low, float(metric.value(tally.sum(axis=0))), high
 
 
-def _average_precision(score: np.ndarray, true: np.ndarray) -> float:
+def _average_precision(score: np.ndarray, true: np.ndarray, weight: np.ndarray) -> float:
     """The mean precision at every case that has the label, equal scores together."""
-    if not true.any():
+    if not (weight @ true) > 0:
         return math.nan
     place = np.unique(-score, return_inverse=True)[1]
-    hit, size = np.bincount(place, weights=true), np.bincount(place)
-    precision = np.cumsum(hit) / np.cumsum(size)
+    hit, size = (np.bincount(place, weights=w) for w in (weight * true, weight))
+    precision = np.cumsum(hit) / np.maximum(np.cumsum(size), SOME)
     return float((precision * hit).sum() / hit.sum())
 
 
