@@ -121,6 +121,11 @@ class Job:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_seconds: float = 300.0
 
+    @property
+    def counted(self) -> Int[np.ndarray, " train_row"]:
+        """The training rows of some weight; regressions learn from no other."""
+        return self.train[self.weight[self.train] > 0]
+
 
 @runtime_checkable
 class Member(Protocol):

@@ -456,6 +456,17 @@ def slope_masks(of: dict, wanted: Callable[[str], bool]) -> None:
         cv2.imwrite(str(path), slope[:, ::-1] if wanted(row["id"]) else slope)
 
 
+def test_the_same_call_with_masks_is_the_same_study(slides: dict, tmp_path: Path) -> None:
+    said: list[str] = []
+    context = replace(INLINE, say=said.append)
+    for masks in ("", masks_of(slides), masks_of(slides)):
+        study = make(tmp_path / f"s{bool(masks)}", slides, context=context, masks=masks)
+    assert ["nothing to do" in one for one in said] == [True]
+    assert study.settings().source.masks == masks_of(slides)
+    with pytest.raises(UsageError, match="masks is"):
+        make(tmp_path / "sTrue", slides, masks="")
+
+
 def test_out_of_fold_scores_curves_attention_and_answers_are_made_without_masks(
     slides: dict, tmp_path: Path
 ) -> None:

@@ -339,3 +339,20 @@ def test_a_picture_that_went_away_is_an_error_of_the_floor_too(
     away.rename(gone)
     stages.run(study, INLINE)
     assert study.report_file.is_file()
+
+
+@pytest.mark.parametrize("counting", [2, 9])
+def test_weights_of_0_are_as_if_the_rows_were_not_there_to_learn_from(
+    eyes: dict, tmp_path: Path, counting: int
+) -> None:
+    rows = table_of(Path(eyes["table"]))
+    few = sorted(rows, key=lambda row: row["patient"])
+    few = [r["image"] for r in few if r["grade"] in ("0", "2")][-counting:]
+    lines = [",".join([*rows[0], "w"])]
+    lines += [",".join([*r.values(), str(int(r["image"] in few))]) for r in rows]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    columns = {**eyes["columns"], "weight": "w"}
+    of = {**eyes, "table": tmp_path / "t.csv", "columns": columns}
+    study = make(tmp_path / "s", of, members="floor,patches", folds=3)
+    stages.train(study, context=INLINE)
+    assert (study.job_folder("patches", 2) / "done.json").is_file()

@@ -52,9 +52,10 @@ class Classical:
         """Learn from the training rows of a job."""
         table = self.features(job.cases, job.resources)
         all_readable(job, table)
-        raw = np.stack([table(row) for row in job.train.tolist()])
-        y = self.learns.goal(job.target[job.train])
-        w, group = job.weight[job.train], job.group[job.train]
+        rows = job.counted
+        raw = np.stack([table(row) for row in rows.tolist()])
+        y = self.learns.goal(job.target[rows])
+        w, group = job.weight[rows], job.group[rows]
         seed = int(np.random.SeedSequence(job.key).generate_state(1)[0] % 2**31)
         centre, scale = spread(raw, w)
         x = standardised(raw, centre, scale)

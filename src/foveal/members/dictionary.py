@@ -61,15 +61,16 @@ class Dictionary:
         rng = np.random.default_rng(job.key)
         words = self.patches.learn(pictures, job.train.tolist(), rng)
         job.report({"done": 0.2})
-        given = np.stack([features(row) for row in job.train.tolist()])
-        found = self._found(pictures, job.train, words, job.resources)
-        y = self.learns.goal(job.target[job.train])
-        w = job.weight[job.train]
+        rows = job.counted
+        given = np.stack([features(row) for row in rows.tolist()])
+        found = self._found(pictures, rows, words, job.resources)
+        y = self.learns.goal(job.target[rows])
+        w = job.weight[rows]
         tensors = {**words}
         tensors["given_centre"], tensors["given_scale"] = spread(given, w)
         tensors["found_centre"], tensors["found_scale"] = spread(found, w)
         x = _joined(given, found, tensors)
-        fold = inner_folds(y, job.group[job.train], seed=0)
+        fold = inner_folds(y, job.group[rows], seed=0)
         alpha = np.full(y.shape[1], USUAL_ALPHA)
         if fold is not None:
             alpha, _ = cross_fitted(x, y, w, fold)

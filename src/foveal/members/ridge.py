@@ -127,8 +127,7 @@ def cross_fitted(
     said = np.zeros((len(ALPHAS), *y.shape))
     for k in np.unique(fold):
         inside, out = fold != k, fold == k
-        if w[inside].any():  # else nothing is known of them, whatever the penalty
-            said[:, out] = ridge_path(x[inside], y[inside], w[inside], x[out])
+        said[:, out] = ridge_path(x[inside], y[inside], w[inside], x[out])
     best = np.einsum("c,acl->al", w, (said - y) ** 2).argmin(axis=0)
     return np.array(ALPHAS)[best], said[best, :, np.arange(y.shape[1])].T
 

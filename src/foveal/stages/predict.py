@@ -114,16 +114,18 @@ def predict(
 def _keep_what_is_read(
     writes: Sequence[Path], study: Study, table: Path, cases: Sequence[Case]
 ) -> None:
-    """Refuse an answer that would replace a file which is read, or lie among the slices of one."""
-    places = {Path(place).resolve() for case in cases for place in case.paths}
+    """Refuse an answer that would replace a file which is read, or lie among the slices of one.
+
+    Of pictures only the text of their paths is looked at: there may be many, far away.
+    """
     own = (table, study.folder, study.settings_file, study.manifest_file)
-    read = {*places, *(path.resolve() for path in own)}
-    folders = {place for place in places if place.is_dir()}
-    patterns = [str(place) for place in places if glob.has_magic(str(place))]
+    read = {path.resolve() for path in own}
+    places = {os.path.normpath(place) for case in cases for place in case.paths}
+    patterns = [place for place in places if glob.has_magic(place)]
     for path in writes:
-        target = path.resolve()
-        is_among = target.parent in folders or any(fnmatch(str(target), p) for p in patterns)
-        if target in read or is_among:
+        here = os.path.normpath(path.absolute())
+        is_among = str(Path(here).parent) in places or any(fnmatch(here, p) for p in patterns)
+        if path.resolve() in read or here in places or is_among:
             raise UsageError(
                 f"--out would write over what is read, or among it: {path}; cure: another place"
             )
