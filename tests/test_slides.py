@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from foveal.errors import ManifestError, SplitError
-from foveal.manifest import Case, Facts, Manifest, Source, load
+from foveal.manifest import Case, Facts, Manifest, load
 from foveal.read.image import UnreadableImage
 from foveal.slides import BLANK, NAMED, SlideSeen, WithTissue, is_blank, measure, survey
 from foveal.split import Folds, Split
 from foveal.split.record import EVERY, NONE
+from foveal.table import Source
 from pyramids import PURPLE, tissue_picture, write_slide
 
 BOX = (64, 96, 96, 128)

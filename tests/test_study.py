@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from foveal import study as study_module
 from foveal.decide import FixedCuts
 from foveal.errors import StudyError, UsageError
-from foveal.manifest import Facts, Manifest, Source
+from foveal.manifest import Facts, Manifest
 from foveal.read import Photograph
 from foveal.study import (
     Settings,
@@ -33,6 +33,7 @@ from foveal.study import (
     revive,
     write_bytes,
 )
+from foveal.table import Source
 from foveal.transforms import Augment, Cutmix, Mixup, Prepare
 
 FACTS = Facts(

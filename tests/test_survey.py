@@ -5,10 +5,11 @@ import cv2
 import numpy as np
 import pytest
 
-from foveal.manifest import Source, load
+from foveal.manifest import load
 from foveal.options import reader_of
 from foveal.read.image import filled
 from foveal.survey import measure, survey
+from foveal.table import Source
 from foveal.transforms.augment import Prepare
 
 

@@ -35,7 +35,8 @@ from typing import Any
 import numpy as np
 
 from foveal.errors import StudyError, UsageError, nearest
-from foveal.manifest import Facts, Manifest, Source
+from foveal.manifest import Facts, Manifest
+from foveal.table import Source
 
 LOCK_PATIENCE_SECONDS = 10.0
 

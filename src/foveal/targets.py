@@ -12,9 +12,10 @@ from jaxtyping import Float, Int, Shaped
 
 from foveal.errors import TargetError, nearest
 from foveal.lattice import blocks_of, planes_of
-from foveal.manifest import Manifest, Truth, in_order
+from foveal.manifest import Manifest, Truth
 from foveal.split.identities import KNOWN, NEW, share_of_new
 from foveal.split.record import NONE, Split
+from foveal.table import in_order
 
 
 def plain_truth(manifest: Manifest, encoded: np.ndarray, split: Split) -> Truth:

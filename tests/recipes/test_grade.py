@@ -11,10 +11,11 @@ import pytest
 from conftest import FAST, INLINE, small_study
 from effects import digests, tried, untried
 from foveal import stages
-from foveal.manifest import Manifest, Source, load
+from foveal.manifest import Manifest, load
 from foveal.options import shape_of
 from foveal.recipes import grade
 from foveal.survey import survey
+from foveal.table import Source
 
 RECIPES = {
     "small": FAST,

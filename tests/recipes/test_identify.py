@@ -15,12 +15,13 @@ from conftest import INLINE, NEW, SWIM, answer, small_study, table_of
 from effects import tried, untried
 from foveal import stages
 from foveal.errors import TargetError, UsageError
-from foveal.manifest import Manifest, Source, load
+from foveal.manifest import Manifest, load
 from foveal.recipes import identify
 from foveal.stages.open import open_study
 from foveal.stages.split import split_of
 from foveal.study import Study
 from foveal.survey import survey
+from foveal.table import Source
 from foveal.task import Context
 
 RECIPES = {

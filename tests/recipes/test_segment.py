@@ -25,12 +25,13 @@ from conftest import (
 from effects import digests, tried, untried
 from foveal import stages
 from foveal.errors import DataError, SplitError, TargetError, UsageError
-from foveal.manifest import Source, load
+from foveal.manifest import load
 from foveal.recipes import segment
 from foveal.scan import scan
 from foveal.stages.open import Opened, open_study
 from foveal.stages.split import split_of
 from foveal.study import Study, digest
+from foveal.table import Source
 from foveal.task import Context
 
 RECIPES = {

@@ -11,9 +11,10 @@ import pytest
 import tifffile
 from scipy.stats import spearmanr
 
-from foveal.manifest import Source, load
+from foveal.manifest import load
 from foveal.simulate.biopsy import PROVIDERS, simulate_biopsy
 from foveal.simulate.glands import BENIGN, Growth, draw_glands
+from foveal.table import Source
 
 SMALL = {"height": 256, "width": 320}
 CLEAN = {"noise": 0.0, "pens": 0.0, "blanks": 0.0}

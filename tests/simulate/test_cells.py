@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from foveal.audit.duplicates import alike
-from foveal.manifest import Manifest, Source, load
+from foveal.manifest import Manifest, load
 from foveal.read.image import Photograph
 from foveal.simulate.cells import CHANNELS, PLACES, draw_cells, simulate_cells
 from foveal.survey import survey
+from foveal.table import Source
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from foveal.errors import DataError, UsageError, nearest
-from foveal.manifest import Truth, read_table
+from foveal.manifest import Truth
 from foveal.metrics.interval import Metric, bootstrap
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.metrics.overlap import FBeta, MacroF1
 from foveal.metrics.ranking import MapAtK
+from foveal.table import read_table
 from foveal.targets import FLAGS
 
 MOST_GRADES = 1e6

@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from foveal.errors import SplitError
-from foveal.manifest import Manifest, Window, in_order
+from foveal.manifest import Manifest, Window
+from foveal.table import in_order
 
 NONE = -1
 """The fold of a case that no fold judges."""

@@ -13,11 +13,12 @@ import numpy as np
 
 from foveal import launch
 from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
-from foveal.manifest import CHANNEL, Facts, Manifest, Source, grouped, load
+from foveal.manifest import Facts, Manifest, grouped, load
 from foveal.stages.address import build, options_of, resolve
 from foveal.stages.open import open_study
 from foveal.stages.train import slots_of
 from foveal.study import Settings, Study, create, format_settings
+from foveal.table import CHANNEL, Source
 from foveal.task import Context, Family, Resources
 
 OF_SOURCE = ("channels", "masks")

@@ -17,13 +17,14 @@ import numpy as np
 from foveal import launch
 from foveal.combine.blend import mean
 from foveal.errors import Stopped, StudyError, UsageError, nearest
-from foveal.manifest import CHANNEL, Case, Manifest, Source, answer_with_prior, load, read_table
+from foveal.manifest import Case, Manifest, load
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
 from foveal.stages.combine import has_leaderboard, require_combined
 from foveal.stages.split import open_split
 from foveal.stages.train import is_trained, load_state, marks, resources_of, slots_of, why_not
 from foveal.study import Study, publish, read_json, revive
+from foveal.table import CHANNEL, Source, answer_with_prior, read_table
 from foveal.task import Answer, Asked, Context, Given
 
 
