@@ -47,11 +47,21 @@ def test_a_folder_that_is_there_is_meant_as_it_is_written(tmp_path: Path, folder
     np.testing.assert_array_equal(read(tmp_path / folder / "z[3-5].png"), PLANES[3:6])
 
 
+@pytest.mark.parametrize("axes", ["ZYX", "ZCYX", "TZYX"])
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
-def test_a_tiff_that_describes_its_first_page_only(tmp_path: Path, photometric: str) -> None:
+def test_a_tiff_that_describes_its_first_page_only(
+    tmp_path: Path, photometric: str, axes: str
+) -> None:
     deep = PLANES.astype(np.uint16) * 3
+    shape = [len(deep) if name == "Z" else 1 for name in axes[:-2]]
     path = tmp_path / "long.tif"
-    tifffile.imwrite(path, deep, truncate=True, photometric=photometric)
+    tifffile.imwrite(
+        path,
+        deep.reshape(*shape, *deep.shape[1:]),
+        truncate=True,
+        photometric=photometric,
+        metadata={"axes": axes},
+    )
     with tifffile.TiffFile(path) as file:
         assert len(file.pages) == 1
     wanted = np.invert(deep) if photometric == "miniswhite" else deep

@@ -79,11 +79,8 @@ def _grey(image: np.ndarray, name: str) -> Slice:
     return first
 
 
-DEEP = "ZIQ"
-"""Axes, as tifffile calls them, of slices however they are counted."""
-
-SLICES = f"{DEEP}YXS"
-"""Axes of a stack: slices, rows, columns and colours."""
+DEEP, FLAT = "ZIQ", "YXS"
+"""Axes, as tifffile calls them: of slices however they are counted; rows, columns and colours."""
 
 
 def _pages(path: Path) -> Stack:
@@ -100,7 +97,10 @@ def _pages(path: Path) -> Stack:
     if count == 1 and slices == 1:
         return _files([path], "")
     odd = [
-        f"{name} of {length}" for name, length in axes.items() if name not in SLICES if length > 1
+        f"{name} of {length}"
+        for name, length in axes.items()
+        if name not in DEEP + FLAT
+        if length > 1
     ]
     if odd:
         raise UnreadableImage(
@@ -127,5 +127,5 @@ def _plane(path: Path, axes: Mapping[str, int], k: int) -> np.ndarray:
     """A slice of a TIFF that describes its first page only, as ImageJ does beyond 4 GB."""
     import tifffile
 
-    flat = tuple(length for name, length in axes.items() if name not in DEEP)
+    flat = tuple(length for name, length in axes.items() if name in FLAT)
     return np.array(tifffile.memmap(path, mode="r").reshape(-1, *flat)[k])
