@@ -179,13 +179,15 @@ def test_the_prior_gives_what_more_than_half_of_the_weight_has() -> None:
 
 def test_what_is_told_of_every_case_out_of_fold() -> None:
     of = Truth(
-        target=np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 1]]), weight=np.ones(4),
+        target=np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 1]]),
+        weight=np.array([1.0, 2.0, 0.5, 1.0]),
         group=np.arange(4), fold=np.array([0, 1, 0, 1]),
     )  # fmt: skip
     told = FORM.out_of_fold(np.array(HAS), scored(), of)
     assert told == {
         "truth": ["golgi", "membrane nucleus", "", "golgi membrane nucleus"],
         "label": ["golgi nucleus", "", "golgi membrane nucleus", "golgi"],
+        "weight": ["1", "2", "0.5", "1"],
         "score:golgi": ["0.9", "0.2", "0.5", "0.7"],
         "score:membrane": ["0.1", "0.3", "0.5", "0.2"],
         "score:nucleus": ["0.5", "0.4", "0.5", "0.1"],
@@ -202,21 +204,24 @@ def test_the_average_precision_is_that_of_scikit_learn_ties_included(levels: int
         true = rng.random(n) < 0.3
         true[rng.integers(n)] = True
         score = np.round(np.clip(0.2 * true + rng.random(n), 0, 1) * levels) / levels
-        wanted = average_precision_score(true, score)
-        assert _average_precision(score, true) == pytest.approx(wanted, abs=1e-12)
+        for weight in (np.ones(n), rng.uniform(0.1, 3, n)):
+            wanted = average_precision_score(true, score, sample_weight=weight)
+            assert _average_precision(score, true, weight) == pytest.approx(wanted, abs=1e-9)
 
 
 def test_equal_scores_are_as_good_as_chance_and_no_case_is_no_precision() -> None:
-    true = np.array([True, False, False, True, False])
-    assert _average_precision(np.full(5, 0.5), true) == pytest.approx(0.4)
-    assert _average_precision(true.astype(float), true) == 1
-    assert np.isnan(_average_precision(np.full(5, 0.5), np.zeros(5, dtype=bool)))
+    true, even = np.array([True, False, False, True, False]), np.ones(5)
+    assert _average_precision(np.full(5, 0.5), true, even) == pytest.approx(0.4)
+    assert _average_precision(true.astype(float), true, even) == 1
+    assert np.isnan(_average_precision(np.full(5, 0.5), np.zeros(5, dtype=bool), even))
+    assert np.isnan(_average_precision(np.full(5, 0.5), true, even * ~true))
 
 
 def test_the_interval_of_f1_is_around_what_scikit_learn_finds() -> None:
     rng = np.random.default_rng(0)
     true, group = rng.random(200) < 0.4, np.arange(200) // 2
     given_ = true ^ (rng.random(200) < 0.2)
-    low, value, high = _f1(true, given_, group)
-    assert value == pytest.approx(f1_score(true, given_))
-    assert 0 < low < value < high < 1
+    for weight in (np.ones(200), rng.uniform(0.1, 3, 200)):
+        low, value, high = _f1(true, given_, weight, group)
+        assert value == pytest.approx(f1_score(true, given_, sample_weight=weight))
+        assert 0 < low < value < high < 1
