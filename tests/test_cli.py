@@ -85,6 +85,11 @@ def test_score_prints_the_number_alone(tmp_path: Path, capsys: pytest.CaptureFix
     assert seen.out == "0.6666666667\n"
     assert cli.call([*tokens, "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"metric", "value", "interval", "cases"}
+    (tmp_path / "t.csv").write_text("id,grade\nz,1\n")
+    assert cli.call([*tokens, "--json"]) == 0
+    told = capsys.readouterr().out
+    assert "NaN" not in told
+    assert json.loads(told)["interval"] == [None, None]
     (tmp_path / "t.csv").write_text("id,grade\nq,1\n")
     assert cli.call(tokens) == 3
 

@@ -126,3 +126,10 @@ def test_out_of_fold_says_pixels_without_their_weight() -> None:
     got = MaskFolder(4).out_of_fold([label], said, truth)
     assert (got["hit"], got["given"], got["true"]) == (["12"], ["16"], ["16"])
     assert got["dice"] == got["f_0.5"] == ["0.75"]
+
+
+def test_the_files_of_an_answer_are_those_that_it_writes(tmp_path: Path) -> None:
+    plane = np.full((4, 5), 0.9, dtype=np.float32)
+    form, out = asked(tmp_path, "a/b", "c%"), tmp_path / "o"
+    MaskFolder(4).write(out, form, told(("c%",), plane, plane > 0))
+    assert {p for p in out.rglob("*") if p.is_file()} == {*MaskFolder(4).files(out, form)}

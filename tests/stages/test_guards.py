@@ -13,8 +13,10 @@ import pytest
 from conftest import FAST, INLINE, small_study, table_of
 from foveal import stages
 from foveal.errors import ManifestError, SplitError, Stopped, StudyError, TargetError, UsageError
+from foveal.manifest import Case, load
 from foveal.stages.address import resolve
 from foveal.stages.open import open_study
+from foveal.stages.predict import _keep_what_is_read, _source
 from foveal.stages.split import open_split, truth_of
 from foveal.stages.train import _judge, out_of_fold
 from foveal.study import Study
@@ -356,3 +358,27 @@ def test_weights_of_0_are_as_if_the_rows_were_not_there_to_learn_from(
     study = make(tmp_path / "s", of, members="floor,patches", folds=3)
     stages.train(study, context=INLINE)
     assert (study.job_folder("patches", 2) / "done.json").is_file()
+
+
+@pytest.mark.parametrize("place", ["in/a.png", "in", "in/*.png"])
+def test_no_mask_is_written_among_slices(finished: Study, tmp_path: Path, place: str) -> None:
+    case = Case(id="a", paths=(str(tmp_path / place),))
+    (tmp_path / "in").mkdir()
+    look = partial(_keep_what_is_read, study=finished, table=tmp_path / "t.csv", cases=[case])
+    with pytest.raises(UsageError, match="over what is read, or among it"):
+        look([tmp_path / "in/a.png"])
+    look([tmp_path / "out/a.png", tmp_path / "in/deeper/a.png"][: 1 if "*" in place else 2])
+
+
+def test_a_region_that_only_new_volumes_have_is_used(scans: dict, tmp_path: Path) -> None:
+    rows = table_of(Path(scans["table"]))
+    folder = Path(scans["table"]).parent
+    bare = folder / "bare.csv"
+    kept = [name for name in rows[0] if name != "region"]
+    bare.write_text("\n".join([",".join(kept), *(",".join(r[k] for k in kept) for r in rows)]))
+    study = stages.init(
+        tmp_path / "s", recipe="segment:small", context=INLINE, **{**scans, "table": bare}
+    )
+    given = load(_source(study, Path(scans["table"]), ""))
+    assert [len(paths) for paths in given.paths] == [2 if r["region"] else 1 for r in rows]
+    assert {len(paths) for paths in load(_source(study, bare, "")).paths} == {1}
