@@ -491,7 +491,7 @@ EFFECTS = [
         "width": 12, "decoder_width": 8, "dropout": 0.6, "drop_path": 0.5, "smoothing": 0.3,
         "overlap": 0.5, "warp": 0.2, "rotate": 90.0, "elastic": 0.05, "foreground": 0.3,
         "cutmix": 0.7, "mixup": 0.7, "z_shift": 1, "shuffle": 0.7, "weighting": "inner",
-        "stride": 0.75, "alternate": False, "precision": "bf16-mixed", "layout": "channels_last",
+        "stride": 0.75, "alternate": False, "precision": "bf16-mixed", "layout": "contiguous",
         "mode": "windows", "block": 256, "halo": 96, "phases": 1,
     }.items()),
     ("depth", 2, MEMBERS),

@@ -117,7 +117,7 @@ def small(
     phases: Annotated[int, Field(ge=1, le=4)] = 4,
     trees: Count = 40,
     precision: Precision = "auto",
-    layout: Layout = "auto",
+    layout: Layout = "channels_last",
 ) -> Recipe:
     """Any stacks of slices on a CPU: filter responses with trees, and a small 2.5-D network.
 
