@@ -49,7 +49,7 @@ AUGMENT = Augment(
     flip_vertical=0.5,
     rotate_degrees=20,
     scale=(0.9, 1.1),
-    brightness=0.1,
+    brightness=0.4,
     contrast=0.2,
 )
 Way = Callable[[str], object]

@@ -209,22 +209,38 @@ def test_the_fused_map_is_shear_then_turn_then_zoom_about_the_centre():
     assert np.abs(bent - wanted).max() <= 3
 
 
-def test_colour_is_the_line_that_its_settings_describe():
+def of_each_channel(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return image.mean(axis=(0, 1)), image.std(axis=(0, 1))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 9])
+def test_colour_is_the_line_that_its_settings_describe(channels: int) -> None:
     for dtype in (np.uint8, np.uint16):
-        image, full = picture(2, dtype), np.iinfo(dtype).max
+        image, full = picture(channels, dtype), np.iinfo(dtype).max
         tone = 2 * rng(4).random(13)[10:] - 1  # after those of cutout and of the map
         got = replace(STILL, brightness=0.2, contrast=0.4)(image, rng(4))
-        line = (image / full - 0.5) * (1 + 0.4 * tone[0]) + 0.5 + 0.2 * tone[1]
-        assert np.abs(got - np.clip(line, 0, 1) * full).max() <= 1
+        mean, deviation = of_each_channel(image)
+        line = (image - mean) * (1 + 0.4 * tone[0]) + mean + 0.2 * tone[1] * deviation
+        assert np.abs(got - np.clip(line, 0, full)).max() <= 1
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
-def test_each_channel_may_have_a_line_of_its_own(channels: int) -> None:
+def test_each_channel_may_have_a_strength_of_its_own(channels: int) -> None:
     image = picture(channels)
-    slope = 1 + 0.4 * (2 * rng(4).random(63 + channels)[63:] - 1)
+    strength = 1 + 0.4 * (2 * rng(4).random(63 + channels)[63:] - 1)
     got = replace(STILL, colour=0.4)(image, rng(4))
-    line = np.clip((image / 255 - 0.5) * slope + 0.5, 0, 1) * 255
-    assert np.abs(got - line).max() <= 0.51
+    assert np.abs(got - np.clip(image * strength, 0, 255)).max() <= 0.51
+
+
+@pytest.mark.parametrize("exposure", [1.0, 0.2, 0.03])
+def test_a_dim_picture_keeps_what_it_shows(exposure: float) -> None:
+    """About the middle of full scale, half of what is bright in a dim picture would turn black."""
+    scene = rng(1).gamma(1.0, 40.0, (48, 48, 2)) * exposure
+    image = np.clip(scene + 4, 0, 255).astype(np.uint8)
+    bright = image > np.quantile(image, 0.8, axis=(0, 1))
+    vary = replace(STILL, brightness=0.3, contrast=0.2, colour=0.1)
+    lost = [np.mean(vary(image, rng(k))[bright] == 0) for k in range(50)]
+    assert max(lost) < 0.01
 
 
 def test_cutout_greys_one_square_of_a_quarter_of_the_side():

@@ -130,7 +130,7 @@ def small(
                 rotate_degrees=rotate,
                 scale=(0.9, 1.2),
                 shift=0.04,
-                brightness=0.08,
+                brightness=0.3,
                 contrast=0.15,
             ),
         ),

@@ -75,7 +75,7 @@ DENSEST = 0.13
 TURNED = Augment(flip_vertical=0.5, quarter_turns=True, rotate_degrees=10.0, scale=(0.9, 1.1))
 """A tile has no upper side; each is turned alone."""
 
-STAIN = Augment(flip_horizontal=0.0, brightness=0.05, contrast=0.1, colour=0.1)
+STAIN = Augment(flip_horizontal=0.0, brightness=0.2, contrast=0.1, colour=0.1)
 """How dyes and lamps differ: all tiles of a slide alike."""
 
 

@@ -132,9 +132,9 @@ class Augment:
         shear_degrees: Largest slant either way.
         shift: Largest move either way, as a share of the side.
         elastic: Largest bend of a 5 x 5 lattice, as a share of the side.
-        brightness: Largest change either way, as a share of full scale.
-        contrast: Largest change of the slope either way.
-        colour: Largest change of the slope of a single channel.
+        brightness: Largest change either way, in standard deviations of a channel.
+        contrast: Largest change of the slope either way, about the mean of a channel.
+        colour: Largest change of the strength of a single channel, as a share.
         gamma: Largest change of the exponent, as a share; 8-bit pictures only.
         cutout: Probability of one grey square of a quarter of the side.
     """
@@ -241,13 +241,17 @@ class Augment:
     ) -> Pixels:
         """One line a channel, or a table where it is bent.
 
-        Few operations on purpose: each hands the interpreter lock to another thread and back.
+        Measured by the picture itself: about the middle of full scale, more contrast would black
+        out a dim picture. Few operations on purpose: each hands the interpreter lock to another
+        thread and back.
         """
         if not (self.brightness or self.contrast or self.colour or self.gamma):
             return image
         full = float(np.iinfo(image.dtype).max)
-        slope = (1 + self.contrast * float(tone[0])) * (1 + self.colour * channels)
-        offset = (0.5 + self.brightness * float(tone[1])) * full - full / 2 * slope
+        mean, deviation = _light(image)
+        steeper, strength = 1 + self.contrast * float(tone[0]), 1 + self.colour * channels
+        lighter = self.brightness * float(tone[1]) * deviation
+        slope, offset = strength * steeper, strength * (mean - steeper * mean + lighter)
         if self.gamma and image.dtype == np.uint8:
             level = full * (LEVELS / full) ** math.exp(self.gamma * float(tone[2]))
             table = np.clip(level * slope + offset + 0.5, 0, full).astype(np.uint8)
@@ -304,6 +308,16 @@ def _remap(image: Pixels, maps: tuple[np.ndarray, np.ndarray]) -> Resized:
         return cv2.remap(planes, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
     return _planewise(image, lambda planes: _as_four(planes, look_up))
+
+
+def _light(
+    image: Pixels,
+) -> tuple[Float[np.ndarray, " channel"], Float[np.ndarray, " channel"]]:
+    """Mean and standard deviation of every channel; OpenCV takes four at a time."""
+    groups = range(0, image.shape[2], 4)
+    found = [cv2.meanStdDev(np.ascontiguousarray(image[:, :, k : k + 4])) for k in groups]
+    mean, deviation = (np.concatenate(parts)[:, 0] for parts in zip(*found, strict=True))
+    return mean, deviation
 
 
 def _through_table(image: Pixels, table: Shaped[np.ndarray, "256 channel"]) -> Pixels:
