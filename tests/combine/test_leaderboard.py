@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from foveal.combine.leaderboard import (
     rank,
 )
 from foveal.decide.thresholds import ClosedFormCuts, ExactCuts
+from foveal.manifest import Text, Truth
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.predictions import Predictions
 
@@ -46,17 +48,17 @@ def in_order(labelled: list) -> np.ndarray:
 def test_the_judged_rows_never_reach_the_fit() -> None:
     predictions, truth = members()
     row = entry(("m0",), decode=ExactCuts(5))
-    before = in_order(cross_fitted(row, leave_one_fold_out(predictions, truth)))
+    before = in_order(cross_fitted([row], leave_one_fold_out(predictions, truth))[0])
     poisoned = truth.target.copy()
     poisoned[truth.fold == 2] = 4 - poisoned[truth.fold == 2]
-    after = in_order(cross_fitted(row, leave_one_fold_out(predictions, truth_of(poisoned))))
+    after = in_order(cross_fitted([row], leave_one_fold_out(predictions, truth_of(poisoned)))[0])
     assert np.array_equal(before[truth.fold == 2], after[truth.fold == 2])
     assert not np.array_equal(before, after)
 
 
 def test_labels_are_those_of_fitting_by_hand() -> None:
     predictions, truth = members()
-    labels = in_order(cross_fitted(entry(("m0",)), leave_one_fold_out(predictions, truth)))
+    labels = in_order(cross_fitted([entry(("m0",))], leave_one_fold_out(predictions, truth))[0])
     for fold in range(5):
         rest, judged = np.flatnonzero(truth.fold != fold), np.flatnonzero(truth.fold == fold)
         take = [predictions["m0"].take([str(k) for k in rows]) for rows in (rest, judged)]
@@ -65,12 +67,47 @@ def test_labels_are_those_of_fitting_by_hand() -> None:
         assert np.array_equal(labels[judged], cuts(lined([take[1]])))
 
 
+class Only:
+    name = "only"
+
+    def fit(self, parts: Any, truth: Truth) -> "Only":
+        return self
+
+    def __call__(self, parts: Any) -> Predictions:
+        return parts[0]
+
+
+class FirstColumn:
+    def fit(self, predictions: Predictions, truth: Truth) -> "FirstColumn":
+        return self
+
+    def __call__(self, predictions: Predictions, site: Text | None = None) -> np.ndarray:
+        return (predictions.matrix().values[:, 0] > 0.5).astype(np.int64)
+
+
+def test_scores_are_copied_for_one_fold_at_a_time() -> None:
+    cases, columns = 400, 1000
+    rng = np.random.default_rng(0)
+    ids, names = [str(k) for k in range(cases)], tuple(map(str, range(columns)))
+    predictions = {
+        name: Predictions.of(ids, rng.random((cases, columns), dtype=np.float32), columns=names)
+        for name in ("a", "b")
+    }
+    rows = [entry((name,), Only(), FirstColumn()) for name in predictions]
+    truth = truth_of(rng.integers(0, 2, cases), folds=8)
+    tracemalloc.start()
+    rank(rows, predictions, truth, metric=quadratic_kappa)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * predictions["a"].values.nbytes
+
+
 def test_a_clear_winner_is_chosen_and_a_tie_goes_to_the_simplest() -> None:
     predictions, truth = members(noise=(0.5, 3.0, 3.0))
     rows = [entry(("m1",)), entry(("m0",)), entry(("m0", "m1"))]
     assert rank(rows, predictions, truth, metric=quadratic_kappa).chosen == 1
     same, truth = members(noise=(0.8, 0.8, 0.8))
-    labelled = cross_fitted(entry(("m0",)), leave_one_fold_out(same, truth))
+    labelled = cross_fitted([entry(("m0",))], leave_one_fold_out(same, truth))[0]
     verdict = judged(labelled, truth, quadratic_kappa)
     assert np.array_equal(verdict.tally, quadratic_kappa.tally(in_order(labelled), truth))
     kinds = [

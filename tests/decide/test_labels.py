@@ -174,6 +174,12 @@ def test_the_nearest_label_is_given_where_none_is_reached() -> None:
     ]
 
 
+def test_nearest_is_counted_in_log_odds() -> None:
+    """By plain difference every score is near the cut of a rare label."""
+    always = LabelCuts((0.4, 0.03, float("inf")), at_least_one=True)
+    assert always.given(np.array([[0.3, 0.001, 0.9]])).tolist() == [[True, False, False]]
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_a_label_that_nobody_has(rule: OwnCuts) -> None:
     scores, truth = cases(1)

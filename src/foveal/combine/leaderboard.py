@@ -9,7 +9,7 @@ choice inside every set of folds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -106,13 +106,15 @@ def rank(
         metric: The score.
         floor: The member that others should pass; those that do not are marked, never chosen.
     """
-    partitions = leave_one_fold_out(predictions, truth)
-    labels = [cross_fitted(entry, partitions) for entry in entries]
+    labels = cross_fitted(entries, leave_one_fold_out(predictions, truth))
     verdicts = [judged(one, truth, metric) for one in labels]
     chosen = choose(entries, verdicts, metric, floor)
     nested = None
-    if len(partitions) > 2:
-        picked = _labelled(partitions, lambda part: _chosen_within(part, entries, metric, floor))
+    if len(np.unique(truth.fold)) > 2:
+        picked = [
+            part.labelled(_chosen_within(part, entries, metric, floor))
+            for part in leave_one_fold_out(predictions, truth)
+        ]
         nested = judged(picked, truth, metric)
     scores = [_value(metric, one.tally) for one in verdicts]
     rows = []
@@ -160,38 +162,32 @@ class Partition:
     seen: dict[str, Predictions]
     truth: Truth
 
+    def labelled(self, entry: Entry) -> tuple[Int[np.ndarray, " row"], Any]:
+        """The judged rows and their labels, by blend and decoder fitted on what was seen."""
+        blend, decode = entry.fit(self.seen, self.truth)
+        return self.judged, decode(blend([self.unseen[m] for m in entry.members]), self.site)
 
-def leave_one_fold_out(predictions: dict[str, Predictions], truth: Truth) -> list[Partition]:
-    """Every fold in turn as the one to be judged."""
-    parts = []
+
+def leave_one_fold_out(predictions: dict[str, Predictions], truth: Truth) -> Iterator[Partition]:
+    """Every fold in turn as the one to be judged; scores are copied for one at a time."""
     for fold in np.unique(truth.fold):
         judged, rest = np.flatnonzero(truth.fold == fold), np.flatnonzero(truth.fold != fold)
-        parts.append(
-            Partition(
-                judged=judged,
-                site=None if truth.site is None else truth.site[judged],
-                unseen=_take(predictions, judged),
-                seen=_take(predictions, rest),
-                truth=truth.take(rest),
-            )
+        yield Partition(
+            judged=judged,
+            site=None if truth.site is None else truth.site[judged],
+            unseen=_take(predictions, judged),
+            seen=_take(predictions, rest),
+            truth=truth.take(rest),
         )
-    return parts
 
 
-def cross_fitted(entry: Entry, partitions: Sequence[Partition]) -> Labelled:
-    """The labels of every fold by blend and decoder fitted on the other folds."""
-    return _labelled(partitions, lambda part: entry)
-
-
-def _labelled(partitions: Sequence[Partition], pick: Callable[[Partition], Entry]) -> Labelled:
-    """Labels of all folds, each by the entry that `pick` takes from what was seen."""
-    got = []
+def cross_fitted(entries: Sequence[Entry], partitions: Iterable[Partition]) -> list[Labelled]:
+    """For each entry the labels of every fold, fitted on the other folds."""
+    labels: list[Labelled] = [[] for _ in entries]
     for part in partitions:
-        entry = pick(part)
-        blend, decode = entry.fit(part.seen, part.truth)
-        joined = blend([part.unseen[m] for m in entry.members])
-        got.append((part.judged, decode(joined, part.site)))
-    return got
+        for entry, found in zip(entries, labels, strict=True):
+            found.append(part.labelled(entry))
+    return labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +232,7 @@ def _chosen_within(
 ) -> Entry:
     """The entry that the seen folds alone would choose."""
     inner = leave_one_fold_out(part.seen, part.truth)
-    verdicts = [judged(cross_fitted(e, inner), part.truth, metric) for e in entries]
+    verdicts = [judged(one, part.truth, metric) for one in cross_fitted(entries, inner)]
     return entries[choose(entries, verdicts, metric, floor)]
 
 

@@ -29,7 +29,8 @@ class LabelCuts:
 
     Attributes:
         cuts: One a label; infinite for a label that is never given.
-        at_least_one: Whether a case that reaches no cut gets the label that comes nearest.
+        at_least_one: Whether a case that reaches no cut gets the label that comes nearest, counted
+            in log odds: every score is near the cut of a rare label by mere difference.
     """
 
     cuts: tuple[float, ...]
@@ -41,10 +42,11 @@ class LabelCuts:
 
     def given(self, scores: Scores) -> Has:
         """Which labels have these scores."""
-        above = scores - np.asarray(self.cuts)
-        found = above >= 0
+        cuts = np.asarray(self.cuts)
+        found = scores >= cuts
         if self.at_least_one:
-            found[np.arange(len(found)), above.argmax(axis=1)] |= ~found.any(axis=1)
+            short = np.where(np.isinf(cuts), -np.inf, log_odds(scores) - log_odds(cuts))
+            found[np.arange(len(found)), short.argmax(axis=1)] |= ~found.any(axis=1)
         return found
 
 
