@@ -225,10 +225,14 @@ class Manifest:
 
     @property
     def weight(self) -> Float[np.ndarray, " case"]:
-        """How much each case counts; 1 where nothing was said."""
+        """How much each case counts beside the others; those that count at all are 1 on average.
+
+        Some rules set so many cases against what was thought before, and must know one by its 1.
+        """
         if "weight" not in self.roles:
             return np.ones(len(self))
-        return self.roles["weight"].astype(np.float64)
+        weight = self.roles["weight"].astype(np.float64)
+        return weight / weight[weight > 0].mean() if (weight > 0).any() else weight
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Manifest:
         """The manifest of some cases, by position."""

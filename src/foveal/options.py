@@ -64,6 +64,9 @@ PATCHES_SIDE = 96
 SHALLOW = 600
 """Training pictures up to which depthwise networks learn more than plain ones: few steps."""
 
+TUNING_RATE = 5e-4
+"""Peak learning rate for trained weights, where nobody gives another."""
+
 EPOCHS = ((300, 24), (600, 20), (1200, 30), (2500, 20), (5000, 14), (math.inf, 9))
 """Most pictures, and the epochs of a small network: from the time that a run may take."""
 
@@ -116,6 +119,11 @@ def small_backbone(cases: int) -> str:
 def small_epochs(cases: int) -> int:
     """Its epochs, likewise."""
     return next(epochs for most, epochs in EPOCHS if cases <= most)
+
+
+def rate_of(lr: float | None, weights: str, scratch: float) -> float:
+    """The peak learning rate: as given, or `scratch`; trained weights would not survive that."""
+    return lr or (scratch if weights == "none" else TUNING_RATE)
 
 
 def mix_of(mixup: float, cutmix: float) -> FirstOf | None:

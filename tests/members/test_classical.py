@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.metrics import average_precision_score
 
 from foveal.members.classical import evaluate, forest, forest_arrays, walk
 from foveal.members.ridge import ridge
@@ -45,15 +46,41 @@ def test_a_state_scores_as_the_mixture_it_names() -> None:
         assert evaluate(state, x) == pytest.approx(by_hand)
 
 
-@pytest.mark.parametrize("block", [1, 7, 49, 50, 51])
-def test_cases_walk_in_blocks_as_they_walk_alone(
-    monkeypatch: pytest.MonkeyPatch, block: int
+@pytest.mark.parametrize("pairs", [1, 7, 49, 50, 51, 120, 249])
+def test_cases_and_trees_walk_in_blocks_as_they_walk_together(
+    monkeypatch: pytest.MonkeyPatch, pairs: int
 ) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(50, 4)), rng.normal(size=(50, 2))
     nodes = forest(x, y, np.ones(50), trees=5, seed=0)
     whole = walk(nodes, x)
     assert whole.shape == (50, 2)
-    monkeypatch.setattr("foveal.members.classical.WALKED", block)
+    monkeypatch.setattr("foveal.members.classical.PAIRS", pairs)
     np.testing.assert_array_equal(walk(nodes, x), whole)
     assert walk(nodes, x[:0]).shape == (0, 2)
+
+
+def test_a_rare_label_has_as_much_say_as_frequent_ones() -> None:
+    """Without that trees split for what most cases differ in."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1800, 30))
+    strength = x.reshape(1800, 10, 3).sum(axis=2) + rng.normal(size=(1800, 10))
+    share = np.array([0.6] * 3 + [0.96] * 7)
+    y = np.stack([s > np.quantile(s, q) for s, q in zip(strength.T, share, strict=True)], axis=1)
+    y = y.astype(float)
+    seen, fresh = slice(900), slice(900, None)
+    nodes = forest(x[seen], y[seen], np.ones(900), trees=40, seed=0)
+    plain = ExtraTreesRegressor(40, min_samples_leaf=2, max_features=0.3, random_state=0)
+    theirs = plain.fit(x[seen], y[seen]).predict(x[fresh])
+    found, alike = (
+        np.mean([average_precision_score(y[fresh, k], said[:, k]) for k in range(3, 10)])
+        for said in (walk(nodes, x[fresh]), theirs)
+    )
+    assert found > alike + 0.05
+
+
+def test_one_that_never_changes_stays_as_it_is() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 4))
+    y = np.stack([x[:, 0], np.full(60, 0.25)], axis=1)
+    said = walk(forest(x, y, np.ones(60), trees=5, seed=0), x)
+    assert said[:, 1] == pytest.approx(np.full(60, 0.25))

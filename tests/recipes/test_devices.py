@@ -7,19 +7,17 @@ know of CUDA on a machine without.
 import inspect
 from collections.abc import Iterator
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from foveal.manifest import Facts
+from facts import FACTS
 from foveal.members.embedder import Embedder
 from foveal.members.network import Network
 from foveal.members.segmenter import Segmenter
 from foveal.members.training import Training
-from foveal.recipes import classify, grade, identify, multilabel, segment, slide
 from foveal.train import loop
 from foveal.train.loop import Plan
 
@@ -28,22 +26,6 @@ OPTIONS = {
     "weights": "none", "backbone": "test_resnet", "size": 64, "mixup": 0.5, "cutmix": 0.5,
     "pooling": "attention",
 }  # fmt: skip
-
-
-def facts(channels: int = 3, **known: Any) -> Facts:
-    same = {"cases": 100, "height": 128, "width": 128, "aspect": 1.0, "bits": 8}
-    spread = {"mean": (0.5,) * channels, "std": (0.2,) * channels}
-    return Facts(channels=channels, **{**same, **spread, "target": {}, **known})
-
-
-FACTS: dict[ModuleType, Facts] = {
-    grade: facts(target={"grades": 5}),
-    classify: facts(target={"labels": ["a", "b", "c"]}),
-    multilabel: facts(4, target={"labels": ["a", "b", "c"]}),
-    identify: facts(),
-    segment: facts(1, target={"lattice": 4}, depth=6),
-    slide: facts(target={"grades": 5}, levels=(1.0, 4.0, 16.0), tissue_pixels=1e6),
-}
 
 
 def members() -> Iterator[Any]:

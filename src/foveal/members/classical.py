@@ -131,13 +131,24 @@ def evaluate(
 def forest(
     x: np.ndarray, y: np.ndarray, w: np.ndarray, *, trees: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Extremely random trees for all columns of y at once, as the arrays of their nodes."""
+    """Extremely random trees for all columns of y at once, as the arrays of their nodes.
+
+    Columns are brought to one spread first: a label that few cases have would otherwise have no
+    say in where trees split.
+    """
     from sklearn.ensemble import ExtraTreesRegressor
 
+    scale = np.maximum(y.std(axis=0), LEAST_SPREAD)
+    goal = y / scale
     fitted = ExtraTreesRegressor(
         trees, min_samples_leaf=2, max_features=0.3, random_state=seed, n_jobs=1
-    ).fit(x.astype(np.float32), y.squeeze(axis=1) if y.shape[1] == 1 else y, sample_weight=w)
-    return forest_arrays([one.tree_ for one in fitted.estimators_])
+    ).fit(x.astype(np.float32), goal.squeeze(axis=1) if y.shape[1] == 1 else goal, sample_weight=w)
+    nodes = forest_arrays([one.tree_ for one in fitted.estimators_])
+    return {**nodes, "value": (nodes["value"] * scale).astype(np.float32)}
+
+
+LEAST_SPREAD = 1e-3
+"""Of a column to be learned; one that as good as never changes stays quiet."""
 
 
 def forest_arrays(trees: Sequence) -> dict[str, np.ndarray]:
@@ -159,27 +170,38 @@ def forest_arrays(trees: Sequence) -> dict[str, np.ndarray]:
     }
 
 
-WALKED = 1 << 16
-"""Cases that walk down the trees together: memory follows from these, not from all."""
+PAIRS = 1 << 16
+"""Of a case and a tree that walk together: memory follows from these, not from all."""
 
 
 def walk(
     nodes: Mapping[str, np.ndarray], x: Float[np.ndarray, "case feature"]
 ) -> Float[np.ndarray, "case column"]:
-    """The mean of what every tree says, all trees walked down side by side, case block by block."""
-    blocks = np.array_split(x, max(1, -(-len(x) // WALKED)))
-    return np.concatenate([_walked(nodes, block) for block in blocks])
+    """The mean of what every tree says: few cases walk down many trees at once, many down few."""
+    x, roots = np.ascontiguousarray(x, dtype=np.float32), nodes["roots"]
+    total = np.zeros((len(x), nodes["value"].shape[1]))
+    for start in range(0, len(x), PAIRS):
+        block = slice(start, start + PAIRS)
+        at_once = max(1, PAIRS // len(x[block]))
+        for k in range(0, len(roots), at_once):
+            leaves = _leaves(nodes, x[block], roots[k : k + at_once])
+            total[block] += nodes["value"][leaves].sum(axis=1, dtype=np.float64)
+    return total / len(roots)
 
 
-def _walked(nodes: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    x = np.ascontiguousarray(x, dtype=np.float32)
-    rows = np.arange(len(x))[:, None]
-    place: Int[np.ndarray, "case tree"] = np.broadcast_to(
-        nodes["roots"], (len(x), len(nodes["roots"]))
-    )
-    while True:
-        goes_left = x[rows, nodes["feature"][place]] <= nodes["threshold"][place]
-        below = np.where(goes_left, nodes["left"][place], nodes["right"][place])
-        if np.array_equal(below, place):
-            return nodes["value"][place].mean(axis=1)
-        place = below
+def _leaves(
+    nodes: Mapping[str, np.ndarray],
+    x: Float[np.ndarray, "case feature"],
+    roots: Int[np.ndarray, " tree"],
+) -> Int[np.ndarray, "case tree"]:
+    """Where each case ends in each tree; those that have arrived are left alone."""
+    case, place = np.repeat(np.arange(len(x)), len(roots)), np.tile(roots, len(x))
+    walking = np.arange(len(place))
+    while len(walking):
+        at = place[walking]
+        goes_left = x[case[walking], nodes["feature"][at]] <= nodes["threshold"][at]
+        below = np.where(goes_left, nodes["left"][at], nodes["right"][at])
+        goes_on = below != at  # a leaf is its own child
+        walking = walking[goes_on]
+        place[walking] = below[goes_on]
+    return place.reshape(len(x), len(roots))

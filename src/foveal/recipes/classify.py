@@ -35,6 +35,7 @@ from foveal.options import (
     label_suspicions,
     mix_of,
     pictures_of,
+    rate_of,
     shape_of,
     small_backbone,
     small_epochs,
@@ -67,7 +68,7 @@ def small(
     near_duplicates: bool = False,
     seed: Seed = 0,
     members: str = "",
-    lr: Positive = 3e-3,
+    lr: Positive | None = None,
     rotate: Degrees = 15.0,
     flip: Share = 0.5,
     mixup: Share = 0.0,
@@ -92,7 +93,7 @@ def small(
         near_duplicates: Whether pictures that look nearly the same share a fold.
         seed: Of everything that is random.
         members: Names with commas between them; all if left out.
-        lr: Peak learning rate.
+        lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out.
         rotate: Largest turn either way, in degrees.
         flip: Probability of a mirror image, each way; 0 also tells the patches that they differ.
         mixup: Share of batches whose pictures are blended.
@@ -104,7 +105,7 @@ def small(
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     names = tuple(facts.target["labels"])
-    height, width = shape_of(size, facts.aspect)
+    height, width = shape_of(size, facts.width / facts.height)
     network = Network(
         name="network",
         pictures=pictures_of(facts, Prepare(height=height, width=width, crop_border=False)),
@@ -119,7 +120,7 @@ def small(
             backbone=Backbone(backbone or small_backbone(facts.cases), weights),
             epochs=epochs or small_epochs(facts.cases),
             batch=batch,
-            optim=AdamW(lr, weight_decay=0.05),
+            optim=AdamW(rate_of(lr, weights, 3e-3), weight_decay=0.05),
             views=flips,
             mix=mix_of(mixup, cutmix),
             sampler=Balanced(balance),

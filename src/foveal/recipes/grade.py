@@ -39,6 +39,7 @@ from foveal.options import (
     classical_of,
     mix_of,
     pictures_of,
+    rate_of,
     shape_of,
     small_backbone,
     small_epochs,
@@ -190,7 +191,7 @@ def small(
     grades: Count | None = None,
     members: str = "",
     optimiser: Optimiser = "adamw",
-    lr: Positive = 3e-3,
+    lr: Positive | None = None,
     warm_up: NotNegative = 1.0,
     ema: Decay = 0.99,
     clip: Positive = 1.0,
@@ -229,7 +230,7 @@ def small(
         grades: How many there are; the largest one in the table + 1 if left out.
         members: Names with commas between them; all if left out.
         optimiser: adamw or sgd.
-        lr: Peak learning rate.
+        lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out.
         warm_up: Epochs until it is reached.
         ema: Decay of the average of the weights, which is what answers.
         clip: Largest norm of the gradient.
@@ -260,7 +261,7 @@ def small(
         backbone=Backbone(backbone or small_backbone(facts.cases), weights, drop_path),
         epochs=epochs or small_epochs(facts.cases),
         batch=batch,
-        optim=OPTIMISERS[optimiser](lr, weight_decay=0.05),
+        optim=OPTIMISERS[optimiser](rate_of(lr, weights, 3e-3), weight_decay=0.05),
         warm_up=warm_up,
         ema=ema,
         clip=clip,

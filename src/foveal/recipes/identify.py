@@ -44,6 +44,7 @@ from foveal.options import (
     Share,
     Size,
     pictures_of,
+    rate_of,
     shape_of,
     wanted,
 )
@@ -84,7 +85,7 @@ def small(
     seed: Seed = 0,
     members: str = "",
     optimiser: Optimiser = "adamw",
-    lr: Positive = 1e-2,
+    lr: Positive | None = None,
     warm_up: NotNegative = 1.0,
     ema: Decay = 0.99,
     clip: Positive = 1.0,
@@ -128,7 +129,7 @@ def small(
         seed: Of everything that is random.
         members: Names with commas between them; all if left out.
         optimiser: adamw or sgd.
-        lr: Peak learning rate.
+        lr: Peak learning rate; .01 from scratch, .0005 for trained weights if left out.
         warm_up: Epochs until it is reached.
         ema: Decay of the average of the weights, which is what answers.
         clip: Largest norm of the gradient.
@@ -152,7 +153,7 @@ def small(
         layout: Of pictures in memory: auto, contiguous or channels_last.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
-    shape = shape_of(size or _own_side(facts), facts.aspect)
+    shape = shape_of(size or _own_side(facts), facts.width / facts.height)
     training = Training(
         size=shape,
         backbone=Backbone(backbone, weights, drop_path),
@@ -174,7 +175,7 @@ def small(
         views=VIEWS["centre"],
         epochs=epochs or _epochs(facts.cases * shape[0] * shape[1]),
         batch=batch,
-        optim=OPTIMISERS[optimiser](lr, weight_decay=0.05),
+        optim=OPTIMISERS[optimiser](rate_of(lr, weights, 1e-2), weight_decay=0.05),
         warm_up=warm_up,
         ema=ema,
         clip=clip,
@@ -286,7 +287,7 @@ def humpback(
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     training = Training(
-        size=shape_of(size, facts.aspect),
+        size=shape_of(size, facts.width / facts.height),
         backbone=Backbone(backbone, weights, drop_path),
         mean=facts.mean,
         std=facts.std,
@@ -377,7 +378,7 @@ def _epochs(pixels: int) -> int:
 
 
 def _floor(facts: Facts, components: int, size: int | str, nearest: float) -> Eigenpictures:
-    height, width = shape_of(size, facts.aspect)
+    height, width = shape_of(size, facts.width / facts.height)
     return Eigenpictures(
         name=FLOOR,
         pictures=pictures_of(facts, Prepare(height=height, width=width, crop_border=False)),

@@ -47,6 +47,7 @@ from foveal.options import (
     label_suspicions,
     mix_of,
     pictures_of,
+    rate_of,
     shape_of,
     small_backbone,
     small_epochs,
@@ -96,7 +97,7 @@ def small(
     seed: Seed = 0,
     members: str = "",
     optimiser: Optimiser = "adamw",
-    lr: Positive = 3e-3,
+    lr: Positive | None = None,
     warm_up: NotNegative = 1.0,
     ema: Decay = 0.99,
     clip: Positive = 1.0,
@@ -141,7 +142,7 @@ def small(
         seed: Of everything that is random.
         members: Names with commas between them; all if left out.
         optimiser: adamw or sgd.
-        lr: Peak learning rate.
+        lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out.
         warm_up: Epochs until it is reached.
         ema: Decay of the average of the weights, which is what answers.
         clip: Largest norm of the gradient.
@@ -166,7 +167,7 @@ def small(
         at_least_one: Whether a picture that reaches no cut gets the nearest label.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
-    height, width = shape_of(size, facts.aspect)
+    height, width = shape_of(size, facts.width / facts.height)
     training = Training(
         size=(height, width),
         mean=facts.mean,
@@ -177,7 +178,7 @@ def small(
         cycles=cycles,
         snapshots=snapshots,
         batch=batch,
-        optim=OPTIMISERS[optimiser](lr, weight_decay=0.05),
+        optim=OPTIMISERS[optimiser](rate_of(lr, weights, 3e-3), weight_decay=0.05),
         warm_up=warm_up,
         ema=ema,
         clip=clip,
@@ -296,7 +297,7 @@ def hpa(
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     training = Training(
-        size=shape_of(size, facts.aspect),
+        size=shape_of(size, facts.width / facts.height),
         mean=facts.mean,
         std=facts.std,
         bits=facts.bits,

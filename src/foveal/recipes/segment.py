@@ -37,6 +37,7 @@ from foveal.options import (
     Positive,
     Precision,
     Seed,
+    rate_of,
     wanted,
 )
 from foveal.options import Share as Part
@@ -87,7 +88,7 @@ def small(
     seed: Seed = 0,
     members: str = "",
     optimiser: Optimiser = "adamw",
-    lr: Positive = 2e-3,
+    lr: Positive | None = None,
     warm_up: NotNegative = 1.0,
     ema: Decay = 0.99,
     clip: Positive = 1.0,
@@ -141,7 +142,7 @@ def small(
         seed: Of everything that is random.
         members: Names with commas between them; all if left out.
         optimiser: adamw or sgd.
-        lr: Peak learning rate.
+        lr: Peak learning rate; .002 from scratch, .0005 for trained weights if left out.
         warm_up: Epochs until it is reached.
         ema: Decay of the average of the weights, which is what answers.
         clip: Largest norm of the gradient.
@@ -210,7 +211,7 @@ def small(
             mix=_mix(cutmix, mixup),
             epochs=epochs or _epochs(crops * size**2, groups, lattice),
             batch=batch,
-            optim=OPTIMISERS[optimiser](lr, weight_decay=0.02),
+            optim=OPTIMISERS[optimiser](rate_of(lr, weights, 2e-3), weight_decay=0.02),
             warm_up=warm_up,
             ema=ema,
             clip=clip,

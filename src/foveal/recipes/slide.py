@@ -42,6 +42,7 @@ from foveal.options import (
     Seed,
     Share,
     mix_of,
+    rate_of,
 )
 from foveal.options import Layout as MemoryLayout
 from foveal.ship.panels.slide import slide_panels
@@ -235,7 +236,7 @@ def small(
     grades: Count | None = None,
     members: str = "",
     optimiser: Optimiser = "adamw",
-    lr: Positive = 2e-3,
+    lr: Positive | None = None,
     warm_up: NotNegative = 1.0,
     ema: Decay = 0.99,
     clip: Positive = 1.0,
@@ -283,7 +284,7 @@ def small(
         grades: How many there are; the largest one in the table + 1 if left out.
         members: Names with commas between them; all if left out.
         optimiser: adamw or sgd.
-        lr: Peak learning rate.
+        lr: Peak learning rate; .002 from scratch, .0005 for trained weights if left out.
         warm_up: Epochs until it is reached.
         ema: Decay of the average of the weights, which is what answers.
         clip: Largest norm of the gradient.
@@ -311,7 +312,7 @@ def small(
         backbone=Backbone(backbone, weights, drop_path),
         epochs=epochs or _epochs(facts.cases * tiles * size**2),
         batch=batch,
-        optim=OPTIMISERS[optimiser](lr, weight_decay=0.05),
+        optim=OPTIMISERS[optimiser](rate_of(lr, weights, 2e-3), weight_decay=0.05),
         warm_up=warm_up,
         ema=ema,
         clip=clip,

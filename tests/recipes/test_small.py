@@ -1,0 +1,39 @@
+"""What the small recipes of all families have in common."""
+
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+from torch import nn
+
+from facts import FACTS
+from foveal.recipes import classify, identify, multilabel
+
+
+def training_of(family: ModuleType, facts: Any = None, **options: Any) -> Any:
+    """How the first network of a small recipe is trained."""
+    recipe: Any = family.small(facts or FACTS[family], **options)
+    return next(m.training for m in recipe.members if hasattr(m, "training"))
+
+
+def rate_of(training: Any) -> float:
+    (groups, *_) = training.optim(nn.Linear(2, 2)).param_groups
+    return groups["lr"]
+
+
+@pytest.mark.parametrize("family", FACTS, ids=lambda family: family.__name__)
+def test_trained_weights_are_tuned_at_a_rate_that_they_survive(family: ModuleType) -> None:
+    scratch = rate_of(training_of(family))
+    assert rate_of(training_of(family, weights="imagenet")) == pytest.approx(5e-4)
+    assert scratch >= 2e-3
+    for weights in ("none", "imagenet"):
+        assert rate_of(training_of(family, weights=weights, lr=0.04)) == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize("family", [classify, identify, multilabel])
+def test_what_is_not_cropped_keeps_its_own_shape(family: ModuleType) -> None:
+    """The content of a photograph on black is squarer than the photograph."""
+    wide = replace(FACTS[family], height=200, width=400, aspect=1.0)
+    height, width = training_of(family, wide).size
+    assert width == 2 * height
