@@ -233,7 +233,7 @@ EFFECTS = [
         "optimiser": "sgd", "lr": 0.02, "warm_up": 0.5, "ema": 0.9, "clip": 0.5, "margin": 0.4,
         "scale": 20.0, "centres": 2, "embedding": 24, "pooling": "own", "dropout": 0.6,
         "drop_path": 0.5, "mirrored": True, "least": 9, "together": 4, "rotate": 90.0,
-        "elastic": 0.05, "cutout": 1.0, "precision": "bf16-mixed", "layout": "channels_last",
+        "elastic": 0.05, "cutout": 1.0, "precision": "bf16-mixed", "layout": "contiguous",
     }.items()),
     ("components", 9, {"floor"}),
     ("floor_size", 40, {"floor"}),

@@ -105,15 +105,13 @@ class Embedder:
         every = np.arange(len(job.cases))
         ids = [job.cases[k].id for k in job.held.tolist()]
 
-        def remember(model: nn.Module) -> State:
-            return with_gallery(
-                State({}), job, self._embedded(model, pictures, every, job.resources)
-            )
+        def embedded(model: nn.Module) -> np.ndarray:
+            return self._embedded(model, pictures, every, job.resources)
 
         def judge(model: nn.Module) -> float:
-            state = remember(model)
-            held = self._embedded(model, pictures, job.held, job.resources)
-            seen = State(state.tensors, state.notes)
+            vectors = embedded(model)
+            state = with_gallery(State({}), job, vectors)
+            seen, held = State(state.tensors, state.notes), vectors[job.held]
             (said,) = answers(
                 [seen], lambda _: held, ids, nearest=self.nearest, reading=0.0, device="cpu"
             )
@@ -130,7 +128,7 @@ class Embedder:
         )
         weights = {WEIGHTS + k: v for k, v in trained.tensors.items()}
         model.load_state_dict({k: torch.tensor(v) for k, v in trained.tensors.items()})
-        state = remember(model)
+        state = with_gallery(State({}), job, embedded(model))
         return State({**weights, **state.tensors}, {**trained.notes, **state.notes}, state.for_new)
 
     def _model(self, *, pretrained: bool) -> nn.Sequential:

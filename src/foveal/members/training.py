@@ -8,6 +8,7 @@ bfloat16, channels last. How many threads read pictures changes nothing.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ SAMPLER_STREAM = 1 << 21
 """Keeps the randomness of an epoch's draws apart from that of its cases."""
 
 CURVE_POINTS = 6
-"""About how often the held fold is scored during a training, for the curve alone."""
+"""Most times that the held fold is scored during a training, for the curve alone."""
 
 SCORE_BATCH, SCORE_PIXELS = 64, 1 << 24
 """Most cases, and most pixels of them, that are scored at a time."""
@@ -183,7 +184,7 @@ class Training:
     def _observer(
         self, job: Job, judged: nn.Module, judge: Callable[[nn.Module], float]
     ) -> Callable[[Epoch, dict[str, Tensor]], None]:
-        every = max(1, round(self.epochs / CURVE_POINTS))
+        every = math.ceil(self.epochs / CURVE_POINTS)
 
         def observe(epoch: Epoch, average: dict[str, Tensor]) -> None:
             row = {

@@ -106,7 +106,7 @@ def small(
     components: Count = 96,
     floor_size: Size = 32,
     precision: Precision = "auto",
-    layout: Layout = "auto",
+    layout: Layout = "channels_last",
     cache_gb: NotNegative = 8.0,
 ) -> Recipe:
     """Any pictures of individuals on a CPU: two margins with a small network from scratch.
