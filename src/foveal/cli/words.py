@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -74,19 +75,23 @@ def leaderboard(board: Mapping[str, Any]) -> str:
     names = "  ".join(f"{s:>{w}}" for s, w in zip(sites, widths, strict=True))
     lines = [f"  {'row':{width}}  score  {'95 % interval':14}  {names}"]
     for row in board["rows"]:
-        low, high = row["interval"]
         mark = "*" if row["name"] == board["chosen"] else " "
         by_site = "  ".join(f"{row['sites'][s]:{w}.3f}" for s, w in zip(sites, widths, strict=True))
         note = "  below the floor" if row["below_floor"] else ""
-        scores = f"{row['score']:5.3f}  {low:5.3f} to {high:5.3f}  {by_site}{note}"
+        scores = f"{row['score']:5.3f}  {interval(row['interval']):14}  {by_site}{note}"
         lines.append(f"{mark} {row['name']:{width}}  {scores}")
     if board["nested"] is None:
         lines.append("* chosen; to cross-fit the choice itself takes three folds")
     else:
-        low, high = board["nested_interval"]
-        nested = f"{board['nested']:.3f} ({low:.3f} to {high:.3f})"
+        nested = f"{board['nested']:.3f} ({interval(board['nested_interval'])})"
         lines.append(f"* chosen; with the choice itself cross-fitted {nested}")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def interval(ends: Sequence[float]) -> str:
+    """From where to where, or that nobody can tell."""
+    low, high = ends
+    return f"{low:.3f} to {high:.3f}" if math.isfinite(low + high) else "too few groups"
 
 
 def duration(seconds: float) -> str:

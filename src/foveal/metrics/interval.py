@@ -6,6 +6,7 @@ resample is one row of counts times the table of group sums, and a thousand of t
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +15,9 @@ from jaxtyping import Float, Int
 from foveal.manifest import Truth
 
 LEVEL = 0.95
+
+FEWEST = 4
+"""Groups from which an interval can be told."""
 
 
 @runtime_checkable
@@ -79,23 +83,38 @@ def bootstrap(
 ) -> tuple[float, float]:
     """The 95 % interval of a score, by resampling groups.
 
+    Resamples of few groups vary less than fresh groups would, so with few of them the ends lie
+    further out, as they do for a mean by Student's t. Below `FEWEST` even the widest one would hold
+    the truth too seldom.
+
     Args:
         metric: What the tallies are of.
         tally: Statistics of every case.
         group: What must stay together.
 
     Returns:
-        Lower and upper end; (nan, nan) for a single group.
+        Lower and upper end; (nan, nan) for fewer than `FEWEST` groups.
+
+    Reference:
+        Hesterberg, What Teachers Should Know About the Bootstrap, 2015 (expanded percentiles).
     """
     sums = group_sums(tally, group)
-    if len(sums) < 2:
+    if len(sums) < FEWEST:
         return float("nan"), float("nan")
     values = metric.value(resampled_sums(sums))
-    tail = (1 - LEVEL) / 2
+    tail = _tail(len(sums))
     low, high = (
         np.nanquantile(values, [tail, 1 - tail]) if np.isfinite(values).any() else (np.nan,) * 2
     )
     return float(low), float(high)
+
+
+def _tail(groups: int) -> float:
+    """The share of resamples beyond either end of an interval."""
+    from scipy.special import ndtr, stdtrit
+
+    reach = stdtrit(groups - 1, (1 + LEVEL) / 2) * math.sqrt(groups / (groups - 1))
+    return float(ndtr(-reach))
 
 
 def paired_error(
@@ -105,6 +124,9 @@ def paired_error(
     group: Int[np.ndarray, " case"],
 ) -> float:
     """Standard error of the difference of two scores on the same cases, by resampling groups."""
-    values = [metric.value(resampled_sums(group_sums(t, group))) for t in (tally, other)]
-    difference = values[0] - values[1]
-    return float(np.nanstd(difference)) if np.isfinite(difference).any() else float("nan")
+    sums = [group_sums(t, group) for t in (tally, other)]
+    values = [metric.value(resampled_sums(s)) for s in sums]
+    difference, groups = values[0] - values[1], len(sums[0])
+    if not np.isfinite(difference).any():
+        return float("nan")
+    return float(np.nanstd(difference)) * math.sqrt(groups / max(groups - 1, 1))
