@@ -326,7 +326,8 @@ def score(
     Args:
         answer: A table, or a folder of masks.
         truth: The same with what is true.
-        metric: quadratic_kappa, macro_f1, map_at_5, f_beta or dice.
+        metric: quadratic_kappa, macro_f1, map_at_5, f_beta or dice. For macro_f1 a single column of
+            0 and 1 is one label, not two classes.
         id: Column of ids; the answer's first one if left out.
         target: Column to score, or several with commas.
         beta: Of f_beta.
