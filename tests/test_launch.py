@@ -72,8 +72,9 @@ def test_an_error_keeps_its_kind_and_stops_the_others(tmp_path: Path) -> None:
 
 
 def test_an_unexpected_error_is_one_line_and_its_traceback_in_the_log(tmp_path: Path) -> None:
-    with pytest.raises(FovealError, match="ZeroDivisionError: by nought"):
+    with pytest.raises(FovealError, match="ZeroDivisionError: by nought") as caught:
         run(crash, [{}], tmp_path)
+    assert str(caught.value).endswith(f"; see {tmp_path / 'log.txt'}")
     assert "Traceback" in (tmp_path / "log.txt").read_text()
 
 
