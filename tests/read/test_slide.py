@@ -282,7 +282,10 @@ def test_pages_of_another_shape_or_kind_are_no_levels(tmp_path: Path) -> None:
             np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize(("said", "kind"), [("Aperio Image\r\nlabel 60x60", 1), ("Macro", 9)])
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [("Aperio Image\r\nlabel 60x60", 1), ("any", 9), ("Macro -offset=(0,0)-pixelsize=(0,0)", 0)],
+)
 def test_a_label_of_the_same_shape_is_no_level(tmp_path: Path, said: str, kind: int) -> None:
     path, pixels = tmp_path / "a.tiff", noise(240, 240, 3)
     with tifffile.TiffWriter(path) as file:
@@ -290,6 +293,53 @@ def test_a_label_of_the_same_shape_is_no_level(tmp_path: Path, said: str, kind: 
         file.write(pixels, **more)
         file.write(shrunk(pixels, 2), **more)
         file.write(noise(60, 60, 3, seed=1), description=said, subfiletype=kind, **more)
+    with open_slide(str(path)) as slide:
+        assert [one.height for one in slide.levels] == [240, 120]
+
+
+def write_ome(path: Path, *images: tuple[str, list[np.ndarray]], **more: object) -> Path:
+    """Pictures with names, each a page with its smaller levels as sub-files."""
+    said = {"tile": TILE, "photometric": "rgb", **more}
+    with tifffile.TiffWriter(path, ome=True) as file:
+        for name, (first, *smaller) in images:
+            file.write(first, metadata={"Name": name}, subifds=len(smaller), **said)
+            for level in smaller:
+                file.write(level, subfiletype=1, **said)
+    return path
+
+
+SHEET, STICKER = noise(240, 240, 3), noise(60, 60, 3, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("images", "heights"),
+    [
+        ([("a", [SHEET, shrunk(SHEET, 2)]), ("label image", [STICKER])], [240, 120]),
+        ([("macro image", [STICKER]), ("a", [SHEET, shrunk(SHEET, 2)])], [240, 120]),
+        ([("a", [SHEET]), ("macro image", [STICKER, shrunk(STICKER, 2)])], [240]),
+        ([("a label-free scan", [SHEET]), ("Macro", [STICKER])], [240]),
+        ([("a", [SHEET]), ("b", [STICKER])], [240, 60]),
+    ],
+)
+def test_labels_that_ome_names_are_no_levels_and_hide_none(
+    tmp_path: Path, images: list, heights: list[int]
+) -> None:
+    path = write_ome(tmp_path / "a.ome.tiff", *images)
+    with open_slide(str(path)) as slide:
+        assert [one.height for one in slide.levels] == heights
+        got = slide.read(0, top=0, left=0, height=240, width=240)
+    np.testing.assert_array_equal(got, SHEET)
+
+
+def test_what_another_file_held_says_nothing_of_a_page(tmp_path: Path) -> None:
+    """As `vips tiffsave --properties` writes it."""
+    names = ("aperio.Comment", "openslide.associated.label.width", "openslide.associated.macro")
+    held = "\n".join(
+        f"<property><name>{name}</name><value>Aperio\nlabel 60x60\n</value></property>"
+        for name in names
+    )
+    path = tmp_path / "a.tiff"
+    write_levels(path, [SHEET, shrunk(SHEET, 2)], description=f"<?xml?>\n<image>{held}</image>")
     with open_slide(str(path)) as slide:
         assert [one.height for one in slide.levels] == [240, 120]
 

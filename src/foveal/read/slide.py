@@ -324,7 +324,8 @@ def _levels_of(file: Any) -> list[Any]:
     """
     pages = [page.aspage() for page in file.pages]
     pages += [sub.aspage() for page in pages for sub in (page.pages or ())]
-    pages = [page for page in pages if not _is_label(page)]
+    named = _labels_of_ome(file)
+    pages = [page for page in pages if page.offset not in named and not _is_label(page)]
     largest = max(pages, key=lambda p: p.imagelength * p.imagewidth)
     kinds = (largest.dtype, largest.samplesperpixel)
     found = {}
@@ -338,14 +339,33 @@ def _levels_of(file: Any) -> list[Any]:
 
 
 def _is_label(page: Any) -> bool:
-    """Whether a page is the slide's label, or a photograph of all of it."""
+    """Whether a page says that it is the slide's label, or a photograph of all of it.
+
+    XML is that of the whole file, or lists what another file held: its words tell nothing.
+    """
     if page.subfiletype == MACRO:
         return True
-    return re.search(r"\b(label|macro)\b", page.description or "", re.IGNORECASE) is not None
+    told = page.description or ""
+    return not told.lstrip().startswith("<") and LABEL_LINE.search(told) is not None
 
 
 MACRO = 9
 """Aperio's kind of page for a photograph of the slide."""
+
+LABEL_LINE = re.compile(r"\A(label|macro)\b|^(label|macro) \d+x\d+", re.IGNORECASE | re.MULTILINE)
+"""What stands first in Philips' description of such a page, and in the second line of Aperio's."""
+
+
+def _labels_of_ome(file: Any) -> set[int]:
+    """Where the pages begin that OME, whose words all stand on the first page, calls so."""
+    if not file.is_ome:
+        return set()
+    aside = [series for series in file.series if LABEL_NAME.fullmatch(series.name)]
+    return {page.offset for series in aside for level in series.levels for page in level.pages}
+
+
+LABEL_NAME = re.compile(r"(label|macro)( image)?", re.IGNORECASE)
+"""Bio-Formats' names of such pictures."""
 
 
 def _downsample(first: Any, page: Any) -> float:
