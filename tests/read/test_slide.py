@@ -1,5 +1,6 @@
 """Any region of any level is what decoding all of it gives; whatever cannot be read says so."""
 
+import base64
 import gc
 import os
 import shutil
@@ -191,6 +192,59 @@ def test_tiles_of_jpeg_may_share_their_tables(
     with open_slide(str(path)) as slide:
         got = slide.read(0, top=20, left=30, height=99, width=200)
     np.testing.assert_array_equal(got, crop(full, 20, 30, 99, 200))
+
+
+HALVED = base64.b64decode(
+    "/0//UQAvAAAAAAAwAAAAIAAAAAAAAAAAAAABAAAAAQAAAAAAAAAAAAADBwEBBwIBBwIB/1IADAAAAAEABgIC"
+    "AAH/XAAWIEBISFBISFBISFBISFBISFBISFD/ZAARAAFMYXZjNjIuMjguMTAy/5AACgAAAAAALwAB/5PHzggF"
+    "38fOCAHPz6gIAY8AAAAAAAAAAAAAAAAAAAAAAAD/2Q=="
+)
+"""A tile of JPEG 2000 of Y 106, Cb 153, Cr 181, the colours at half the width; by FFmpeg."""
+
+PLUM = (180, 60, 150)
+"""The same as red, green and blue."""
+
+
+def j2k(colour: tuple[int, int, int]) -> bytes:
+    """A tile of JPEG 2000 as it lies in a TIFF: without a head."""
+    tile = np.full((*TILE, 3), colour, np.uint8)
+    return imagecodecs.jpeg2k_encode(tile, level=0, codecformat="j2k", mct=False)
+
+
+YCC = (106, 153, 181)
+
+YCBCR: dict[str, tuple[bytes | None, int | str, str, tuple[int, int, int]]] = {
+    "Aperio": (j2k(YCC), 33003, "rgb", PLUM),
+    "Aperio, said twice": (j2k(YCC), 33003, "ycbcr", PLUM),
+    "Aperio, colours halved": (HALVED, 33003, "rgb", PLUM),
+    "Aperio of red, green and blue": (j2k(PLUM), 33005, "rgb", PLUM),
+    "Aperio of red, green and blue, page wrong": (j2k(PLUM), 33005, "ycbcr", PLUM),
+    "JPEG 2000": (j2k(YCC), 34712, "ycbcr", PLUM),
+    "JPEG 2000, colours halved": (HALVED, 34712, "ycbcr", PLUM),
+    "JPEG 2000 of red, green and blue": (j2k(PLUM), 34712, "rgb", PLUM),
+    "deflate": (None, "deflate", "ycbcr", PLUM),
+    "deflate of red, green and blue": (None, "deflate", "rgb", YCC),
+}
+
+
+@pytest.mark.parametrize("form", YCBCR)
+def test_brightness_and_two_colours_become_red_green_and_blue(tmp_path: Path, form: str) -> None:
+    data, compression, photometric, wanted = YCBCR[form]
+    tile = np.full((*TILE, 3), YCC, np.uint8)
+    tiles = [tile if data is None else data]
+    more = {"compression": compression, "photometric": photometric}
+    path = write_tiles(tmp_path / "a.tiff", tile, tiles, **more)
+    with open_slide(str(path)) as slide:
+        got = slide.read(0, top=0, left=0, height=TILE[0], width=TILE[1])
+    assert np.abs(got - np.array(wanted, np.float64)).max() <= 1
+
+
+def test_ycbcr_of_16_bit_is_read(tmp_path: Path) -> None:
+    tile = np.full((*TILE, 3), YCC, np.uint16) * 256
+    path = write_tiles(tmp_path / "a.tiff", tile, [tile], photometric="ycbcr")
+    with open_slide(str(path)) as slide:
+        got = slide.read(0, top=0, left=0, height=TILE[0], width=TILE[1])
+    assert np.abs(got - np.array(PLUM, np.float64)).max() <= 1
 
 
 @pytest.mark.parametrize("photometric", ["rgb", "miniswhite"])

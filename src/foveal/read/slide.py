@@ -284,7 +284,8 @@ class _TiffSlide:
             ) from None
         if tile is None:
             raise UnreadableImage(f"{self.path}: tile {index} of level {level} does not decode")
-        return _eight_bit(tile[0], page)[:, :, : self.channels]
+        tile = _rgb(tile[0]) if _is_ycbcr(page, data) else tile[0]
+        return _eight_bit(tile, page)[:, :, : self.channels]
 
     def _check(self) -> None:
         """Every tile must lie inside the file, be no whole slide, and be of a kind that is read."""
@@ -393,6 +394,36 @@ def _decoder(page: Any) -> Any:
     tables, header = page.jpegtables, page.jpegheader
     decode = page.decode
     return lambda data, index: decode(data, index, jpegtables=tables, jpegheader=header)[0]
+
+
+JPEG_2000 = (33003, 33004, 33005, 34712)
+APERIO_YCBCR, APERIO_RGB = 33003, 33005
+"""Aperio's compressions, which tell the colours whatever the page says of them."""
+
+J2K_START = b"\xff\x4f\xff\x51"
+J2K_STEPS = slice(46, 48)
+"""Where a JPEG 2000 without a head says how far apart the values of its second channel lie."""
+
+
+def _is_ycbcr(page: Any, data: bytes) -> bool:
+    """Whether a decoded tile is still brightness and two colours.
+
+    Decoders of pictures return red, green and blue, that of JPEG 2000 only where the tile has a
+    head of its own or fewer values for its colours, as most of Aperio's have.
+    """
+    import tifffile
+
+    told = page.photometric == tifffile.PHOTOMETRIC.YCBCR
+    if page.compression not in JPEG_2000:
+        return told and page.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS
+    is_bare = data.startswith(J2K_START) and data[J2K_STEPS] == b"\1\1"
+    told = page.compression == APERIO_YCBCR or (told and page.compression != APERIO_RGB)
+    return is_bare and told
+
+
+def _rgb(tile: Shaped[np.ndarray, "_ _ 3"]) -> Shaped[np.ndarray, "_ _ 3"]:
+    """Brightness, blue and red of full range as red, green and blue."""
+    return cv2.cvtColor(np.ascontiguousarray(tile[:, :, [0, 2, 1]]), cv2.COLOR_YCrCb2RGB)
 
 
 def _eight_bit(tile: np.ndarray, page: Any) -> np.ndarray:
