@@ -638,3 +638,16 @@ def test_equal_volumes_with_other_masks_are_told_of(inked: Opened) -> None:
     same = {**manifest.measured, "sha256": np.full(len(manifest), "one")}
     (said,) = segment.suspicions(replace(manifest, measured=same))
     assert manifest.ids[0] in said
+
+
+def test_masks_that_mark_most_of_their_volume_are_told_of(inked: Opened) -> None:
+    manifest = inked.manifest
+    shares = np.full(len(manifest), "0.20000")
+    shares[1] = "0.90000"
+    (said,) = segment.suspicions(
+        replace(manifest, measured={**manifest.measured, "marked": shares})
+    )
+    assert said.startswith(f"1 masks mark more than half of their volumes: {manifest.ids[1]};")
+    of_old = {name: of for name, of in manifest.measured.items() if name != "marked"}
+    assert segment.suspicions(replace(manifest, measured=of_old)) == []
+    assert all(0 < float(share) < 0.5 for share in manifest.measured["marked"])

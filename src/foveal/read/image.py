@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 from PIL import Image
 
 from foveal.arrays import Pixels, Resized
@@ -24,6 +25,10 @@ from foveal.manifest import Case
 
 PIXEL_LIMIT = 178_956_970
 """A picture of more pixels is taken for a decompression bomb (Pillow's limit too)."""
+
+TIFF_START = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+JPEG_START = b"\xff\xd8"
+"""How files begin."""
 
 ORIENTATION_TAG = 0x0112
 
@@ -174,6 +179,57 @@ def decode(path: str, at_least: tuple[int, int] | None = None) -> Pixels:
     return _decode(_bytes(path), path, at_least)
 
 
+def decode_mask(path: str) -> Bool[np.ndarray, "height width"]:
+    """Where a picture marks something: anything but 0, more than half of full scale in a JPEG.
+
+    JPEG leaves ripples about what is marked. Of a TIFF the values count, however light it says
+    that they are shown: Fiji shows masks black on white by such a word.
+
+    Raises:
+        UnreadableImage: As `decode` does; or the file holds several pictures.
+    """
+    data = _bytes(path)
+    is_jpeg, is_inverted = data[:2] == JPEG_START, False
+    if data[:4] in TIFF_START:
+        is_jpeg, is_inverted = _way_of_tiff(data, path)
+    image = _decode(data, path, None)
+    background = np.iinfo(image.dtype).max // 2 if is_jpeg else 0
+    values = np.invert(image) if is_inverted else image
+    return np.asarray((values > background).any(axis=2))
+
+
+def _way_of_tiff(data: bytes, path: str) -> tuple[bool, bool]:
+    """Whether a mask is kept as JPEG, and whether as the opposite of what it is shown as."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            series, first = file.series[0], file.pages.first
+            deep = [
+                n for name, n in zip(series.axes, series.shape, strict=True) if name not in FLAT
+            ]
+            if math.prod(deep) > 1 or first.samplesperpixel > MOST_SAMPLES:
+                raise UnreadableImage(
+                    f"{path}: axes {series.axes} of {series.shape}, where a mask is one picture; "
+                    "cure: one mask a volume, or every slice with its mask in a row of its own"
+                )
+            return (
+                first.compression in JPEG_IN_TIFF,
+                first.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+            )
+    except TIFF_TROUBLE:
+        raise UnreadableImage(f"{path}: the TIFF does not decode") from None
+
+
+FLAT = "YXS"
+"""Axes of one picture, as tifffile calls them: rows, columns and colours."""
+
+MOST_SAMPLES = 4
+"""Red, green, blue and alpha."""
+
+JPEG_IN_TIFF = (6, 7, 33007, 34892)
+
+
 def _bytes(path: str) -> bytes:
     try:
         with Path(path).open("rb", buffering=0) as file:  # half the system calls of `read_bytes`
@@ -185,9 +241,9 @@ def _bytes(path: str) -> bytes:
 def _decode(data: bytes, path: str, at_least: tuple[int, int] | None) -> Pixels:
     if not data:
         raise UnreadableImage(f"{path}: the file is empty")
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if data[:4] in TIFF_START:
         return _decode_tiff(data, path)
-    frame = _jpeg_frame(data) if data[:2] == b"\xff\xd8" else None
+    frame = _jpeg_frame(data) if data[:2] == JPEG_START else None
     if frame and frame.channels in (1, 3):
         return _decode_jpeg(data, frame, path, at_least)
     orientation = _orientation(data, path)

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from foveal.arrays import Pixels
-from foveal.read.image import TIFF_TROUBLE, UnreadableImage, decode
+from foveal.read.image import TIFF_START, TIFF_TROUBLE, UnreadableImage, decode
 
 CHUNK_LIMIT = 1 << 26
 """Pixels of one tile or strip; one of more is no part of a slide but the whole of it."""
@@ -138,13 +138,10 @@ def scene(path: str, side: int) -> Pixels:
     return decode(path)
 
 
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
 def _is_tiff(path: str) -> bool:
     try:
         with Path(path).open("rb") as file:
-            return file.read(4) in TIFF_MAGIC
+            return file.read(4) in TIFF_START
     except (OSError, ValueError) as error:
         raise UnreadableImage(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
