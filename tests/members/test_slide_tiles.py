@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from foveal.manifest import Case
+from foveal.members import slides as members
 from foveal.members.slides import (
     MAP_SIDE,
     SHIFTS,
@@ -377,6 +378,21 @@ def test_steps_are_taken_before_storing(slide: Path, tmp_path: Path) -> None:
     found = stored([case_of(slide)], on(tmp_path / "cache"))
     np.testing.assert_allclose(found(0), np.sqrt(cut(tiles, slide).mean(axis=(0, 1, 2, 3))))
     assert stored.seconds([case_of(slide)], np.array([0])) > 0
+
+
+def test_what_a_slide_costs_is_told_by_few_of_them(
+    slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Case] = []
+
+    def watched(case: Case) -> np.ndarray:
+        looked.append(case)
+        return find_tissue(case)
+
+    monkeypatch.setattr(members, "find_tissue", watched)
+    stored = StoredTiles(tiles=Tiles(side=32, count=4))
+    assert stored.seconds([case_of(slide)] * 9, np.arange(9)) > 0
+    assert len(looked) == 2
 
 
 def test_a_mask_changes_the_name_of_the_cache(slide: Path, tmp_path: Path) -> None:

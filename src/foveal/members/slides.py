@@ -40,6 +40,9 @@ GROUP_BYTES = 1 << 23
 SCALE_DIGITS = 6
 """Of a ratio of resolutions: what lies behind is rounding, and would move the grid of tiles."""
 
+TIMED_SLIDES = 2
+"""Slides that say what one costs: each may take seconds, and every training asks."""
+
 SAME_SCALE = 0.01
 """Difference of scales up to which a level is taken as it is."""
 
@@ -208,8 +211,11 @@ class StoredTiles:
         return stored(self.kind, self, self._maker(cases, maps), cases, resources)
 
     def seconds(self, cases: Sequence[Case], rows: Int[np.ndarray, " row"]) -> float:
-        """What one case costs before it is cached, from a few of the rows."""
-        return seconds_to_make(self._maker(cases, None), rows.tolist())
+        """What one case costs before it is cached, from a few of the rows.
+
+        Tissue is looked for again, as it will be on a new slide.
+        """
+        return seconds_to_make(self._maker(cases, None), rows[:TIMED_SLIDES].tolist())
 
     def _maker(
         self, cases: Sequence[Case], maps: Mapped | Direct | None
