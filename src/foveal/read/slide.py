@@ -359,7 +359,8 @@ def _labels_of_ome(file: Any) -> set[int]:
     if not file.is_ome:
         return set()
     aside = [series for series in file.series if LABEL_NAME.fullmatch(series.name)]
-    return {page.offset for series in aside for level in series.levels for page in level.pages}
+    pages = [page for series in aside for level in series.levels for page in level.pages]
+    return {page.offset for page in pages if page is not None and page.parent is file}
 
 
 LABEL_NAME = re.compile(r"(label|macro)( image)?", re.IGNORECASE)
