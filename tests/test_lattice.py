@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -142,6 +143,57 @@ def test_a_mask_in_colour_is_one_too(tmp_path: Path) -> None:
     colour[:, :, 2] = 200 * mask
     cv2.imwrite(str(tmp_path / "m.png"), colour)
     np.testing.assert_array_equal(read_mask(str(tmp_path / "m.png")), mask)
+
+
+@pytest.mark.parametrize("form", ["jpeg", "tiff"])
+def test_the_ripples_of_jpeg_are_no_foreground(tmp_path: Path, form: str) -> None:
+    mask = np.zeros((64, 96), dtype=bool)
+    mask[11:30, 21:50] = True
+    values = (mask * 255).astype(np.uint8)
+    if form == "jpeg":
+        path = tmp_path / "m.jpg"
+        cv2.imwrite(str(path), values, [cv2.IMWRITE_JPEG_QUALITY, 60])
+        assert (cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 0).sum() > 1.1 * mask.sum()
+    else:
+        path = tmp_path / "m.tif"
+        tifffile.imwrite(path, values, compression="jpeg", compressionargs={"level": 60})
+    np.testing.assert_array_equal(read_mask(str(path)), mask)
+
+
+@pytest.mark.parametrize("kind", ["bool", "uint8", "uint16"])
+def test_a_mask_is_not_inverted_by_how_it_is_to_be_shown(tmp_path: Path, kind: str) -> None:
+    mask = pixels(9, 12)
+    values = mask if kind == "bool" else (mask * np.iinfo(kind).max).astype(kind)
+    tifffile.imwrite(tmp_path / "m.tif", values, photometric="miniswhite")
+    np.testing.assert_array_equal(read_mask(str(tmp_path / "m.tif")), mask)
+
+
+STACKS: dict[str, tuple[tuple[int, ...], dict]] = {
+    "pages": ((3, 32, 48), {"photometric": "minisblack", "metadata": None}),
+    "two pages": ((2, 32, 48), {"photometric": "minisblack"}),
+    "ImageJ": ((3, 32, 48), {"imagej": True, "metadata": {"axes": "ZYX"}}),
+    "channels of OME": ((2, 32, 48), {"ome": True, "metadata": {"axes": "CYX"}}),
+    "slices and moments": ((2, 3, 32, 48), {"photometric": "minisblack"}),
+    "many samples": ((32, 48, 5), {"photometric": "minisblack", "planarconfig": "contig"}),
+}
+
+
+@pytest.mark.parametrize("form", STACKS)
+def test_a_mask_of_several_pictures_is_refused_with_the_cure(tmp_path: Path, form: str) -> None:
+    shape, more = STACKS[form]
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(path, np.ones(shape, np.uint8), **more)
+    with pytest.raises(TargetError, match=r"m\.tif: axes .* one picture; cure: one mask a volume"):
+        read_mask(str(path))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_tiff_in_colour_is_one_mask(tmp_path: Path, channels: int) -> None:
+    mask = pixels(9, 12)
+    colour = np.zeros((9, 12, channels), np.uint8)
+    colour[:, :, 1] = mask * 200
+    tifffile.imwrite(tmp_path / "m.tif", colour, photometric="rgb")
+    np.testing.assert_array_equal(read_mask(str(tmp_path / "m.tif")), mask)
 
 
 def test_a_mask_of_another_size_is_named_with_both_sizes(tmp_path: Path) -> None:

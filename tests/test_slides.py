@@ -132,6 +132,21 @@ def test_levels_and_resolution_are_those_that_are_usual(tmp_path: Path) -> None:
     assert measured(more)[1].spacing_um == pytest.approx(0.5)  # the median
 
 
+def test_tissue_of_several_scanners_is_measured_in_pixels_of_one_width(tmp_path: Path) -> None:
+    """Of slides of 20 and of 40 times."""
+    coarse = replace(seen_of(tmp_path / "a.tiff", BOX), spacing_um=0.5)
+    twice = tuple(2 * side for side in BOX)
+    fine = replace(seen_of(tmp_path / "b.tiff", twice, size=(512, 768)), spacing_um=0.25)
+    _, facts = measured([coarse, coarse, fine, fine, fine])
+    assert facts.spacing_um == 0.25
+    assert facts.tissue_pixels == pytest.approx(4 * BOX[2] * BOX[3], rel=0.01)
+    _, facts = measured([coarse, coarse, coarse, fine, fine])
+    assert facts.spacing_um == 0.5
+    assert facts.tissue_pixels == pytest.approx(BOX[2] * BOX[3], rel=0.01)
+    unsaid = [replace(one, spacing_um=None) for one in (coarse, fine, fine)]
+    assert measured(unsaid)[1].tissue_pixels == pytest.approx(4 * BOX[2] * BOX[3], rel=0.01)
+
+
 def test_blank_slides_do_not_say_how_much_tissue_is_usual(tmp_path: Path) -> None:
     full, empty = seen_of(tmp_path / "a.tiff", BOX), seen_of(tmp_path / "b.tiff")
     assert measured([full, empty, empty])[1].tissue_pixels == measured([full])[1].tissue_pixels

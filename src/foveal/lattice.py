@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from foveal.errors import TargetError
 from foveal.manifest import Case, Window
-from foveal.read.image import UnreadableImage, decode
+from foveal.read.image import UnreadableImage, decode_mask
 
 Plane = Float[np.ndarray, "_ _"]
 """Rows and columns of cells; planes of one list differ in size."""
@@ -67,17 +67,17 @@ def enlarged(plane: Plane, lattice: int, height: int, width: int) -> Float[np.nd
 
 
 def read_mask(path: str, size: tuple[int, int] | None = None) -> Bool[np.ndarray, "height width"]:
-    """A mask: anything but 0 is foreground.
+    """A mask: anything but 0 is foreground, in a JPEG more than half of full scale.
 
     Args:
         path: Of the picture.
         size: Height and width that it must have.
 
     Raises:
-        TargetError: It is missing, does not decode, or has another size.
+        TargetError: It is missing, does not decode, is several pictures, or has another size.
     """
     try:
-        mask = decode(path).any(axis=2)
+        mask = decode_mask(path)
     except UnreadableImage as error:
         raise TargetError(str(error)) from None
     if size is not None and mask.shape != size:
@@ -85,7 +85,7 @@ def read_mask(path: str, size: tuple[int, int] | None = None) -> Bool[np.ndarray
             f"{path}: {mask.shape[0]} x {mask.shape[1]} pixels, where the slices have "
             f"{size[0]} x {size[1]}"
         )
-    return np.asarray(mask)
+    return mask
 
 
 def region_of(case: Case, height: int, width: int) -> Bool[np.ndarray, "height width"]:

@@ -136,7 +136,8 @@ class Facts:
         depth: Slices of the shallowest volume; 1 for pictures.
         levels: How often every level of a slide is shrunk, the largest first.
         spacing_um: Microns a pixel of a slide's largest level; None where not every slide says.
-        tissue_pixels: Median tissue of a slide, in pixels of the largest level.
+        tissue_pixels: Median tissue of a slide, in pixels of `spacing_um`; of each slide's own
+            largest level where that is None.
         sizes: How many pictures have each "height x width".
         sites: The names of the sites, sorted.
     """

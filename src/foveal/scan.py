@@ -105,9 +105,10 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
         spare = spare_bits_of(max(v.white for v in found))
     mean = np.mean([v.mean for v in found]) * 2**spare
     square = np.mean([v.square for v in found]) * 4**spare
+    shares, target = _measured_masks(manifest, found)
     facts = Facts(
         cases=len(manifest),
-        target=_measured_masks(manifest, found),
+        target=target,
         height=int(np.median([v.height for v in found])),
         width=int(np.median([v.width for v in found])),
         aspect=1.0,
@@ -128,12 +129,15 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
         "labels": np.asarray([_files_digest(manifest, k) for k in range(len(manifest))]),
         "physical": np.asarray([f"volume {k}" for k in _physical(found)]),
         "depth": np.asarray([str(v.depth) for v in found]),
+        "marked": np.asarray([f"{share:.5f}" for share in shares]),
     }
     return replace(manifest, measured=measured), facts
 
 
-def _measured_masks(manifest: Manifest, found: Sequence[Scanned]) -> dict[str, float]:
-    """The mean share of foreground, and the cells that masks can be told in; each read in full."""
+def _measured_masks(
+    manifest: Manifest, found: Sequence[Scanned]
+) -> tuple[list[float], dict[str, float]]:
+    """Every volume's share of foreground; their mean, and the cells that masks can be told in."""
     shares, bad = [], []
     counts = {lattice: np.zeros(3) for lattice in LATTICES}
     for k, volume in enumerate(found):
@@ -151,11 +155,11 @@ def _measured_masks(manifest: Manifest, found: Sequence[Scanned]) -> dict[str, f
     if bad:
         raise TargetError(f"{len(bad)} masks cannot be used; cure: correct them", bad)
     if not shares:
-        return {}
+        return shares, {}
     if not any(shares):
         raise TargetError("all masks are empty; there is nothing to learn; cure: another --target")
     fine = [n for n, (hit, given, true) in counts.items() if 2 * hit >= TOLD * (given + true)]
-    return {"share": round(float(np.mean(shares)), 6), "lattice": max([1, *fine])}
+    return shares, {"share": round(float(np.mean(shares)), 6), "lattice": max([1, *fine])}
 
 
 def _told(mask: Bool[np.ndarray, "height width"], lattice: int) -> Float[np.ndarray, "3"]:

@@ -103,6 +103,7 @@ def measure(
     about_white = np.sqrt(std**2 + (1 - mean) ** 2)
     usual = max((f.downsamples for f in found), key=len)
     spacings = [f.spacing_um for f in found if f.spacing_um is not None]
+    spacing = float(np.median(spacings)) if len(spacings) == len(found) else None
     shown = [f for f in found if f.tissue > 0] or list(found)
     facts = replace(
         facts,
@@ -112,8 +113,8 @@ def measure(
             round(float(np.median([f.downsamples[k] for f in found if len(f.downsamples) > k])), 3)
             for k in range(len(usual))
         ),
-        spacing_um=float(np.median(spacings)) if len(spacings) == len(found) else None,
-        tissue_pixels=round(float(np.median([_tissue_pixels(f) for f in shown]))),
+        spacing_um=spacing,
+        tissue_pixels=round(float(np.median([_tissue_pixels(f, spacing) for f in shown]))),
     )
     more = {
         "tissue": np.array([f"{f.tissue:.5f}" for f in found], dtype=np.str_),
@@ -122,8 +123,12 @@ def measure(
     return replace(manifest, measured={**manifest.measured, **more}), facts
 
 
-def _tissue_pixels(seen: SlideSeen) -> float:
-    return seen.tissue * seen.picture.picture.height * seen.picture.picture.width
+def _tissue_pixels(seen: SlideSeen, spacing_um: float | None) -> float:
+    """In pixels of the slide's own largest level, or of a width that is said."""
+    own = seen.tissue * seen.picture.picture.height * seen.picture.picture.width
+    if spacing_um is None or seen.spacing_um is None:
+        return own
+    return own * (seen.spacing_um / spacing_um) ** 2
 
 
 def is_blank(manifest: Manifest) -> np.ndarray:

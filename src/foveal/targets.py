@@ -375,20 +375,8 @@ class Mask:
     lattice: int
 
     def encode(self, manifest: Manifest) -> Shaped[np.ndarray, " case"]:
-        """The file of every case's mask.
-
-        Raises:
-            TargetError: A file is missing.
-        """
-        paths = _only_column(manifest)
-        missing = [
-            f"{manifest.name(k)}: no such file: {path}"
-            for k, path in enumerate(paths.tolist())
-            if not Path(path).is_file()
-        ]
-        if missing:
-            raise TargetError(f"{len(missing)} of {len(paths)} masks are missing", missing)
-        return paths
+        """The file of every case's mask; `init` has read them, and who predicts needs none."""
+        return _only_column(manifest)
 
     def remarks(self, encoded: Shaped[np.ndarray, " case"]) -> list[str]:
         """Nothing that is not measured elsewhere."""
@@ -401,7 +389,18 @@ class Mask:
     def truth(
         self, manifest: Manifest, encoded: Shaped[np.ndarray, " case"], split: Split
     ) -> Truth:
-        """What lies in every cell of every unit."""
+        """What lies in every cell of every unit.
+
+        Raises:
+            TargetError: A mask is missing, or was harmed since `init`.
+        """
+        missing = sorted({path for path in encoded.tolist() if not Path(path).is_file()})
+        if missing:
+            raise TargetError(
+                f"{len(missing)} masks are missing, without which nothing is trained or judged; "
+                "cure: put them back",
+                missing,
+            )
         planes = planes_of(manifest.cases(), encoded.tolist(), self.lattice)
         if split.window is not None:
             planes = replace(planes, block=blocks_of(split.window, self.lattice))

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from foveal.manifest import Case
+from foveal.members import slides as members
 from foveal.members.slides import (
     MAP_SIDE,
     SHIFTS,
@@ -231,9 +233,18 @@ def test_microns_are_pixels_of_the_file(slope: Path) -> None:
         np.testing.assert_array_equal(cut(told, slope), cut(counted, slope))
 
 
+@pytest.mark.parametrize("spacing", [0.499, 0.2525, 0.2431, 1 / 3])
+def test_rounding_does_not_move_the_grid(spacing: float) -> None:
+    other = {"path": "", "channels": 3, "bits": 8, "levels": (), "fingerprint": str}
+    slide = SimpleNamespace(**other, read=str, fill=str, spacing_um=spacing)
+    for downsample in np.arange(2, 40) / 2:
+        told = Tiles(side=64, count=4, spacing_um=float(downsample * spacing))
+        assert told.scale(slide) == downsample
+
+
 def test_a_file_that_says_no_microns_is_an_error_with_a_cure(slide: Path) -> None:
     tiles = Tiles(side=32, count=4, spacing_um=0.5)
-    with pytest.raises(UnreadableImage, match=r"does not say.*cure: level= instead") as error:
+    with pytest.raises(UnreadableImage, match=r"does not say.*cure: .*level=") as error:
         cut(tiles, slide)
     assert str(slide) in str(error.value)
     assert cut(replace(tiles, spacing_um=None), slide).shape == (1, 4, 32, 32, 3)
@@ -367,6 +378,21 @@ def test_steps_are_taken_before_storing(slide: Path, tmp_path: Path) -> None:
     found = stored([case_of(slide)], on(tmp_path / "cache"))
     np.testing.assert_allclose(found(0), np.sqrt(cut(tiles, slide).mean(axis=(0, 1, 2, 3))))
     assert stored.seconds([case_of(slide)], np.array([0])) > 0
+
+
+def test_what_a_slide_costs_is_told_by_few_of_them(
+    slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Case] = []
+
+    def watched(case: Case) -> np.ndarray:
+        looked.append(case)
+        return find_tissue(case)
+
+    monkeypatch.setattr(members, "find_tissue", watched)
+    stored = StoredTiles(tiles=Tiles(side=32, count=4))
+    assert stored.seconds([case_of(slide)] * 9, np.arange(9)) > 0
+    assert len(looked) == 2
 
 
 def test_a_mask_changes_the_name_of_the_cache(slide: Path, tmp_path: Path) -> None:

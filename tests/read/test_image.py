@@ -13,7 +13,10 @@ import tifffile
 from PIL import Image, ImageOps
 
 from foveal.manifest import Case
-from foveal.read.image import Photograph, UnreadableImage, decode, inspect
+from foveal.read import image as images
+from foveal.read import slices
+from foveal.read.image import Photograph, UnreadableImage, decode, decode_mask, inspect
+from foveal.read.slices import find_slices
 
 
 def picture(channels: int, dtype: type = np.uint8) -> np.ndarray:
@@ -208,6 +211,31 @@ def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_made(tmp_path)
     for data in (bytes(png), big):
         with pytest.raises(UnreadableImage, match="more than 178956970"):
             read(tmp_path, data)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "TIFF"])
+def test_the_largest_size_is_what_who_reads_says(tmp_path, form):
+    (tmp_path / "file").write_bytes(pil(GREY[:, :, 0], form))
+    pixels = GREY.shape[0] * GREY.shape[1]
+    assert decode(str(tmp_path / "file"), limit=pixels).shape[:2] == GREY.shape[:2]
+    with pytest.raises(UnreadableImage, match=f"is more than {pixels - 1} pixels; cure"):
+        decode(str(tmp_path / "file"), limit=pixels - 1)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
+def test_planes_may_be_larger_than_photographs(tmp_path, monkeypatch, form):
+    """Pillow's own limit, and that of photographs, made to lie below the size of this one."""
+    path = str(tmp_path / f"file.{form.lower()}")
+    Path(path).write_bytes(pil(GREY[:, :, 0], form))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(images, "PIXEL_LIMIT", 100)
+    assert decode_mask(path).shape == GREY.shape[:2]
+    assert find_slices(path).read(0).shape == GREY.shape[:2]
+    monkeypatch.setattr(images, "PLANE_LIMIT", 100)
+    monkeypatch.setattr(slices, "PLANE_LIMIT", 100)
+    for read_plane in (decode_mask, lambda p: find_slices(p).read(0)):
+        with pytest.raises(UnreadableImage, match="is more than 100 pixels; cure"):
+            read_plane(path)
 
 
 def photograph(folder: Path, data: bytes, **wanted) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Any region of any level is what decoding all of it gives; whatever cannot be read says so."""
 
+import base64
 import gc
 import os
 import shutil
@@ -193,6 +194,59 @@ def test_tiles_of_jpeg_may_share_their_tables(
     np.testing.assert_array_equal(got, crop(full, 20, 30, 99, 200))
 
 
+HALVED = base64.b64decode(
+    "/0//UQAvAAAAAAAwAAAAIAAAAAAAAAAAAAABAAAAAQAAAAAAAAAAAAADBwEBBwIBBwIB/1IADAAAAAEABgIC"
+    "AAH/XAAWIEBISFBISFBISFBISFBISFBISFD/ZAARAAFMYXZjNjIuMjguMTAy/5AACgAAAAAALwAB/5PHzggF"
+    "38fOCAHPz6gIAY8AAAAAAAAAAAAAAAAAAAAAAAD/2Q=="
+)
+"""A tile of JPEG 2000 of Y 106, Cb 153, Cr 181, the colours at half the width; by FFmpeg."""
+
+PLUM = (180, 60, 150)
+"""The same as red, green and blue."""
+
+
+def j2k(colour: tuple[int, int, int]) -> bytes:
+    """A tile of JPEG 2000 as it lies in a TIFF: without a head."""
+    tile = np.full((*TILE, 3), colour, np.uint8)
+    return imagecodecs.jpeg2k_encode(tile, level=0, codecformat="j2k", mct=False)
+
+
+YCC = (106, 153, 181)
+
+YCBCR: dict[str, tuple[bytes | None, int | str, str, tuple[int, int, int]]] = {
+    "Aperio": (j2k(YCC), 33003, "rgb", PLUM),
+    "Aperio, said twice": (j2k(YCC), 33003, "ycbcr", PLUM),
+    "Aperio, colours halved": (HALVED, 33003, "rgb", PLUM),
+    "Aperio of red, green and blue": (j2k(PLUM), 33005, "rgb", PLUM),
+    "Aperio of red, green and blue, page wrong": (j2k(PLUM), 33005, "ycbcr", PLUM),
+    "JPEG 2000": (j2k(YCC), 34712, "ycbcr", PLUM),
+    "JPEG 2000, colours halved": (HALVED, 34712, "ycbcr", PLUM),
+    "JPEG 2000 of red, green and blue": (j2k(PLUM), 34712, "rgb", PLUM),
+    "deflate": (None, "deflate", "ycbcr", PLUM),
+    "deflate of red, green and blue": (None, "deflate", "rgb", YCC),
+}
+
+
+@pytest.mark.parametrize("form", YCBCR)
+def test_brightness_and_two_colours_become_red_green_and_blue(tmp_path: Path, form: str) -> None:
+    data, compression, photometric, wanted = YCBCR[form]
+    tile = np.full((*TILE, 3), YCC, np.uint8)
+    tiles = [tile if data is None else data]
+    more = {"compression": compression, "photometric": photometric}
+    path = write_tiles(tmp_path / "a.tiff", tile, tiles, **more)
+    with open_slide(str(path)) as slide:
+        got = slide.read(0, top=0, left=0, height=TILE[0], width=TILE[1])
+    assert np.abs(got - np.array(wanted, np.float64)).max() <= 1
+
+
+def test_ycbcr_of_16_bit_is_read(tmp_path: Path) -> None:
+    tile = np.full((*TILE, 3), YCC, np.uint16) * 256
+    path = write_tiles(tmp_path / "a.tiff", tile, [tile], photometric="ycbcr")
+    with open_slide(str(path)) as slide:
+        got = slide.read(0, top=0, left=0, height=TILE[0], width=TILE[1])
+    assert np.abs(got - np.array(PLUM, np.float64)).max() <= 1
+
+
 @pytest.mark.parametrize("photometric", ["rgb", "miniswhite"])
 def test_a_tile_that_was_left_out_is_glass(tmp_path: Path, photometric: str) -> None:
     pixels = noise(*ODD, *((3,) if photometric == "rgb" else ()))
@@ -282,7 +336,10 @@ def test_pages_of_another_shape_or_kind_are_no_levels(tmp_path: Path) -> None:
             np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize(("said", "kind"), [("Aperio Image\r\nlabel 60x60", 1), ("Macro", 9)])
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [("Aperio Image\r\nlabel 60x60", 1), ("any", 9), ("Macro -offset=(0,0)-pixelsize=(0,0)", 0)],
+)
 def test_a_label_of_the_same_shape_is_no_level(tmp_path: Path, said: str, kind: int) -> None:
     path, pixels = tmp_path / "a.tiff", noise(240, 240, 3)
     with tifffile.TiffWriter(path) as file:
@@ -290,6 +347,53 @@ def test_a_label_of_the_same_shape_is_no_level(tmp_path: Path, said: str, kind: 
         file.write(pixels, **more)
         file.write(shrunk(pixels, 2), **more)
         file.write(noise(60, 60, 3, seed=1), description=said, subfiletype=kind, **more)
+    with open_slide(str(path)) as slide:
+        assert [one.height for one in slide.levels] == [240, 120]
+
+
+def write_ome(path: Path, *images: tuple[str, list[np.ndarray]], **more: object) -> Path:
+    """Pictures with names, each a page with its smaller levels as sub-files."""
+    said = {"tile": TILE, "photometric": "rgb", **more}
+    with tifffile.TiffWriter(path, ome=True) as file:
+        for name, (first, *smaller) in images:
+            file.write(first, metadata={"Name": name}, subifds=len(smaller), **said)
+            for level in smaller:
+                file.write(level, subfiletype=1, **said)
+    return path
+
+
+SHEET, STICKER = noise(240, 240, 3), noise(60, 60, 3, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("images", "heights"),
+    [
+        ([("a", [SHEET, shrunk(SHEET, 2)]), ("label image", [STICKER])], [240, 120]),
+        ([("macro image", [STICKER]), ("a", [SHEET, shrunk(SHEET, 2)])], [240, 120]),
+        ([("a", [SHEET]), ("macro image", [STICKER, shrunk(STICKER, 2)])], [240]),
+        ([("a label-free scan", [SHEET]), ("Macro", [STICKER])], [240]),
+        ([("a", [SHEET]), ("b", [STICKER])], [240, 60]),
+    ],
+)
+def test_labels_that_ome_names_are_no_levels_and_hide_none(
+    tmp_path: Path, images: list, heights: list[int]
+) -> None:
+    path = write_ome(tmp_path / "a.ome.tiff", *images)
+    with open_slide(str(path)) as slide:
+        assert [one.height for one in slide.levels] == heights
+        got = slide.read(0, top=0, left=0, height=240, width=240)
+    np.testing.assert_array_equal(got, SHEET)
+
+
+def test_what_another_file_held_says_nothing_of_a_page(tmp_path: Path) -> None:
+    """As `vips tiffsave --properties` writes it."""
+    names = ("aperio.Comment", "openslide.associated.label.width", "openslide.associated.macro")
+    held = "\n".join(
+        f"<property><name>{name}</name><value>Aperio\nlabel 60x60\n</value></property>"
+        for name in names
+    )
+    path = tmp_path / "a.tiff"
+    write_levels(path, [SHEET, shrunk(SHEET, 2)], description=f"<?xml?>\n<image>{held}</image>")
     with open_slide(str(path)) as slide:
         assert [one.height for one in slide.levels] == [240, 120]
 

@@ -177,6 +177,24 @@ def test_new_volumes_need_no_region_and_no_mask(
         np.testing.assert_array_equal(picture, seen[same])
 
 
+def test_a_study_answers_when_its_masks_and_slices_lie_in_an_archive(
+    scans: dict, tmp_path: Path
+) -> None:
+    of = copied(scans, tmp_path / "of")
+    study = make(tmp_path / "s", of, members="floor")
+    stages.run(study, INLINE)
+    (tmp_path / "of").rename(tmp_path / "archive")
+    masks = answer(study, {"table": tmp_path / "archive" / Path(of["table"]).name}, tmp_path / "a")
+    assert any(mask.any() for mask in masks.values())
+    shutil.rmtree(study.combine_folder)
+    with pytest.raises(TargetError, match=r"4 masks are missing.*cure: put them back") as error:
+        stages.combine(study, INLINE)
+    assert error.value.culprits == tuple(str(tmp_path / f"of/{name}-mask.png") for name in "abcd")
+    shutil.rmtree(study.job_folder("floor", 0))
+    with pytest.raises(TargetError, match="4 masks are missing"):
+        stages.train(study, context=INLINE)
+
+
 def test_a_zarr_is_answered_as_its_slices_are(finished: Study, scans: dict, tmp_path: Path) -> None:
     wanted = answer(finished, scans, tmp_path / "a")
     of = copied(scans, tmp_path / "new")
@@ -638,3 +656,16 @@ def test_equal_volumes_with_other_masks_are_told_of(inked: Opened) -> None:
     same = {**manifest.measured, "sha256": np.full(len(manifest), "one")}
     (said,) = segment.suspicions(replace(manifest, measured=same))
     assert manifest.ids[0] in said
+
+
+def test_masks_that_mark_most_of_their_volume_are_told_of(inked: Opened) -> None:
+    manifest = inked.manifest
+    shares = np.full(len(manifest), "0.20000")
+    shares[1] = "0.90000"
+    (said,) = segment.suspicions(
+        replace(manifest, measured={**manifest.measured, "marked": shares})
+    )
+    assert said.startswith(f"1 masks mark more than half of their volumes: {manifest.ids[1]};")
+    of_old = {name: of for name, of in manifest.measured.items() if name != "marked"}
+    assert segment.suspicions(replace(manifest, measured=of_old)) == []
+    assert all(0 < float(share) < 0.5 for share in manifest.measured["marked"])

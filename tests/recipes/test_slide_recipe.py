@@ -18,6 +18,8 @@ from conftest import INLINE, TISSUE, answer, small_study, table_of
 from effects import digests, tried, untried
 from foveal import stages
 from foveal.errors import DataError, ManifestError, SplitError, UsageError
+from foveal.members.slides import Tiles
+from foveal.read.slide import open_slide
 from foveal.recipes import slide
 from foveal.stages.address import build
 from foveal.stages.open import open_study
@@ -359,11 +361,12 @@ def unspaced(of: dict, folder: Path, name: str) -> dict:
 
 
 def test_a_slide_that_does_not_say_its_resolution_is_told_of_at_predict(
-    slides: dict, tmp_path: Path
+    finished: Study, slides: dict, tmp_path: Path
 ) -> None:
     of = unspaced(slides, tmp_path / "new", "b0004")
-    study = run(tmp_path / "s", slides, spacing_um=1.0, members="floor")
-    assert "microns" in unscored(study, of, tmp_path / "a.csv")
+    said = run(tmp_path / "s", slides, spacing_um=1.0, members="floor")
+    for study in (said, finished):
+        assert "microns" in unscored(study, of, tmp_path / "a.csv")
 
 
 def test_a_tile_that_does_not_decode_in_training_is_named(slides: dict, tmp_path: Path) -> None:
@@ -391,6 +394,45 @@ def test_a_resolution_is_chosen_one_way_and_must_be_there(
     with pytest.raises(UsageError, match=r"spacing_um=1: not every slide says .* cure: level="):
         make(tmp_path / "s", of, recipe=recipe, spacing_um=1.0)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def scale(tiles: Tiles, path: Path) -> float:
+    """Pixels of the largest level a pixel of a tile."""
+    with open_slide(str(path)) as opened:
+        return tiles.scale(opened)
+
+
+def tiles_of(study: Study) -> Tiles:
+    (first, *_) = (m for m in open_study(study).recipe.members if m.name.startswith(APPROACHES))
+    return first.pictures.tiles
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_slides_of_several_scanners_are_cut_at_one_size_of_tissue(
+    slides: dict, tmp_path: Path, recipe: str
+) -> None:
+    of = copied(slides, tmp_path / "new")
+    usual = tiles_of(make(tmp_path / "usual", slides, recipe=recipe))
+    finer = [tmp_path / f"new/slides/b{k:04}.tiff" for k in range(5)]
+    for path in finer:
+        twice = pixels_of(path).repeat(2, axis=0).repeat(2, axis=1)
+        write_slide(path, twice, 4, resolution=(4e4, 4e4), resolutionunit="CENTIMETER")
+    mixed = tiles_of(make(tmp_path / "mixed", of, recipe=recipe))
+    assert mixed == usual  # most slides say .5 microns
+    folder = Path(of["table"]).parent, Path(slides["table"]).parent
+    for path in finer:
+        got, wanted = (scale(mixed, root / "slides" / path.name) for root in folder)
+        assert got == 2 * wanted
+
+
+def test_what_is_chosen_for_slides_of_one_scanner_is_a_level_of_theirs(
+    slides: dict, tmp_path: Path
+) -> None:
+    one, other = (
+        run(tmp_path / f"{k}", slides, members="floor", **said)
+        for k, said in enumerate(({}, {"level": 0}))
+    )
+    assert scored(one, "floor") == scored(other, "floor")
 
 
 def test_a_level_may_be_said_by_its_resolution(slides: dict, tmp_path: Path) -> None:
@@ -663,8 +705,9 @@ EFFECTS = [
         "mixup": 0.7, "cutmix": 0.7, "drop_path": 0.5, "dropout": 0.6, "balance": 1.0,
         "precision": "bf16-mixed", "layout": "contiguous",
     }.items()),
-    ("level", 0, set()),  # which is chosen anyway, for slides this small
+    ("level", 0, {"networks", "floor"}),  # by pixels, whatever they are wide
     ("level", 1, {"networks", "floor"}),
+    ("spacing_um", 0.5, set()),  # which is chosen anyway, for slides this small
     ("spacing_um", 2.0, {"networks", "floor"}),
     ("trees", 9, {"floor"}),
     *(("cuts", rule, {"decisions"}) for rule in RULES),

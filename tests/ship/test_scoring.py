@@ -81,6 +81,14 @@ def test_masks_are_pooled_and_anything_above_zero_is_foreground(tmp_path: Path) 
     assert score("dice", *pair)[::2] == (pytest.approx(wanted[1.0]), 6)
 
 
+def test_masks_in_colour_are_read_as_a_study_reads_them(tmp_path: Path) -> None:
+    y = np.arange(54).reshape(2, 3, 9) % 2
+    blue = np.zeros((*y.shape, 3))
+    blue[..., 0] = y * 200  # in OpenCV's order
+    answer, truth = masks(tmp_path / "a", blue), masks(tmp_path / "t", y * 255)
+    assert score("dice", answer, truth).value == 1
+
+
 def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     ones = np.ones((3, 4, 5))
     truth, answer = masks(tmp_path / "t", ones), masks(tmp_path / "a", ones[:2])

@@ -37,6 +37,12 @@ SHIFTS = ((0.0, 0.0), (0.5, 0.5), (0.5, 0.0), (0.0, 0.5))
 GROUP_BYTES = 1 << 23
 """Of larger regions that are read together, before they are shrunk."""
 
+SCALE_DIGITS = 6
+"""Of a ratio of resolutions: what lies behind is rounding, and would move the grid of tiles."""
+
+TIMED_SLIDES = 2
+"""Slides that say what one costs: each may take seconds, and every training asks."""
+
 SAME_SCALE = 0.01
 """Difference of scales up to which a level is taken as it is."""
 
@@ -76,7 +82,8 @@ class Tiles:
         shifts: Offsets of the grid that are used, 1 to 4: none, half a tile both ways, then down,
             then across.
         downsample: Pixels of the largest level along a side of a pixel of a tile.
-        spacing_um: Microns along a side of a pixel instead, where every slide says its own.
+        spacing_um: Microns along a side of a pixel instead, where every slide says its own; new
+            ones must then say it too.
         channels: Of a tile; grey is repeated where there are more.
     """
 
@@ -127,10 +134,10 @@ class Tiles:
             return self.downsample
         if slide.spacing_um is None:
             raise UnreadableImage(
-                f"{slide.path}: the file does not say how many microns a pixel is wide; cure: "
-                "level= instead of spacing_um="
+                f"{slide.path}: the file does not say how many microns a pixel is wide, as every "
+                "slide of the study does; cure: a copy that does, or a study with level="
             )
-        return self.spacing_um / slide.spacing_um
+        return round(self.spacing_um / slide.spacing_um, SCALE_DIGITS)
 
     def _cut(
         self,
@@ -204,8 +211,11 @@ class StoredTiles:
         return stored(self.kind, self, self._maker(cases, maps), cases, resources)
 
     def seconds(self, cases: Sequence[Case], rows: Int[np.ndarray, " row"]) -> float:
-        """What one case costs before it is cached, from a few of the rows."""
-        return seconds_to_make(self._maker(cases, None), rows.tolist())
+        """What one case costs before it is cached, from a few of the rows.
+
+        Tissue is looked for again, as it will be on a new slide.
+        """
+        return seconds_to_make(self._maker(cases, None), rows[:TIMED_SLIDES].tolist())
 
     def _maker(
         self, cases: Sequence[Case], maps: Mapped | Direct | None

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from foveal.arrays import Pixels, Resized
 from foveal.errors import DataError
@@ -24,6 +26,14 @@ from foveal.manifest import Case
 
 PIXEL_LIMIT = 178_956_970
 """A picture of more pixels is taken for a decompression bomb (Pillow's limit too)."""
+
+PLANE_LIMIT = 1 << 30
+"""The same of slices of a volume and their masks: 32,768 x 32,768 (OpenCV's limit too)."""
+
+TIFF_START = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+JPEG_START = b"\xff\xd8"
+PNG_START = b"\x89PNG\r\n\x1a\n"
+"""How files begin."""
 
 ORIENTATION_TAG = 0x0112
 
@@ -140,7 +150,11 @@ def inspect(case: Case) -> tuple[Inspection, Pixels]:
     """
     files = [_bytes(path) for path in case.paths]
     image = _joined(
-        case, [_decode(data, path, None) for data, path in zip(files, case.paths, strict=True)]
+        case,
+        [
+            _decode(data, path, None, PIXEL_LIMIT)
+            for data, path in zip(files, case.paths, strict=True)
+        ],
     )
     digests = [hashlib.sha256(data) for data in files]
     several = hashlib.sha256(b"".join(one.digest() for one in digests))
@@ -161,17 +175,71 @@ def inspect(case: Case) -> tuple[Inspection, Pixels]:
     )
 
 
-def decode(path: str, at_least: tuple[int, int] | None = None) -> Pixels:
+def decode(
+    path: str, at_least: tuple[int, int] | None = None, *, limit: int = PIXEL_LIMIT
+) -> Pixels:
     """One picture, height x width x channel, in the file's own depth.
 
     Args:
         path: Of the file.
         at_least: As in `Photograph`.
+        limit: Most pixels that it may have.
 
     Raises:
         UnreadableImage: The file is missing, truncated, too large or no picture.
     """
-    return _decode(_bytes(path), path, at_least)
+    return _decode(_bytes(path), path, at_least, limit)
+
+
+def decode_mask(path: str) -> Bool[np.ndarray, "height width"]:
+    """Where a picture marks something: anything but 0, more than half of full scale in a JPEG.
+
+    JPEG leaves ripples about what is marked. Of a TIFF the values count, however light it says
+    that they are shown: Fiji shows masks black on white by such a word.
+
+    Raises:
+        UnreadableImage: As `decode` does; or the file holds several pictures.
+    """
+    data = _bytes(path)
+    is_jpeg, is_inverted = data[:2] == JPEG_START, False
+    if data[:4] in TIFF_START:
+        is_jpeg, is_inverted = _way_of_tiff(data, path)
+    image = _decode(data, path, None, PLANE_LIMIT)
+    background = np.iinfo(image.dtype).max // 2 if is_jpeg else 0
+    values = np.invert(image) if is_inverted else image
+    return np.asarray((values > background).any(axis=2))
+
+
+def _way_of_tiff(data: bytes, path: str) -> tuple[bool, bool]:
+    """Whether a mask is kept as JPEG, and whether as the opposite of what it is shown as."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            series, first = file.series[0], file.pages.first
+            deep = [
+                n for name, n in zip(series.axes, series.shape, strict=True) if name not in FLAT
+            ]
+            if math.prod(deep) > 1 or first.samplesperpixel > MOST_SAMPLES:
+                raise UnreadableImage(
+                    f"{path}: axes {series.axes} of {series.shape}, where a mask is one picture; "
+                    "cure: one mask a volume, or every slice with its mask in a row of its own"
+                )
+            return (
+                first.compression in JPEG_IN_TIFF,
+                first.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+            )
+    except TIFF_TROUBLE:
+        raise UnreadableImage(f"{path}: the TIFF does not decode") from None
+
+
+FLAT = "YXS"
+"""Axes of one picture, as tifffile calls them: rows, columns and colours."""
+
+MOST_SAMPLES = 4
+"""Red, green, blue and alpha."""
+
+JPEG_IN_TIFF = (6, 7, 33007, 34892)
 
 
 def _bytes(path: str) -> bytes:
@@ -182,16 +250,17 @@ def _bytes(path: str) -> bytes:
         raise UnreadableImage(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _decode(data: bytes, path: str, at_least: tuple[int, int] | None) -> Pixels:
+def _decode(data: bytes, path: str, at_least: tuple[int, int] | None, limit: int) -> Pixels:
     if not data:
         raise UnreadableImage(f"{path}: the file is empty")
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return _decode_tiff(data, path)
-    frame = _jpeg_frame(data) if data[:2] == b"\xff\xd8" else None
+    if data[:4] in TIFF_START:
+        return _decode_tiff(data, path, limit)
+    frame = _jpeg_frame(data) if data[:2] == JPEG_START else None
     if frame and frame.channels in (1, 3):
+        _check_size(frame.width, frame.height, path, limit)
         return _decode_jpeg(data, frame, path, at_least)
-    orientation = _orientation(data, path)
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and data.rfind(b"IEND") < 0:
+    orientation = _orientation(data, path, limit)
+    if data.startswith(PNG_START) and data.rfind(b"IEND") < 0:
         raise UnreadableImage(f"{path}: the file is truncated")
     return _oriented(_rgb(_by_opencv(data, cv2.IMREAD_UNCHANGED, path)), orientation)
 
@@ -234,7 +303,6 @@ def _decode_jpeg(
     data: bytes, frame: JpegFrame, path: str, at_least: tuple[int, int] | None
 ) -> Pixels:
     """Grey or colour; OpenCV turns it as the camera was held."""
-    _check_size(frame.width, frame.height, path)
     if data.rfind(b"\xff\xd9") < frame.start:  # before it: the end of an embedded thumbnail
         raise UnreadableImage(f"{path}: the file is truncated")
     colour = cv2.IMREAD_COLOR_RGB if frame.channels == 3 else cv2.IMREAD_GRAYSCALE
@@ -251,11 +319,12 @@ def _reduction(frame: JpegFrame, at_least: tuple[int, int] | None) -> int:
     return max((factor for factor in REDUCED if factor <= most), default=1)
 
 
-def _orientation(data: bytes, path: str) -> int:
+def _orientation(data: bytes, path: str, limit: int) -> int:
     """How the camera was held, after the size was found sane."""
+    opened = PngImageFile if data.startswith(PNG_START) else Image.open  # which has its own limit
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            _check_size(picture.width, picture.height, path)
+        with opened(io.BytesIO(data)) as picture:
+            _check_size(picture.width, picture.height, path, limit)
             orientation = picture.getexif().get(ORIENTATION_TAG, 1)
             return orientation if orientation in range(1, 9) else 1
     except Image.DecompressionBombError:
@@ -266,9 +335,12 @@ def _orientation(data: bytes, path: str) -> int:
         raise UnreadableImage(f"{path}: the file is no picture that can be read") from None
 
 
-def _check_size(width: int, height: int, path: str) -> None:
-    if width * height > PIXEL_LIMIT:
-        raise UnreadableImage(f"{path}: {width} x {height} is more than {PIXEL_LIMIT} pixels")
+def _check_size(width: int, height: int, path: str, limit: int) -> None:
+    if width * height > limit:
+        raise UnreadableImage(
+            f"{path}: {width} x {height} is more than {limit} pixels; cure: a smaller copy, or "
+            "several parts"
+        )
 
 
 def _rgb(image: np.ndarray) -> Pixels:
@@ -293,7 +365,7 @@ def _oriented(image: Pixels, orientation: int) -> Resized:
     return np.ascontiguousarray(image)
 
 
-def _decode_tiff(data: bytes, path: str) -> Pixels:
+def _decode_tiff(data: bytes, path: str, limit: int) -> Pixels:
     """Samples, planes or pages as channels."""
     import tifffile
 
@@ -303,7 +375,7 @@ def _decode_tiff(data: bytes, path: str) -> Pixels:
             series, first = file.series[0], file.pages.first
             if any(page is None for page in series.pages):
                 raise UnreadableImage(f"{path}: some of its channels lie in other files")
-            _check_size(series.size, 1, path)
+            _check_size(series.size, 1, path, limit)
             image, axes = series.asarray(), series.axes
             if first.photometric == tifffile.PHOTOMETRIC.PALETTE and first.colormap is not None:
                 image, axes = np.moveaxis(first.colormap[:, image], 0, -1), axes + "S"

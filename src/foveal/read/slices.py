@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foveal.read.image import UnreadableImage, decode
+from foveal.read.image import PLANE_LIMIT, UnreadableImage, decode
 from foveal.read.omezarr import is_zarr, open_zarr
 from foveal.read.stack import Slice, Stack
 
@@ -67,7 +67,7 @@ def _files(found: Sequence[Path], trouble: str) -> Stack:
     return Stack(
         names=names,
         files=tuple(str(p.resolve()) for p in paths),
-        read=lambda k: _grey(decode(names[k]), names[k]),
+        read=lambda k: _grey(decode(names[k], limit=PLANE_LIMIT), names[k]),
     )
 
 

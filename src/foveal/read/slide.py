@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from foveal.arrays import Pixels
-from foveal.read.image import TIFF_TROUBLE, UnreadableImage, decode
+from foveal.read.image import TIFF_START, TIFF_TROUBLE, UnreadableImage, decode
 
 CHUNK_LIMIT = 1 << 26
 """Pixels of one tile or strip; one of more is no part of a slide but the whole of it."""
@@ -138,13 +138,10 @@ def scene(path: str, side: int) -> Pixels:
     return decode(path)
 
 
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
 def _is_tiff(path: str) -> bool:
     try:
         with Path(path).open("rb") as file:
-            return file.read(4) in TIFF_MAGIC
+            return file.read(4) in TIFF_START
     except (OSError, ValueError) as error:
         raise UnreadableImage(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -284,7 +281,8 @@ class _TiffSlide:
             ) from None
         if tile is None:
             raise UnreadableImage(f"{self.path}: tile {index} of level {level} does not decode")
-        return _eight_bit(tile[0], page)[:, :, : self.channels]
+        tile = _rgb(tile[0]) if _is_ycbcr(page, data) else tile[0]
+        return _eight_bit(tile, page)[:, :, : self.channels]
 
     def _check(self) -> None:
         """Every tile must lie inside the file, be no whole slide, and be of a kind that is read."""
@@ -324,7 +322,8 @@ def _levels_of(file: Any) -> list[Any]:
     """
     pages = [page.aspage() for page in file.pages]
     pages += [sub.aspage() for page in pages for sub in (page.pages or ())]
-    pages = [page for page in pages if not _is_label(page)]
+    named = _labels_of_ome(file)
+    pages = [page for page in pages if page.offset not in named and not _is_label(page)]
     largest = max(pages, key=lambda p: p.imagelength * p.imagewidth)
     kinds = (largest.dtype, largest.samplesperpixel)
     found = {}
@@ -338,14 +337,34 @@ def _levels_of(file: Any) -> list[Any]:
 
 
 def _is_label(page: Any) -> bool:
-    """Whether a page is the slide's label, or a photograph of all of it."""
+    """Whether a page says that it is the slide's label, or a photograph of all of it.
+
+    XML is that of the whole file, or lists what another file held: its words tell nothing.
+    """
     if page.subfiletype == MACRO:
         return True
-    return re.search(r"\b(label|macro)\b", page.description or "", re.IGNORECASE) is not None
+    told = page.description or ""
+    return not told.lstrip().startswith("<") and LABEL_LINE.search(told) is not None
 
 
 MACRO = 9
 """Aperio's kind of page for a photograph of the slide."""
+
+LABEL_LINE = re.compile(r"\A(label|macro)\b|^(label|macro) \d+x\d+", re.IGNORECASE | re.MULTILINE)
+"""What stands first in Philips' description of such a page, and in the second line of Aperio's."""
+
+
+def _labels_of_ome(file: Any) -> set[int]:
+    """Where the pages begin that OME, whose words all stand on the first page, calls so."""
+    if not file.is_ome:
+        return set()
+    aside = [series for series in file.series if LABEL_NAME.fullmatch(series.name)]
+    pages = [page for series in aside for level in series.levels for page in level.pages]
+    return {page.offset for page in pages if page is not None and page.parent is file}
+
+
+LABEL_NAME = re.compile(r"(label|macro)( image)?", re.IGNORECASE)
+"""Bio-Formats' names of such pictures."""
 
 
 def _downsample(first: Any, page: Any) -> float:
@@ -373,6 +392,36 @@ def _decoder(page: Any) -> Any:
     tables, header = page.jpegtables, page.jpegheader
     decode = page.decode
     return lambda data, index: decode(data, index, jpegtables=tables, jpegheader=header)[0]
+
+
+JPEG_2000 = (33003, 33004, 33005, 34712)
+APERIO_YCBCR, APERIO_RGB = 33003, 33005
+"""Aperio's compressions, which tell the colours whatever the page says of them."""
+
+J2K_START = b"\xff\x4f\xff\x51"
+J2K_STEPS = slice(46, 48)
+"""Where a JPEG 2000 without a head says how far apart the values of its second channel lie."""
+
+
+def _is_ycbcr(page: Any, data: bytes) -> bool:
+    """Whether a decoded tile is still brightness and two colours.
+
+    Decoders of pictures return red, green and blue, that of JPEG 2000 only where the tile has a
+    head of its own or fewer values for its colours, as most of Aperio's have.
+    """
+    import tifffile
+
+    told = page.photometric == tifffile.PHOTOMETRIC.YCBCR
+    if page.compression not in JPEG_2000:
+        return told and page.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS
+    is_bare = data.startswith(J2K_START) and data[J2K_STEPS] == b"\1\1"
+    told = page.compression == APERIO_YCBCR or (told and page.compression != APERIO_RGB)
+    return is_bare and told
+
+
+def _rgb(tile: Shaped[np.ndarray, "_ _ 3"]) -> Shaped[np.ndarray, "_ _ 3"]:
+    """Brightness, blue and red of full range as red, green and blue."""
+    return cv2.cvtColor(np.ascontiguousarray(tile[:, :, [0, 2, 1]]), cv2.COLOR_YCrCb2RGB)
 
 
 def _eight_bit(tile: np.ndarray, page: Any) -> np.ndarray:

@@ -443,10 +443,23 @@ def _weighting(name: Weighting, cells: int) -> Callable[[int], np.ndarray]:
 
 
 def suspicions(manifest: Manifest) -> list[str]:
-    """Do equal volumes have different masks or regions?"""
+    """Do equal volumes have different masks or regions? Do masks mark most of their volumes?"""
     words = "volumes are equal to another slice by slice, with another mask or region "
     labels = numbered(manifest.measured["labels"])
-    return conflicts(manifest, labels, words + "(kept, in one fold)")
+    marked = manifest.measured.get("marked", np.zeros(len(manifest)))  # studies of old have none
+    most = [manifest.ids[row] for row in np.flatnonzero(marked.astype(np.float64) > MOST)]
+    said = f"{len(most)} masks mark more than half of their volumes: {', '.join(most[:NAMED])}"
+    return [
+        *conflicts(manifest, labels, words + "(kept, in one fold)"),
+        *([f"{said}; are background and foreground exchanged?"] if most else []),
+    ]
+
+
+MOST = 0.5
+"""Share of a volume above which a mask may be the opposite of what is meant."""
+
+NAMED = 5
+"""Such volumes that are named."""
 
 
 FAMILY = Family(

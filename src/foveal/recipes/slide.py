@@ -259,7 +259,8 @@ def small(
     """Any graded slides on a CPU: three approaches with a small network from scratch.
 
     `level` or `spacing_um` say at which resolution tiles are cut; with neither it is chosen so that
-    they cover half of the tissue of a typical slide. `epochs` follow from the pixels of all slides'
+    they cover half of the tissue of a typical slide, in microns where every slide says its own and
+    in pixels of its largest level where not. `epochs` follow from the pixels of all slides'
     tiles, so that `run` is to take at most 30 minutes on 2 busy cores for 60 slides.
 
     Args:
@@ -413,7 +414,10 @@ def _tiles(
             raise UsageError(f"level={level}: the slides have levels 0 to {len(facts.levels) - 1}")
         return replace(chosen, downsample=facts.levels[level])
     covering = math.sqrt(COVERED * facts.tissue_pixels / (tiles * size**2))
-    return replace(chosen, downsample=max(round(2 * covering) / 2, 1.0))
+    downsample = max(round(2 * covering) / 2, 1.0)
+    if facts.spacing_um is not None:  # scanners differ, and pixels of one are not those of another
+        return replace(chosen, spacing_um=downsample * facts.spacing_um)
+    return replace(chosen, downsample=downsample)
 
 
 def _shrunk(tiles: Tiles, factor: float) -> Tiles:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foveal.errors import DataError, UsageError, nearest
+from foveal.lattice import read_mask
 from foveal.manifest import Truth
 from foveal.metrics.interval import Metric, bootstrap
 from foveal.metrics.kappa import quadratic_kappa
@@ -148,8 +149,6 @@ _READERS = {"quadratic_kappa": _grades, "macro_f1": _labels, "map_at_5": _names}
 
 
 def _masks(metric: FBeta, answer: Path, truth: Path) -> Scored:
-    from foveal.read.image import decode
-
     files = sorted(truth.glob("*.png")) if truth.is_dir() else []
     if not files or not answer.is_dir():
         raise DataError(
@@ -158,13 +157,11 @@ def _masks(metric: FBeta, answer: Path, truth: Path) -> Scored:
     tallies = []
     one = _truth(np.zeros(1, dtype=np.int64))
     for file in files:
-        mine, right = decode(str(answer / file.name)), decode(str(file))
-        if mine.shape[:2] != right.shape[:2]:
-            raise DataError(
-                f"{file.name}: {mine.shape[:2]} in the answer, {right.shape[:2]} in the truth"
-            )
-        pair = Truth(target=right[None, :, :, 0], weight=one.weight, group=one.group, fold=one.fold)
-        tallies.append(metric.tally(mine[None, :, :, 0], pair)[0])
+        mine, right = read_mask(str(answer / file.name)), read_mask(str(file))
+        if mine.shape != right.shape:
+            raise DataError(f"{file.name}: {mine.shape} in the answer, {right.shape} in the truth")
+        pair = Truth(target=right[None], weight=one.weight, group=one.group, fold=one.fold)
+        tallies.append(metric.tally(mine[None], pair)[0])
     return _summed(metric, np.stack(tallies))
 
 
