@@ -373,3 +373,12 @@ def test_the_digest_is_of_all_files_and_of_their_order(tmp_path: Path) -> None:
     again = inspect(case_of(tmp_path, one, two))[0].sha256
     assert again == inspect(case_of(tmp_path, one, two))[0].sha256
     assert inspect(case_of(tmp_path, one))[0].sha256 == hashlib.sha256(one).hexdigest()
+
+
+def test_a_png_that_does_not_say_how_it_was_held_is_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow would decode all of it to look behind the pixels for such a word."""
+    (tmp_path / "a.png").write_bytes(pil(RGB, "PNG"))
+    monkeypatch.setattr(images.PngImageFile, "load", lambda self: pytest.fail("decoded twice"))
+    np.testing.assert_array_equal(decode(str(tmp_path / "a.png")), RGB)

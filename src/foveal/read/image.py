@@ -36,6 +36,8 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 """How files begin."""
 
 ORIENTATION_TAG = 0x0112
+PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+"""Without one of these words a PNG does not say how its camera was held."""
 
 REDUCED = {1: 0, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: 32, 8: 64}
 """OpenCV's flag for a decoding at 1/1, 1/2, 1/4 and 1/8; with no word on colour it is grey."""
@@ -325,6 +327,8 @@ def _orientation(data: bytes, path: str, limit: int) -> int:
     try:
         with opened(io.BytesIO(data)) as picture:
             _check_size(picture.width, picture.height, path, limit)
+            if data.startswith(PNG_START) and not any(word in data for word in PNG_EXIF):
+                return 1  # Pillow would decode all of it to look behind the pixels
             orientation = picture.getexif().get(ORIENTATION_TAG, 1)
             return orientation if orientation in range(1, 9) else 1
     except Image.DecompressionBombError:
