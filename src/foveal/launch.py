@@ -30,6 +30,13 @@ LEASH_BROKEN = 70
 JOB_BYTES = 1.5e9
 """Memory that a job on the CPU is expected to need."""
 
+BEGIN = """import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from foveal.launch import main
+main()"""
+"""How a job begins. Modules are found where its parent finds them, foveal among them; with `-P`
+what lies in the working directory, such as a `signal.py`, is none of Python's own."""
+
 GRACE_SECONDS = 120.0
 """How long a job may take to save its state after it was asked to stop."""
 
@@ -113,7 +120,7 @@ def side_by_side(
             while waiting and free:
                 number, call = waiting.pop(0)
                 placed = {**call, "device": free.pop(0)}
-                order = {"function": address, "call": placed, "path": sys.path}
+                order = {"function": address, "call": placed}
                 running[number] = _Child(order, events, number, log, keep)
             for number, event in _drain(events):
                 on_event(number, event)
@@ -162,7 +169,7 @@ class _Child:
     ) -> None:
         with log.open("ab") as errors_to:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "foveal.launch"],
+                [sys.executable, "-P", "-c", BEGIN, json.dumps(sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors_to,
@@ -243,7 +250,7 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-def _main() -> int:
+def main() -> None:
     """Read one order, do it, report on the way."""
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints goes to the log
@@ -255,7 +262,6 @@ def _main() -> int:
 
     orders = sys.stdin.buffer
     order = json.loads(orders.readline())
-    sys.path[:] = order["path"]
     stop = threading.Event()
 
     def hold_leash() -> None:
@@ -287,7 +293,3 @@ def _main() -> int:
 def _known(error: FovealError) -> type[FovealError]:
     """The nearest kind that the parent can make by name."""
     return next(kind for kind in type(error).__mro__ if getattr(errors, kind.__name__, 0) is kind)
-
-
-if __name__ == "__main__":
-    _main()
