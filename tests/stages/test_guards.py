@@ -1,6 +1,7 @@
 """What a study notices, refuses and survives once it is there."""
 
 import csv
+import os
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -16,11 +17,18 @@ from foveal.errors import ManifestError, SplitError, Stopped, StudyError, Target
 from foveal.manifest import Case, load
 from foveal.stages.address import resolve
 from foveal.stages.open import open_study
-from foveal.stages.predict import _keep_what_is_read, _source
+from foveal.stages.predict import _keep_what_is_read, _require_place, _source
 from foveal.stages.split import open_split, truth_of
 from foveal.stages.train import _judge, out_of_fold
 from foveal.study import Study
 from foveal.task import Context
+
+
+def _not_yet() -> bool:
+    raise AssertionError("scoring has begun")
+
+
+NO_SCORING = Context(slots=(), should_stop=_not_yet)
 
 make = partial(small_study, "grade", {"small": FAST})
 
@@ -358,6 +366,60 @@ def test_weights_of_0_are_as_if_the_rows_were_not_there_to_learn_from(
     study = make(tmp_path / "s", of, members="floor,patches", folds=3)
     stages.train(study, context=INLINE)
     assert (study.job_folder("patches", 2) / "done.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("folder", "is a folder, a device or a stream"),
+        ("pipe", "is a folder, a device or a stream"),
+        ("/dev/null", "is a folder, a device or a stream"),
+        ("/dev/stdout", "is a folder, a device or a stream"),
+        ("file/x.csv", "file is no folder"),
+        ("file/deep/x.csv", "file is no folder"),
+        ("locked/deep/x.csv", "locked cannot be written"),
+    ],
+)
+def test_an_answer_without_a_place_is_refused_before_anything_is_scored(
+    finished: Study,
+    eyes: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    words: str,
+) -> None:
+    for name in ("folder", "locked"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("not an answer")
+    access = os.access  # the superuser may write anywhere
+    monkeypatch.setattr(os, "access", lambda p, mode: "locked" not in str(p) and access(p, mode))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match=words):
+        answer(finished, eyes, tmp_path / place, context=NO_SCORING)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_masks_need_a_folder_and_their_own_names(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "masks/a.png").mkdir(parents=True)
+    with pytest.raises(UsageError, match="file is no folder"):
+        _require_place(tmp_path / "file", [tmp_path / "file/masks.csv"])
+    with pytest.raises(UsageError, match=r"a\.png is a folder"):
+        _require_place(tmp_path / "masks", [tmp_path / "masks/a.png"])
+    _require_place(tmp_path / "masks", [tmp_path / "masks/masks.csv"])
+
+
+def test_what_a_link_leads_to_is_written_and_the_link_stays(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    (tmp_path / "real.csv").write_text("older")
+    for link, target in (("link.csv", "real.csv"), ("early.csv", "late.csv")):
+        (tmp_path / link).symlink_to(tmp_path / target)
+        answer(finished, eyes, tmp_path / link)
+        assert (tmp_path / link).is_symlink()
+        assert len(table_of(tmp_path / target)) == len(table_of(Path(eyes["table"])))
 
 
 @pytest.mark.parametrize("place", ["in/a.png", "in", "in/*.png"])

@@ -27,6 +27,9 @@ from foveal.study import Study, publish, read_json, revive
 from foveal.table import CHANNEL, Source, answer_with_prior, read_table
 from foveal.task import Answer, Asked, Context, Given
 
+STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
+"""How names of open files begin: to replace what they lead to would close nobody's end."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
@@ -57,7 +60,7 @@ def predict(
     Args:
         study: With a leaderboard.
         table: CSV or Parquet with the study's id column and those that lead to the files.
-        out: The answer's file.
+        out: The answer's file or folder; what a link leads to is written.
         images: Pattern over the table's columns; none where the study's columns are paths.
         scores: Whether expected grades and probabilities are written too.
         answer: A row of the leaderboard; the chosen one if empty.
@@ -67,6 +70,7 @@ def predict(
     Raises:
         StudyError: The study has no leaderboard, or it is older than its members.
         ManifestError: The table cannot be used.
+        UsageError: The answer would replace what is read, or there is no place for it.
     """
     answers = _answers(study)
     row = answer or answers["chosen"]
@@ -82,9 +86,12 @@ def predict(
         scores=scores,
     )
     form = revive(answers["answer"])
-    _keep_what_is_read(form.files(Path(out), asked), study, Path(table), asked.cases)
+    path = Path(os.path.realpath(out))  # what a link leads to is written, and the link stays
+    writes = form.files(path, asked)
+    _keep_what_is_read(writes, study, Path(table), asked.cases)
+    _require_place(Path(out), writes)
     growing = _Growing(
-        path=Path(out).absolute(),
+        path=path,
         form=form,
         asked=asked,
         prior=answers["prior"],
@@ -130,6 +137,33 @@ def _keep_what_is_read(
             raise UsageError(
                 f"--out would write over what is read, or among it: {path}; cure: another place"
             )
+
+
+def _require_place(out: Path, writes: Sequence[Path]) -> None:
+    """Refuse an answer that could not be written, before anything is scored.
+
+    Raises:
+        UsageError: Something else is where a file or a folder is wanted, or nobody may write there.
+    """
+    is_stream = os.path.normpath(out.absolute()).startswith(
+        STREAMS
+    )  # even where it is a file by now
+    taken = [p for p in writes if os.path.lexists(p) and not p.is_file()]
+    if is_stream or taken:
+        raise UsageError(
+            f"--out: {out if is_stream else taken[0]} is a folder, a device or a stream, where a "
+            "file is wanted; cure: another name"
+        )
+    for folder in dict.fromkeys(_standing(p.parent) for p in writes):
+        if not folder.is_dir():
+            raise UsageError(f"--out: {folder} is no folder; cure: another place")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"--out: {folder} cannot be written; cure: another place")
+
+
+def _standing(folder: Path) -> Path:
+    """A folder, or the nearest one above it that is there."""
+    return next(p for p in (folder, *folder.parents) if os.path.lexists(p))
 
 
 def _say_strangers(study: Study, manifest: Manifest, context: Context) -> None:
