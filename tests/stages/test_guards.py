@@ -1,8 +1,10 @@
 """What a study notices, refuses and survives once it is there."""
 
 import csv
+import errno
 import os
 import shutil
+import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -420,6 +422,41 @@ def test_what_a_link_leads_to_is_written_and_the_link_stays(
         answer(finished, eyes, tmp_path / link)
         assert (tmp_path / link).is_symlink()
         assert len(table_of(tmp_path / target)) == len(table_of(Path(eyes["table"])))
+
+
+def test_scratch_lies_beside_the_answer_and_is_gone_afterwards(
+    finished: Study, eyes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def look() -> bool:
+        seen.extend(tmp_path.iterdir())
+        return False
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no such folder"))
+    answer(finished, eyes, tmp_path / "x.csv", context=replace(INLINE, should_stop=look))
+    assert {path.name[:16] for path in seen} == {".foveal-scratch-"}
+    with pytest.raises(Stopped):
+        answer(
+            finished, eyes, tmp_path / "y.csv", context=replace(INLINE, should_stop=lambda: True)
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
+
+
+def test_a_disk_too_full_for_pictures_changes_no_answer(
+    finished: Study, eyes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(finished, eyes, tmp_path / "x.csv", scores=True)
+    tried: list[int] = []
+
+    def full(_descriptor: int, _start: int, length: int) -> None:
+        tried.append(length)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    answer(finished, eyes, tmp_path / "y.csv", scores=True)
+    assert tried
+    assert (tmp_path / "y.csv").read_bytes() == (tmp_path / "x.csv").read_bytes()
 
 
 @pytest.mark.parametrize("place", ["in/a.png", "in", "in/*.png"])

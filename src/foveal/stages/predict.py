@@ -6,9 +6,11 @@ import dataclasses
 import glob
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +18,22 @@ import numpy as np
 
 from foveal import launch
 from foveal.combine.blend import mean
-from foveal.errors import Stopped, StudyError, UsageError, nearest
+from foveal.errors import DiskFullError, Stopped, StudyError, UsageError, nearest
 from foveal.manifest import Case, Manifest, load
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
 from foveal.stages.combine import has_leaderboard, require_combined
 from foveal.stages.split import open_split
 from foveal.stages.train import is_trained, load_state, marks, resources_of, slots_of, why_not
-from foveal.study import Study, publish, read_json, revive
+from foveal.study import Study, disk_error, publish, read_json, revive
 from foveal.table import CHANNEL, Source, answer_with_prior, read_table
 from foveal.task import Answer, Asked, Context, Given
 
 STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
 """How names of open files begin: to replace what they lead to would close nobody's end."""
+
+SCRATCH = ".foveal-scratch-"
+"""How the name of a folder begins that a killed call leaves behind, free to delete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +107,9 @@ def predict(
     if growing.is_anytime:
         growing.write(Given(prior=growing.prior))
     _say_strangers(study, manifest, context)
-    with tempfile.TemporaryDirectory() as scratch:
+    with _scratch(writes[0].parent) as scratch:
         try:
-            _score_all(study, source, growing, answers, Path(scratch), deadline, context)
+            _score_all(study, source, growing, answers, scratch, deadline, context)
         except Stopped:
             if deadline is None or not deadline.passed():
                 raise
@@ -164,6 +169,25 @@ def _require_place(out: Path, writes: Sequence[Path]) -> None:
 def _standing(folder: Path) -> Path:
     """A folder, or the nearest one above it that is there."""
     return next(p for p in (folder, *folder.parents) if os.path.lexists(p))
+
+
+@contextmanager
+def _scratch(beside: Path) -> Iterator[Path]:
+    """A folder for what scoring makes on the way, beside the answer and gone when all is done.
+
+    The system's temporary folder is often memory, or small.
+    """
+    folder = _standing(beside)
+    try:
+        made = tempfile.TemporaryDirectory(
+            prefix=SCRATCH,
+            dir=folder,
+            ignore_cleanup_errors=True,  # scores are still mapped
+        )
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    with made as name:
+        yield Path(name)
 
 
 def _say_strangers(study: Study, manifest: Manifest, context: Context) -> None:
@@ -361,7 +385,11 @@ def score_job(
 
     resources = replace(resources, cache=Path(scratch) / "cache", left_out=note)
     rows = np.arange(len(manifest))
-    scores = mean(chosen.score(states, manifest.cases(), rows, resources))
+    score = partial(chosen.score, states, manifest.cases(), rows)
+    try:
+        found = score(resources)
+    except DiskFullError:  # then pictures are read whenever they are looked at
+        found = score(replace(resources, cache_bytes=0))
     folder = Path(scratch) / member
-    publish(folder, scores.files(), {})
+    publish(folder, mean(found).files(), {})
     channel.report({"scored": str(folder), "left_out": left_out})
