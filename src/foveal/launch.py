@@ -25,6 +25,7 @@ from typing import Any
 
 from foveal import errors
 from foveal.errors import DataError, FovealError, Stopped, UsageError
+from foveal.machine import cores, free_bytes
 
 LEASH_BROKEN = 70
 JOB_BYTES = 1.5e9
@@ -49,13 +50,10 @@ class Channel:
     should_stop: Callable[[], bool]
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def slots_of(device: str | None) -> list[str]:
     """One slot for each job that may run at a time: the CUDA devices, else the cores.
+
+    Of cores only as many as there is memory for.
 
     Args:
         device: "cpu" or "cuda" to insist on a kind.
@@ -66,8 +64,7 @@ def slots_of(device: str | None) -> list[str]:
         return [f"cuda:{k}" for k in range(torch.cuda.device_count())]
     if device == "cuda":
         raise UsageError("no CUDA device is to be had here; cure: leave --device out")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return ["cpu"] * max(1, min(cores(), int(memory / JOB_BYTES)))
+    return ["cpu"] * max(1, min(cores(), int(free_bytes() / JOB_BYTES)))
 
 
 def side_by_side(

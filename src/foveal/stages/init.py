@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from foveal import launch
 from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
+from foveal.machine import cores
 from foveal.manifest import Facts, Manifest, grouped, load
 from foveal.stages.address import build, options_of, resolve
 from foveal.stages.open import open_study
@@ -178,7 +178,7 @@ def _survey(manifest: Manifest, family: Family, context: Context) -> tuple[Manif
         except DataError as error:
             bad[row] = f"{manifest.name(row)}: {error}"
 
-    with ThreadPoolExecutor(launch.cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(manifest), 64):
             if context.should_stop():
                 raise Stopped("stopped while reading pictures")

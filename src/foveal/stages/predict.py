@@ -19,6 +19,7 @@ import numpy as np
 from foveal import launch
 from foveal.combine.blend import mean
 from foveal.errors import DiskFullError, Stopped, StudyError, UsageError, nearest
+from foveal.machine import cores
 from foveal.manifest import Case, Manifest, load
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
@@ -295,7 +296,7 @@ def _score_all(
             "trained": answers["jobs"][name],
             "source": dataclasses.asdict(replace(source, target=())),
             "scratch": str(scratch),
-            "threads": max(1, launch.cores() // max(len(slots), 1)),
+            "threads": max(1, cores() // max(len(slots), 1)),
         }
         for name in growing.members
     ]

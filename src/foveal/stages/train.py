@@ -21,6 +21,7 @@ import numpy as np
 
 from foveal import launch
 from foveal.errors import TargetError, UsageError, nearest
+from foveal.machine import cores
 from foveal.manifest import Truth
 from foveal.predictions import Predictions, join
 from foveal.split.record import NONE, Split
@@ -75,7 +76,7 @@ def train(
             "study": str(study.folder),
             "member": m.name,
             "fold": k,
-            "threads": max(1, launch.cores() // max(len(slots), 1)),
+            "threads": max(1, cores() // max(len(slots), 1)),
             "checkpoint_seconds": context.checkpoint_seconds,
         }
         for m, k in jobs
