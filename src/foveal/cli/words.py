@@ -81,7 +81,9 @@ def leaderboard(board: Mapping[str, Any]) -> str:
         scores = f"{row['score']:5.3f}  {low:5.3f} to {high:5.3f}  {by_site}{note}"
         lines.append(f"{mark} {row['name']:{width}}  {scores}")
     if board["nested"] is None:
-        lines.append("* chosen; to cross-fit the choice itself takes three folds")
+        lines.append(
+            "* chosen; to cross-fit the choice itself takes three folds with cases that count"
+        )
     else:
         low, high = board["nested_interval"]
         nested = f"{board['nested']:.3f} ({low:.3f} to {high:.3f})"

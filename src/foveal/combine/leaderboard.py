@@ -80,7 +80,8 @@ class Row:
 class Leaderboard:
     """All rows in the recipe's order, the one that answers, and its score when chosen blindly.
 
-    That score is None for fewer than three folds: to choose without one takes two others.
+    That score is None where fewer than three folds hold cases of any weight: what is fitted without
+    one of them to choose, and without another to judge the choice, must know a third.
     """
 
     rows: tuple[Row, ...]
@@ -111,7 +112,7 @@ def rank(
     verdicts = [judged(one, truth, metric) for one in labels]
     chosen = choose(entries, verdicts, metric, floor)
     nested = None
-    if len(partitions) > 2:
+    if len(np.unique(truth.fold[truth.weight > 0])) > 2:
         picked = _labelled(partitions, lambda part: _chosen_within(part, entries, metric, floor))
         nested = judged(picked, truth, metric)
     scores = [_value(metric, one.tally) for one in verdicts]

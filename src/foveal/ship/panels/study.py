@@ -89,7 +89,7 @@ def leaderboard(study: Study) -> Section:
         for row in board["rows"]
     ]
     metric = board["metric"].replace("_", " ")
-    nested = "To repeat the choice itself inside the folds takes three of them."
+    nested = "To repeat the choice itself inside the folds takes three with cases that count."
     if board["nested"] is not None:
         nested = (
             f"With the choice itself repeated inside the folds it scores {number(board['nested'])} "
