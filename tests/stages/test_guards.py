@@ -16,12 +16,13 @@ import pytest
 from conftest import FAST, INLINE, small_study, table_of
 from foveal import stages
 from foveal.errors import ManifestError, SplitError, Stopped, StudyError, TargetError, UsageError
+from foveal.launch import Channel
 from foveal.manifest import Case, load
 from foveal.stages.address import resolve
 from foveal.stages.open import open_study
 from foveal.stages.predict import _keep_what_is_read, _require_place, _source
 from foveal.stages.split import open_split, truth_of
-from foveal.stages.train import _judge, out_of_fold
+from foveal.stages.train import _Curve, _judge, out_of_fold
 from foveal.study import Study
 from foveal.task import Context
 
@@ -171,6 +172,25 @@ def test_a_fold_that_can_tell_nothing_has_a_curve_of_nothing(finished: Study) ->
     assert np.isfinite(_judge(opened, truth)(scores))
     nothing = replace(truth, weight=np.zeros(len(truth.weight)))
     assert np.isnan(_judge(opened, nothing)(scores))
+
+
+def test_a_curve_goes_on_with_that_of_its_own_training_alone(tmp_path: Path) -> None:
+    channel = Channel(report=lambda event: None, should_stop=lambda: False)
+    first = _Curve(tmp_path, "mark", channel)
+    for epoch in (1, 2):
+        first.hear({"epoch": epoch, "loss": 0.5, "lr": 1.0, "seconds": 0.1})
+    assert not _Curve(tmp_path, "mark", channel).rows  # it begins anew, so does its curve
+    (tmp_path / "checkpoint.safetensors").touch()
+    assert list(_Curve(tmp_path, "mark", channel).rows) == [1, 2]
+    other = _Curve(tmp_path, "other", channel)
+    other.hear({"epoch": 1, "loss": 0.7, "lr": 1.0, "seconds": 0.1})
+    assert [row["loss"] for row in table_of(tmp_path / "metrics.csv")] == ["0.7"]
+    assert list(_Curve(tmp_path, "other", channel).rows) == [1]
+    assert not _Curve(tmp_path, "mark", channel).rows
+
+
+def test_a_finished_training_leaves_nothing_to_go_on_with(finished: Study) -> None:
+    assert not list(finished.folder.rglob("curve.json"))
 
 
 @pytest.mark.parametrize("trees", [1, 3])

@@ -35,6 +35,7 @@ from foveal.study import (
     is_done,
     publish,
     read_json,
+    write_json,
     write_text,
 )
 from foveal.task import Context, Job, Member, Resources, State
@@ -238,7 +239,8 @@ def fit_job(
     held = np.flatnonzero(made.fold == fold)
     truth = truth_of(opened, made)
     cases = opened.manifest.cases()
-    curve = _Curve(folder, channel)
+    mark = digest(depends)
+    curve = _Curve(folder, mark, channel)
     started = time.monotonic()
     state = chosen.fit(
         Job(
@@ -251,7 +253,7 @@ def fit_job(
             group=made.group,
             judge=_judge(opened, truth.take(truth.fold == fold)),
             folder=folder,
-            mark=digest(depends),
+            mark=mark,
             resources=resources,
             report=curve.hear,
             overrides=_override(folder),
@@ -270,7 +272,8 @@ def fit_job(
         "metrics.csv": curve.text().encode(),
     }
     publish(folder, files, place(opened, made, chosen, fold)[1])
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    for name in ("checkpoint.safetensors", "curve.json"):
+        (folder / name).unlink(missing_ok=True)
     channel.report({"done": 1.0})
 
 
@@ -295,14 +298,17 @@ def _judge(opened: Opened, truth: Truth) -> Callable[[Predictions], float]:
 
 
 class _Curve:
-    """The rows of `metrics.csv`, kept over stops."""
+    """The rows of `metrics.csv`, kept over stops of one training; `curve.json` says of which."""
 
     columns = ("epoch", "loss", "lr", "held", "seconds")
 
-    def __init__(self, folder: Path, channel: launch.Channel) -> None:
-        self.path, self.channel = folder / "metrics.csv", channel
+    def __init__(self, folder: Path, mark: str, channel: launch.Channel) -> None:
+        self.path, self.kept_of = folder / "metrics.csv", folder / "curve.json"
+        self.mark, self.channel = mark, channel
         self.rows: dict[int, Mapping[str, Any]] = {}
-        if self.path.is_file() and (folder / "checkpoint.safetensors").is_file():
+        self.is_marked = self.kept_of.is_file() and read_json(self.kept_of) == mark
+        goes_on = self.is_marked and (folder / "checkpoint.safetensors").is_file()
+        if goes_on and self.path.is_file():
             with self.path.open(newline="") as file:
                 self.rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
 
@@ -311,6 +317,9 @@ class _Curve:
             self.rows[event["epoch"]] = event
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.path, self.text())
+            if not self.is_marked:
+                write_json(self.kept_of, self.mark)
+                self.is_marked = True
         self.channel.report({**event, "done": min(event.get("done", 0.0), 0.999)})
 
     def text(self) -> str:
