@@ -193,6 +193,44 @@ def test_a_finished_training_leaves_nothing_to_go_on_with(finished: Study) -> No
     assert not list(finished.folder.rglob("curve.json"))
 
 
+def test_one_caller_at_a_time_changes_a_study(
+    finished: Study, eyes: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foveal.study.LOCK_PATIENCE_SECONDS", 0.1)
+    init = partial(
+        stages.init, finished.folder, recipe="grade:small", options=FAST, replace_old=True, **eyes
+    )
+    settings = finished.settings_file.read_bytes()
+    changing = [stages.split, stages.train, stages.combine, stages.report, stages.run]
+    calls = [partial(stage, finished) for stage in changing]
+    with finished.lock("another script") as descriptor:
+        for call in (*calls, init):
+            said: list[str] = []
+            with pytest.raises(StudyError, match="held by another script"):
+                call(context=replace(INLINE, say=said.append))
+            assert "waiting up to 10 seconds" in said[-1]
+        for call in calls:
+            call(context=replace(INLINE, keep=(descriptor,)))
+    assert finished.settings_file.read_bytes() == settings
+    stages.run(finished, INLINE)
+
+
+def test_no_study_is_made_for_a_device_that_is_not_to_be_had(
+    eyes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UsageError, match="no CUDA device"):
+        make(tmp_path / "s", eyes, context=Context(device="cuda"))
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("target", ["", ","])
+def test_a_study_without_a_target_is_refused(eyes: dict, tmp_path: Path, target: str) -> None:
+    with pytest.raises(UsageError, match="cure: --target COLUMN"):
+        make(tmp_path / "s", {**eyes, "target": target})
+    assert not (tmp_path / "s").exists()
+
+
 @pytest.mark.parametrize("trees", [1, 3])
 def test_any_number_of_trees_grows(eyes: dict, tmp_path: Path, trees: int) -> None:
     study = make(tmp_path / "s", eyes, trees=trees, members="floor")

@@ -25,7 +25,7 @@ from foveal.machine import cores
 from foveal.manifest import Truth
 from foveal.predictions import Predictions, join
 from foveal.split.record import NONE, Split
-from foveal.stages.open import Opened
+from foveal.stages.open import Opened, held
 from foveal.stages.split import open_split, split, truth_of
 from foveal.study import (
     Study,
@@ -63,34 +63,35 @@ def train(
     Raises:
         Stopped: The signal came; the same call goes on.
     """
-    split(study, context)
-    opened, made = open_split(study)
-    jobs = _pending(opened, made, member, fold)
-    if not jobs:
-        return
-    _say_why(opened, made, jobs, context)
-    slots = slots_of(context)
-    _forget_older_pictures(opened)
-    board = _Board([f"{m.name} fold {k}" for m, k in jobs], context)
-    calls = [
-        {
-            "study": str(study.folder),
-            "member": m.name,
-            "fold": k,
-            "threads": max(1, cores() // max(len(slots), 1)),
-            "checkpoint_seconds": context.checkpoint_seconds,
-        }
-        for m, k in jobs
-    ]
-    launch.side_by_side(
-        fit_job,
-        calls,
-        slots=slots,
-        log=study.log_file,
-        should_stop=context.should_stop,
-        on_event=board.hear,
-        keep=context.keep,
-    )
+    with held(study, context, "train") as context:
+        split(study, context)
+        opened, made = open_split(study)
+        jobs = _pending(opened, made, member, fold)
+        if not jobs:
+            return
+        _say_why(opened, made, jobs, context)
+        slots = slots_of(context)
+        _forget_older_pictures(opened)
+        board = _Board([f"{m.name} fold {k}" for m, k in jobs], context)
+        calls = [
+            {
+                "study": str(study.folder),
+                "member": m.name,
+                "fold": k,
+                "threads": max(1, cores() // max(len(slots), 1)),
+                "checkpoint_seconds": context.checkpoint_seconds,
+            }
+            for m, k in jobs
+        ]
+        launch.side_by_side(
+            fit_job,
+            calls,
+            slots=slots,
+            log=study.log_file,
+            should_stop=context.should_stop,
+            on_event=board.hear,
+            keep=context.keep,
+        )
 
 
 def _pending(
