@@ -31,7 +31,7 @@ from foveal.table import CHANNEL, Source, answer_with_prior, read_table
 from foveal.task import Answer, Asked, Context, Given
 
 STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
-"""How names of open files begin: to replace what they lead to would close nobody's end."""
+"""How the names of open files begin, also of those that lead to a regular file by now."""
 
 SCRATCH = ".foveal-scratch-"
 """How the name of a folder begins that a killed call leaves behind, free to delete."""
@@ -151,9 +151,7 @@ def _require_place(out: Path, writes: Sequence[Path]) -> None:
     Raises:
         UsageError: Something else is where a file or a folder is wanted, or nobody may write there.
     """
-    is_stream = os.path.normpath(out.absolute()).startswith(
-        STREAMS
-    )  # even where it is a file by now
+    is_stream = os.path.normpath(out.absolute()).startswith(STREAMS)
     taken = [p for p in writes if os.path.lexists(p) and not p.is_file()]
     if is_stream or taken:
         raise UsageError(
