@@ -11,7 +11,7 @@ import torch
 
 from foveal import doctor
 from foveal.doctor import Finding, examine, probe
-from foveal.launch import cores
+from foveal.machine import cores
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ CODES = {
     "SplitError": 3,
     "ShapeError": 3,
     "StudyError": 3,
+    "DiskFullError": 3,
     "WeightsError": 3,
     "TrainingError": 3,
     "MemoryBudgetError": 4,

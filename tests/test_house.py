@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 FLOORS = {
     "errors": 0,
     "arrays": 0,
+    "machine": 0,
     "table": 1,
     "manifest": 2,
     "predictions": 2,

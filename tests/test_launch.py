@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from foveal import launch
 from foveal.errors import DataError, FovealError, ManifestError, MemoryBudgetError, Stopped
 from foveal.launch import Channel, side_by_side, slots_of
 from foveal.read.image import UnreadableImage
@@ -64,6 +65,27 @@ def test_every_call_reports(tmp_path: Path, slots: tuple[str, ...]) -> None:
     assert sorted((h["number"], h["twice"], h["device"]) for h in heard) == [
         (0, 0, "cpu"), (1, 2, "cpu"), (2, 4, "cpu"),
     ]  # fmt: skip
+
+
+def test_files_of_the_working_directory_are_no_modules_of_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("signal", "queue", "foveal"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    monkeypatch.chdir(tmp_path)
+    assert [h["twice"] for h in run(double, [{"number": 1}], tmp_path)] == [2]
+
+
+def test_a_job_finds_foveal_where_its_parent_found_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:3]; import test_launch as t, pathlib;"
+        "print(t.run(t.double, [{'number': 4}], pathlib.Path(sys.argv[3])))"
+    )
+    source = Path(launch.__file__).parent.parent
+    arguments = [sys.executable, "-c", code, str(Path(__file__).parent), str(source), str(tmp_path)]
+    bare = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    said = subprocess.run(arguments, env=bare, capture_output=True, text=True, cwd=tmp_path)
+    assert "'twice': 8" in said.stdout, said.stderr
 
 
 def test_an_error_keeps_its_kind_and_stops_the_others(tmp_path: Path) -> None:

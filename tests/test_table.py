@@ -50,6 +50,15 @@ def test_files_that_are_no_table_are_refused_by_name(tmp_path):
             read_table(tmp_path / name)
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize(("name", "other"), [("t[1]", "t1"), ("t*", "t2"), ("t?", "t3")])
+def test_a_name_that_could_be_a_pattern_is_a_name(tmp_path, name, other, ending):
+    for stem, word in ((name, "right"), (other, "wrong")):
+        frame = pl.DataFrame({"id": [word]})
+        getattr(frame, f"write_{ending}")(tmp_path / f"{stem}.{ending}")
+    assert read_table(tmp_path / f"{name}.{ending}") == {"id": ["right"]}
+
+
 def test_a_column_that_occurs_twice_is_refused(tmp_path):
     assert '"image" occurs twice' in refusal(tmp_path, "id,image,image\na,x,y\n")
 

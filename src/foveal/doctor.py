@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from foveal.launch import cores
+from foveal.machine import cores, free_bytes
 
 NEEDED = {
     "torch": ("torch",),
@@ -95,9 +95,7 @@ def _device() -> Finding:
 
 
 def _memory() -> Finding:
-    import os
-
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / 1e9
+    free = free_bytes() / 1e9
     return Finding(
         "memory", free > 2, f"{free:.1f} GB free", "close other programs; a job takes 1.5 GB"
     )

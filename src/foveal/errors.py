@@ -10,6 +10,7 @@
     │   ├── SplitError             folds that would leak or cannot be made
     │   ├── ShapeError             arrays that do not fit each other
     │   ├── StudyError             the study folder
+    │   │   └── DiskFullError          no room to write
     │   ├── WeightsError           pretrained weights that cannot be loaded
     │   └── TrainingError          a training that cannot go on
     ├── MemoryBudgetError       4  out of memory after retries
@@ -65,6 +66,10 @@ class ShapeError(DataError):
 
 class StudyError(DataError):
     """The study folder cannot be used."""
+
+
+class DiskFullError(StudyError):
+    """The disk has no room for what is to be written."""
 
 
 class WeightsError(DataError):

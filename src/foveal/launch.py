@@ -25,10 +25,18 @@ from typing import Any
 
 from foveal import errors
 from foveal.errors import DataError, FovealError, Stopped, UsageError
+from foveal.machine import cores, free_bytes
 
 LEASH_BROKEN = 70
 JOB_BYTES = 1.5e9
 """Memory that a job on the CPU is expected to need."""
+
+BEGIN = """import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from foveal.launch import main
+main()"""
+"""How a job begins. Modules are found where its parent finds them, foveal among them; with `-P`
+what lies in the working directory, such as a `signal.py`, is none of Python's own."""
 
 GRACE_SECONDS = 120.0
 """How long a job may take to save its state after it was asked to stop."""
@@ -42,13 +50,10 @@ class Channel:
     should_stop: Callable[[], bool]
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def slots_of(device: str | None) -> list[str]:
     """One slot for each job that may run at a time: the CUDA devices, else the cores.
+
+    Of cores only as many as there is memory for.
 
     Args:
         device: "cpu" or "cuda" to insist on a kind.
@@ -59,8 +64,7 @@ def slots_of(device: str | None) -> list[str]:
         return [f"cuda:{k}" for k in range(torch.cuda.device_count())]
     if device == "cuda":
         raise UsageError("no CUDA device is to be had here; cure: leave --device out")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return ["cpu"] * max(1, min(cores(), int(memory / JOB_BYTES)))
+    return ["cpu"] * max(1, min(cores(), int(free_bytes() / JOB_BYTES)))
 
 
 def side_by_side(
@@ -113,7 +117,7 @@ def side_by_side(
             while waiting and free:
                 number, call = waiting.pop(0)
                 placed = {**call, "device": free.pop(0)}
-                order = {"function": address, "call": placed, "path": sys.path}
+                order = {"function": address, "call": placed}
                 running[number] = _Child(order, events, number, log, keep)
             for number, event in _drain(events):
                 on_event(number, event)
@@ -162,7 +166,7 @@ class _Child:
     ) -> None:
         with log.open("ab") as errors_to:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "foveal.launch"],
+                [sys.executable, "-P", "-c", BEGIN, json.dumps(sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors_to,
@@ -243,7 +247,7 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-def _main() -> int:
+def main() -> None:
     """Read one order, do it, report on the way."""
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints goes to the log
@@ -255,7 +259,6 @@ def _main() -> int:
 
     orders = sys.stdin.buffer
     order = json.loads(orders.readline())
-    sys.path[:] = order["path"]
     stop = threading.Event()
 
     def hold_leash() -> None:
@@ -287,7 +290,3 @@ def _main() -> int:
 def _known(error: FovealError) -> type[FovealError]:
     """The nearest kind that the parent can make by name."""
     return next(kind for kind in type(error).__mro__ if getattr(errors, kind.__name__, 0) is kind)
-
-
-if __name__ == "__main__":
-    _main()

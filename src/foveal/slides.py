@@ -18,7 +18,7 @@ import numpy as np
 
 import foveal.survey
 from foveal.arrays import Pixels
-from foveal.audit.duplicates import SIDE, looks
+from foveal.audit.duplicates import SIDE
 from foveal.errors import SplitError
 from foveal.manifest import Case, Facts, Manifest
 from foveal.read.image import Inspection
@@ -78,7 +78,7 @@ def survey(case: Case) -> SlideSeen:
             square=tuple((unit**2).mean(axis=0).tolist()),
         )
         return SlideSeen(
-            picture=foveal.survey.Surveyed(picture, 1.0, looks(grey)),
+            picture=foveal.survey.Surveyed(picture, 1.0, grey.astype(np.float32)),
             downsamples=tuple(one.downsample for one in slide.levels),
             spacing_um=slide.spacing_um,
             tissue=float((amount > 0).mean()),

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from foveal.errors import StudyError, UsageError, nearest
+from foveal.errors import DiskFullError, StudyError, UsageError, nearest
 from foveal.manifest import Facts, Manifest
 from foveal.table import Source
 
@@ -144,10 +144,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 def disk_error(path: Path, error: OSError) -> StudyError:
     """The error of a write that failed, with its cure."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        cure = "the disk is full; free some space, then the same call goes on; nothing is lost"
-    else:
-        cure = error.strerror or str(error)
-    return StudyError(f"cannot write {path}: {cure}")
+        return DiskFullError(
+            f"cannot write {path}: the disk is full; free some space, then the same call goes on; "
+            "nothing is lost"
+        )
+    return StudyError(f"cannot write {path}: {error.strerror or error}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from foveal.audit.channels import light_of
-from foveal.audit.duplicates import SIDE, alike, looks
+from foveal.audit.duplicates import SIDE, alike
 from foveal.errors import ManifestError
 from foveal.manifest import Case, Facts, Manifest
 from foveal.read.image import Inspection, filled, inspect, spare_bits_of
@@ -28,12 +28,12 @@ class Surveyed:
     Attributes:
         picture: Its size, channels and brightness.
         aspect: Of its content.
-        looks: See `foveal.audit.duplicates`.
+        thumbnail: Grey, of full scale 1, to be compared with others.
     """
 
     picture: Inspection
     aspect: float
-    looks: np.ndarray
+    thumbnail: np.ndarray
 
 
 def survey(case: Case) -> Surveyed:
@@ -43,7 +43,7 @@ def survey(case: Case) -> Surveyed:
         image = filled(image, spare_bits_of(picture.white))
     top, bottom, left, right = content_box(image)
     grey = resize(image, SIDE, SIDE).mean(axis=2) / np.iinfo(image.dtype).max
-    return Surveyed(picture, (right - left) / (bottom - top), looks(grey))
+    return Surveyed(picture, (right - left) / (bottom - top), grey.astype(np.float32))
 
 
 def measure(
@@ -96,7 +96,7 @@ def measure(
         if "site" in manifest.roles
         else (),
     )
-    lot = alike(np.stack([f.looks for f in found]))
+    lot = alike(np.stack([f.thumbnail for f in found]))
     measured = {
         "image_size": np.asarray(sizes),
         "sha256": np.asarray([p.sha256 for p in pictures]),

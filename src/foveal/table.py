@@ -118,10 +118,11 @@ def read_table(path: Path) -> dict[str, list[str]]:
     if not path.is_file():
         raise ManifestError(f"no such table: {path}")
     try:
+        data = path.read_bytes()  # polars would take a name such as `labels[1].csv` as a pattern
         if path.suffix.lower() in (".parquet", ".pq"):
-            frame = _as_text(pl.read_parquet(path))
+            frame = _as_text(pl.read_parquet(data))
         else:
-            frame = pl.read_csv(path, infer_schema=False, has_header=False, raise_if_empty=False)
+            frame = pl.read_csv(data, infer_schema=False, has_header=False, raise_if_empty=False)
             if frame.height:
                 header = [name or "" for name in frame.row(0)]
                 twice = sorted({n for n in header if header.count(n) > 1})

@@ -315,7 +315,8 @@ class Context:
         device: "cpu" or "cuda" to insist on a kind.
         slots: Devices, one a job that may run at a time; None finds out, an empty tuple runs jobs
             in this process.
-        keep: File descriptors that jobs hold too.
+        keep: File descriptors that jobs hold too: those of the study's lock, where the caller holds
+            the study.
         checkpoint_seconds: Time between saves of a training.
     """
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from conftest import truth_of
 from foveal.combine.blend import CalibratedMean, LabelAverage, NonNegative
@@ -166,3 +167,17 @@ def test_two_folds_cannot_tell_what_the_choice_is_worth() -> None:
     assert two.nested is None
     assert two.nested_interval is None
     assert rank(rows, predictions, truth, metric=quadratic_kappa).nested is not None
+
+
+@pytest.mark.parametrize("folds", [3, 5])
+def test_folds_without_weight_cannot_tell_what_the_choice_is_worth(folds: int) -> None:
+    predictions, truth = members()
+    rows = [entry((m,)) for m in predictions]
+    fold = truth.fold % folds
+    for counting, is_told in ((2, False), (3, True)):
+        weight = (fold < counting).astype(np.float64)
+        board = rank(
+            rows, predictions, replace(truth, fold=fold, weight=weight), metric=quadratic_kappa
+        )
+        assert np.isfinite(board.rows[board.chosen].score)
+        assert (board.nested is not None) == is_told

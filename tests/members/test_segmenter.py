@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from conftest import INK, INLINE, draw_scans
 from foveal import stages
-from foveal.errors import MemoryBudgetError, Stopped, UsageError
+from foveal.errors import DiskFullError, MemoryBudgetError, Stopped, UsageError
 from foveal.lattice import cells, part_of, region_of
 from foveal.losses.overlap import CrossEntropyAndFBeta
 from foveal.members.segmenter import Segmenter
@@ -467,6 +467,22 @@ def test_a_broken_volume_is_left_out(whole: Units, tmp_path: Path, kind: str) ->
         assert said.ids == ("a", "d")
         assert same(dict(said.arrays()), dict(plain.take(["a", "d"]).arrays()))
         assert len(said.seconds) == 2
+
+
+@pytest.mark.parametrize("kind", ["floor", "network"])
+def test_a_full_disk_is_no_fault_of_a_volume(
+    whole: Units, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (member,) = [m for m in whole[0].recipe.members if m.name == kind]
+    work = job(whole, tmp_path)
+    state = member.fit(work)
+
+    def full(*_: object) -> NoReturn:
+        raise DiskFullError("the disk is full")
+
+    monkeypatch.setattr(type(member), "_stored", full)
+    with pytest.raises(DiskFullError):
+        member.score([state], work.cases, np.arange(2), work.resources)
 
 
 @pytest.mark.parametrize("kind", ["floor", "network"])

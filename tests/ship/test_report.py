@@ -12,7 +12,7 @@ import pytest
 
 from conftest import FAST
 from foveal import stages
-from foveal.ship.panels.study import curves, thumbnail
+from foveal.ship.panels.study import cost, curves, thumbnail
 from foveal.study import Study
 from foveal.task import Context
 
@@ -71,6 +71,17 @@ def test_a_held_fold_that_tells_nothing_leaves_the_chart_whole(page: Path, tmp_p
     html = str(curves(Study(tmp_path / "s")).body)
     assert "polyline" in html
     assert "nan" not in html
+
+
+def test_trainings_of_folds_that_are_no_more_are_not_shown(page: Path, tmp_path: Path) -> None:
+    study = Study(page.parent)
+    shutil.copytree(study.folder, tmp_path / "s")
+    older = Study(tmp_path / "s")
+    for fold in (2, 10):
+        shutil.copytree(study.job_folder("regression", 0), older.job_folder("regression", fold))
+    assert curves(older) == curves(study)
+    assert cost(older) == cost(study)
+    assert "<td>regression</td><td>2</td>" in cost(study).body
 
 
 def test_a_thumbnail_of_12_bits_in_16_is_not_dark(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """What a study notices, refuses and survives once it is there."""
 
 import csv
+import errno
+import os
 import shutil
+import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,14 +16,22 @@ import pytest
 from conftest import FAST, INLINE, small_study, table_of
 from foveal import stages
 from foveal.errors import ManifestError, SplitError, Stopped, StudyError, TargetError, UsageError
+from foveal.launch import Channel
 from foveal.manifest import Case, load
 from foveal.stages.address import resolve
 from foveal.stages.open import open_study
-from foveal.stages.predict import _keep_what_is_read, _source
+from foveal.stages.predict import _keep_what_is_read, _require_place, _source
 from foveal.stages.split import open_split, truth_of
-from foveal.stages.train import _judge, out_of_fold
+from foveal.stages.train import _Curve, _judge, out_of_fold
 from foveal.study import Study
 from foveal.task import Context
+
+
+def _not_yet() -> bool:
+    raise AssertionError("scoring has begun")
+
+
+NO_SCORING = Context(slots=(), should_stop=_not_yet)
 
 make = partial(small_study, "grade", {"small": FAST})
 
@@ -161,6 +172,63 @@ def test_a_fold_that_can_tell_nothing_has_a_curve_of_nothing(finished: Study) ->
     assert np.isfinite(_judge(opened, truth)(scores))
     nothing = replace(truth, weight=np.zeros(len(truth.weight)))
     assert np.isnan(_judge(opened, nothing)(scores))
+
+
+def test_a_curve_goes_on_with_that_of_its_own_training_alone(tmp_path: Path) -> None:
+    channel = Channel(report=lambda event: None, should_stop=lambda: False)
+    first = _Curve(tmp_path, "mark", channel)
+    for epoch in (1, 2):
+        first.hear({"epoch": epoch, "loss": 0.5, "lr": 1.0, "seconds": 0.1})
+    assert not _Curve(tmp_path, "mark", channel).rows  # it begins anew, so does its curve
+    (tmp_path / "checkpoint.safetensors").touch()
+    assert list(_Curve(tmp_path, "mark", channel).rows) == [1, 2]
+    other = _Curve(tmp_path, "other", channel)
+    other.hear({"epoch": 1, "loss": 0.7, "lr": 1.0, "seconds": 0.1})
+    assert [row["loss"] for row in table_of(tmp_path / "metrics.csv")] == ["0.7"]
+    assert list(_Curve(tmp_path, "other", channel).rows) == [1]
+    assert not _Curve(tmp_path, "mark", channel).rows
+
+
+def test_a_finished_training_leaves_nothing_to_go_on_with(finished: Study) -> None:
+    assert not list(finished.folder.rglob("curve.json"))
+
+
+def test_one_caller_at_a_time_changes_a_study(
+    finished: Study, eyes: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foveal.study.LOCK_PATIENCE_SECONDS", 0.1)
+    init = partial(
+        stages.init, finished.folder, recipe="grade:small", options=FAST, replace_old=True, **eyes
+    )
+    settings = finished.settings_file.read_bytes()
+    changing = [stages.split, stages.train, stages.combine, stages.report, stages.run]
+    calls = [partial(stage, finished) for stage in changing]
+    with finished.lock("another script") as descriptor:
+        for call in (*calls, init):
+            said: list[str] = []
+            with pytest.raises(StudyError, match="held by another script"):
+                call(context=replace(INLINE, say=said.append))
+            assert "waiting up to 10 seconds" in said[-1]
+        for call in calls:
+            call(context=replace(INLINE, keep=(descriptor,)))
+    assert finished.settings_file.read_bytes() == settings
+    stages.run(finished, INLINE)
+
+
+def test_no_study_is_made_for_a_device_that_is_not_to_be_had(
+    eyes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UsageError, match="no CUDA device"):
+        make(tmp_path / "s", eyes, context=Context(device="cuda"))
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("target", ["", ","])
+def test_a_study_without_a_target_is_refused(eyes: dict, tmp_path: Path, target: str) -> None:
+    with pytest.raises(UsageError, match="cure: --target COLUMN"):
+        make(tmp_path / "s", {**eyes, "target": target})
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize("trees", [1, 3])
@@ -358,6 +426,95 @@ def test_weights_of_0_are_as_if_the_rows_were_not_there_to_learn_from(
     study = make(tmp_path / "s", of, members="floor,patches", folds=3)
     stages.train(study, context=INLINE)
     assert (study.job_folder("patches", 2) / "done.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("folder", "is a folder, a device or a stream"),
+        ("pipe", "is a folder, a device or a stream"),
+        ("/dev/null", "is a folder, a device or a stream"),
+        ("/dev/stdout", "is a folder, a device or a stream"),
+        ("file/x.csv", "file is no folder"),
+        ("file/deep/x.csv", "file is no folder"),
+        ("locked/deep/x.csv", "locked cannot be written"),
+    ],
+)
+def test_an_answer_without_a_place_is_refused_before_anything_is_scored(
+    finished: Study,
+    eyes: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    words: str,
+) -> None:
+    for name in ("folder", "locked"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("not an answer")
+    access = os.access  # the superuser may write anywhere
+    monkeypatch.setattr(os, "access", lambda p, mode: "locked" not in str(p) and access(p, mode))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match=words):
+        answer(finished, eyes, tmp_path / place, context=NO_SCORING)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_masks_need_a_folder_and_their_own_names(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "masks/a.png").mkdir(parents=True)
+    with pytest.raises(UsageError, match="file is no folder"):
+        _require_place(tmp_path / "file", [tmp_path / "file/masks.csv"])
+    with pytest.raises(UsageError, match=r"a\.png is a folder"):
+        _require_place(tmp_path / "masks", [tmp_path / "masks/a.png"])
+    _require_place(tmp_path / "masks", [tmp_path / "masks/masks.csv"])
+
+
+def test_what_a_link_leads_to_is_written_and_the_link_stays(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    (tmp_path / "real.csv").write_text("older")
+    for link, target in (("link.csv", "real.csv"), ("early.csv", "late.csv")):
+        (tmp_path / link).symlink_to(tmp_path / target)
+        answer(finished, eyes, tmp_path / link)
+        assert (tmp_path / link).is_symlink()
+        assert len(table_of(tmp_path / target)) == len(table_of(Path(eyes["table"])))
+
+
+def test_scratch_lies_beside_the_answer_and_is_gone_afterwards(
+    finished: Study, eyes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def look() -> bool:
+        seen.extend(tmp_path.iterdir())
+        return False
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no such folder"))
+    answer(finished, eyes, tmp_path / "x.csv", context=replace(INLINE, should_stop=look))
+    assert {path.name[:16] for path in seen} == {".foveal-scratch-"}
+    with pytest.raises(Stopped):
+        answer(
+            finished, eyes, tmp_path / "y.csv", context=replace(INLINE, should_stop=lambda: True)
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
+
+
+def test_a_disk_too_full_for_pictures_changes_no_answer(
+    finished: Study, eyes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(finished, eyes, tmp_path / "x.csv", scores=True)
+    tried: list[int] = []
+
+    def full(_descriptor: int, _start: int, length: int) -> None:
+        tried.append(length)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    answer(finished, eyes, tmp_path / "y.csv", scores=True)
+    assert tried
+    assert (tmp_path / "y.csv").read_bytes() == (tmp_path / "x.csv").read_bytes()
 
 
 @pytest.mark.parametrize("place", ["in/a.png", "in", "in/*.png"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foveal.errors import DataError, Stopped
+from foveal.errors import DataError, DiskFullError, Stopped
 from foveal.train.cache import BLOCK, Direct, Mapped, cached
 
 
@@ -188,6 +188,16 @@ def test_a_file_that_may_not_grow_is_an_error_and_leaves_nothing(tmp_path):
     )
     assert f"cannot write {tmp_path}/pictures.npy" in done.stdout
     assert {p.name for p in tmp_path.iterdir()} == {"pictures.lock"}
+
+
+def test_a_disk_that_fills_up_on_the_way_is_given_back(tmp_path, monkeypatch):
+    def full(path: Path, value: object) -> None:
+        raise DiskFullError(f"cannot write {path}")
+
+    monkeypatch.setattr("foveal.train.cache.write_json", full)
+    with pytest.raises(DiskFullError):
+        cache(tmp_path)
+    assert {p.name for p in (tmp_path / "deep").iterdir()} == {"pictures.lock"}
 
 
 def test_what_can_be_made_by_now_is_made(tmp_path):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from foveal.errors import Stopped, TrainingError
 from foveal.train.checkpoint import Checkpoint
-from foveal.train.loop import Plan, Watch, fit, laid_out
+from foveal.train.loop import Epoch, Plan, Watch, fit, laid_out
 from foveal.train.optim import AdamW, Sgd
 from foveal.transforms.mix import Mixup
 
@@ -140,6 +140,46 @@ def test_the_learning_rate_falls_to_0_in_every_cycle(tmp_path: Path) -> None:
     last = 0.5 * (1 + math.cos(math.pi * (2 * STEPS - 1) / (2 * STEPS)))
     assert rates[1::2] == pytest.approx([last] * 3)
     assert min(rates[::2]) > 3 * last
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 4])
+def test_stopped_while_it_is_looked_at_nothing_is_lost(tmp_path: Path, at: int) -> None:
+    """Every step is done once, and the epoch is looked at by the call that goes on."""
+
+    class Counted(Data):
+        asked: ClassVar[list[tuple[int, int]]] = []
+
+        def __call__(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+            for step, batch in enumerate(super().__call__(epoch, first), first):
+                self.asked.append((epoch, step))
+                yield batch
+
+    seen: list[tuple[int, float, float]] = []
+    stops = {at}
+
+    def look(epoch: Epoch, average: dict[str, Tensor]) -> None:
+        if epoch.epoch in stops:
+            stops.clear()
+            raise Stopped("in the middle of a look")
+        seen.append((epoch.epoch, epoch.loss, epoch.lr))
+
+    def run(folder: Path) -> dict[str, Tensor]:
+        watch = Watch(
+            observe=look,
+            should_stop=lambda: False,
+            checkpoint=Checkpoint(folder / "c.safetensors", "mark", 1e9),
+        )
+        kept = fit(model(), squared, Counted(), CYCLES, key=(0, 1), watch=watch, mix=Mixup())
+        return {f"{k}.{name}": v for k, some in enumerate(kept) for name, v in some.items()}
+
+    with pytest.raises(Stopped):
+        run(tmp_path / "torn")
+    torch.manual_seed(99)
+    torn, told = run(tmp_path / "torn"), seen.copy()
+    assert sorted(Counted.asked) == [(e, s) for e in range(CYCLES.epochs) for s in range(STEPS)]
+    seen.clear()
+    assert_equal(run(tmp_path / "whole"), torn)
+    assert told == seen
 
 
 def test_stopped_again_and_again_is_the_same(tmp_path: Path) -> None:

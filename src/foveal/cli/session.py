@@ -1,4 +1,4 @@
-"""One call: its console, its signals, the study that it holds, and what it comes to."""
+"""One call: its console, its signals, and what it comes to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,9 +60,9 @@ class Session:
 
     @contextmanager
     def work(
-        self, common: Common, folder: Path | None = None, *, hours: str = "", lock: str = ""
+        self, common: Common, folder: Path | None = None, *, hours: str = ""
     ) -> Iterator[tuple[Any, Any]]:
-        """The study and context of a verb; with `lock` the study is held while it works."""
+        """The study and context of a verb."""
         from foveal.study import Study
         from foveal.task import Context
 
@@ -72,19 +72,16 @@ class Session:
         if common.device not in ("", "cpu", "cuda"):
             raise UsageError(f'--device "{common.device}"{nearest(common.device, ("cpu", "cuda"))}')
         end = STARTED + seconds_of(hours, plain=3600.0) if hours else float("inf")
-        context = Context(
-            say=self.console.say,
-            warn=self.console.warn,
-            progress=self.console.progress,
-            should_stop=lambda: self.stopped.is_set() or time.monotonic() > end,
-            device=common.device or None,
+        yield (
+            study,
+            Context(
+                say=self.console.say,
+                warn=self.console.warn,
+                progress=self.console.progress,
+                should_stop=lambda: self.stopped.is_set() or time.monotonic() > end,
+                device=common.device or None,
+            ),
         )
-        if not (lock and has_study):
-            yield study, context
-            return
-        waiting = f"waiting up to 10 seconds: {study.folder} is held by another process"
-        with study.lock(f"foveal {lock}", lambda: self.console.say(waiting)) as descriptor:
-            yield study, replace(context, keep=(descriptor,))
 
 
 Hidden = Annotated[Session, Parameter(parse=False)]

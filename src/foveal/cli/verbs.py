@@ -104,7 +104,7 @@ def init(
         "fold": fold,
         "source": source,
     }
-    with session.work(common, folder, lock="init" if replace_old else "") as (_, context):
+    with session.work(common, folder) as (_, context):
         existed = (folder / "study.yaml").is_file()
         study = stages.init(
             folder,
@@ -156,7 +156,7 @@ def split(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Result
     from foveal import stages
     from foveal.study import read_json
 
-    with session.work(common, folder, lock="split") as (study, context):
+    with session.work(common, folder) as (study, context):
         stages.split(study, context)
         notes = read_json(study.split_folder / "split.json")
         table = stages.fold_table(study)
@@ -189,7 +189,7 @@ def train(
     """
     from foveal import stages
 
-    with session.work(common, folder, hours=hours, lock="train") as (study, context):
+    with session.work(common, folder, hours=hours) as (study, context):
         stages.train(study, member=member, fold=fold, context=context)
     return Result("trained", {"study": str(study.folder)}, next_call("combine", folder))
 
@@ -206,7 +206,7 @@ def combine(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Resu
     from foveal import stages
     from foveal.study import read_json
 
-    with session.work(common, folder, lock="combine") as (study, context):
+    with session.work(common, folder) as (study, context):
         stages.combine(study, context)
     board = read_json(study.combine_folder / "leaderboard.json")
     return Result(_leaderboard(study), board, next_call("report", folder))
@@ -223,7 +223,7 @@ def report(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Resul
     """
     from foveal import stages
 
-    with session.work(common, folder, lock="report") as (study, context):
+    with session.work(common, folder) as (study, context):
         page = stages.report(study, context)
     return Result(str(page), {"report": str(page)}, _to_predict(study, folder))
 
@@ -240,7 +240,7 @@ def run(folder: Path, /, *, hours: str = "", common: Common = QUIET, session: Hi
     """
     from foveal import stages
 
-    with session.work(common, folder, hours=hours, lock="run") as (study, context):
+    with session.work(common, folder, hours=hours) as (study, context):
         page = stages.run(study, context)
     return Result(
         f"{_leaderboard(study)}\n{page}", {"report": str(page)}, _to_predict(study, folder)

@@ -81,7 +81,9 @@ def leaderboard(board: Mapping[str, Any]) -> str:
         scores = f"{row['score']:5.3f}  {interval(row['interval']):14}  {by_site}{note}"
         lines.append(f"{mark} {row['name']:{width}}  {scores}")
     if board["nested"] is None:
-        lines.append("* chosen; to cross-fit the choice itself takes three folds")
+        lines.append(
+            "* chosen; to cross-fit the choice itself takes three folds with cases that count"
+        )
     else:
         nested = f"{board['nested']:.3f} ({interval(board['nested_interval'])})"
         lines.append(f"* chosen; with the choice itself cross-fitted {nested}")

@@ -80,7 +80,8 @@ class Row:
 class Leaderboard:
     """All rows in the recipe's order, the one that answers, and its score when chosen blindly.
 
-    That score is None for fewer than three folds: to choose without one takes two others.
+    That score is None where fewer than three folds hold cases of any weight: what is fitted without
+    one of them to choose, and without another to judge the choice, must know a third.
     """
 
     rows: tuple[Row, ...]
@@ -110,7 +111,7 @@ def rank(
     verdicts = [judged(one, truth, metric) for one in labels]
     chosen = choose(entries, verdicts, metric, floor)
     nested = None
-    if len(np.unique(truth.fold)) > 2:
+    if len(np.unique(truth.fold[truth.weight > 0])) > 2:
         picked = [
             part.labelled(_chosen_within(part, entries, metric, floor))
             for part in leave_one_fold_out(predictions, truth)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from foveal.errors import DataError
+from foveal.errors import DataError, DiskFullError
 from foveal.lattice import cells, part_of
 from foveal.manifest import Case, Window
 from foveal.members.classical import forest, walk
@@ -113,6 +113,8 @@ class FilterTrees:
             started = time.monotonic()
             try:
                 volume = self._stored(case, resources)
+            except DiskFullError:  # no fault of the case
+                raise
             except DataError as error:
                 resources.left_out(case, str(error))
                 continue

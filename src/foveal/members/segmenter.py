@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from foveal.errors import DataError, UsageError
+from foveal.errors import DataError, DiskFullError, UsageError
 from foveal.losses.overlap import foreground
 from foveal.manifest import Case, Window
 from foveal.members.crops import Crops
@@ -103,6 +103,8 @@ class Segmenter:
             case = cases[row]
             try:
                 volume = self._stored(case, resources)
+            except DiskFullError:  # no fault of the case
+                raise
             except DataError as error:
                 resources.left_out(case, str(error))
                 continue

@@ -12,7 +12,7 @@ from foveal.errors import StudyError
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
 from foveal.split.record import Split
-from foveal.stages.open import Opened, say_why
+from foveal.stages.open import Opened, held, say_why
 from foveal.stages.split import open_split, truth_of
 from foveal.stages.train import marks, out_of_fold, place
 from foveal.study import (
@@ -37,44 +37,47 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
     Raises:
         StudyError: A member is not trained yet.
     """
-    opened, made = open_split(study)
-    recipe = opened.recipe
-    pending = [
-        f"{m.name} fold {k}"
-        for m in recipe.members
-        for k in range(made.folds)
-        if not is_done(*place(opened, made, m, k))
-    ]
-    if pending:
-        raise StudyError(
-            f"{len(pending)} trainings are not done; cure: foveal train {study.folder}", pending
-        )
-    depends = _combine_depends(opened, made)
-    if is_done(study.combine_folder, depends):
-        return None
-    say_why("combine", study.combine_folder, depends, context)
-    truth = truth_of(opened, made)
-    predictions = {m.name: out_of_fold(opened, m.name, made) for m in recipe.members}
-    board = rank(entries(recipe), predictions, truth, metric=recipe.metric, floor=recipe.floor)
-    fitted = {
-        row.entry.name: _fit_steps(row.entry, predictions, truth, recipe) for row in board.rows
-    }
-    chosen = board.rows[board.chosen]
-    answers = {
-        "chosen": chosen.entry.name,
-        "answer": describe(recipe.answer),
-        "prior": recipe.answer.prior(opened.target, opened.manifest.weight),
-        "jobs": {m.name: marks(study, m.name, made.folds) for m in recipe.members},
-        "rows": fitted,
-    }
-    files = {
-        "leaderboard.json": json.dumps(_board_json(board, recipe.metric.name), indent=1).encode(),
-        "leaderboard.csv": _board_csv(board).encode(),
-        "oof.csv": _oof_csv(recipe, truth, board, predictions).encode(),
-        "answers.json": json.dumps(answers).encode(),
-    }
-    publish(study.combine_folder, files, depends)
-    return board
+    with held(study, context, "combine") as context:
+        opened, made = open_split(study)
+        recipe = opened.recipe
+        pending = [
+            f"{m.name} fold {k}"
+            for m in recipe.members
+            for k in range(made.folds)
+            if not is_done(*place(opened, made, m, k))
+        ]
+        if pending:
+            raise StudyError(
+                f"{len(pending)} trainings are not done; cure: foveal train {study.folder}", pending
+            )
+        depends = _combine_depends(opened, made)
+        if is_done(study.combine_folder, depends):
+            return None
+        say_why("combine", study.combine_folder, depends, context)
+        truth = truth_of(opened, made)
+        predictions = {m.name: out_of_fold(opened, m.name, made) for m in recipe.members}
+        board = rank(entries(recipe), predictions, truth, metric=recipe.metric, floor=recipe.floor)
+        fitted = {
+            row.entry.name: _fit_steps(row.entry, predictions, truth, recipe) for row in board.rows
+        }
+        chosen = board.rows[board.chosen]
+        answers = {
+            "chosen": chosen.entry.name,
+            "answer": describe(recipe.answer),
+            "prior": recipe.answer.prior(opened.target, opened.manifest.weight),
+            "jobs": {m.name: marks(study, m.name, made.folds) for m in recipe.members},
+            "rows": fitted,
+        }
+        files = {
+            "leaderboard.json": json.dumps(
+                _board_json(board, recipe.metric.name), indent=1
+            ).encode(),
+            "leaderboard.csv": _board_csv(board).encode(),
+            "oof.csv": _oof_csv(recipe, truth, board, predictions).encode(),
+            "answers.json": json.dumps(answers).encode(),
+        }
+        publish(study.combine_folder, files, depends)
+        return board
 
 
 def _combine_depends(opened: Opened, made: Split) -> dict[str, object]:

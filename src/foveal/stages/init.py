@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from foveal import launch
 from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
+from foveal.machine import cores
 from foveal.manifest import Facts, Manifest, grouped, load
 from foveal.stages.address import build, options_of, resolve
-from foveal.stages.open import open_study
+from foveal.stages.open import held, open_study
 from foveal.stages.train import slots_of
 from foveal.study import Settings, Study, create, format_settings
 from foveal.table import CHANNEL, Source
@@ -57,7 +58,7 @@ def init(
         The study; the same call again changes nothing.
 
     Raises:
-        UsageError: Another study is there, or an option is wrong.
+        UsageError: Another study is there, an option is wrong, or the device is not to be had.
         ManifestError: The table or a picture cannot be used.
         TargetError: A value of the target cannot be used.
     """
@@ -66,6 +67,8 @@ def init(
     address = _absolute_address(recipe)
     family, function = resolve(address)
     names = tuple(t for t in target.split(",") if t)
+    if not names:
+        raise UsageError("no column is to be predicted; cure: --target COLUMN")
     roles: dict[str, Any] = {**(columns or {}), **_where(family, recipe, images, names)}
     known = options_of(function)
     said = {name: part.default for name, part in known.items() if name in OF_SOURCE}
@@ -84,17 +87,20 @@ def init(
     if _is_there(study, address, options, source, replace_old=replace_old):
         context.say(f"nothing to do: {study.folder} is this very study")
         return study
-    manifest, facts = _survey(load(source), family, context)
-    manifest = grouped(manifest, source)
-    made = build(function, facts, options)
-    encoded = made.target.encode(manifest)
-    for remark in made.target.remarks(encoded):
-        context.warn(remark, [])
-    settings = Settings(recipe=address, options=options, source=source, facts=facts)
-    made.folds(manifest).require_weight(manifest.weight)
-    for member in made.members:
-        member.check()
-    create(study, format_settings(settings), manifest)
+    slots_of(context)  # a device that is not to be had is refused before anything is read
+    is_old = study.settings_file.is_file()
+    with held(study, context, "init") if is_old else nullcontext(context) as context:
+        manifest, facts = _survey(load(source), family, context)
+        manifest = grouped(manifest, source)
+        made = build(function, facts, options)
+        encoded = made.target.encode(manifest)
+        for remark in made.target.remarks(encoded):
+            context.warn(remark, [])
+        settings = Settings(recipe=address, options=options, source=source, facts=facts)
+        made.folds(manifest).require_weight(manifest.weight)
+        for member in made.members:
+            member.check()
+        create(study, format_settings(settings), manifest)
     return study
 
 
@@ -178,7 +184,7 @@ def _survey(manifest: Manifest, family: Family, context: Context) -> tuple[Manif
         except DataError as error:
             bad[row] = f"{manifest.name(row)}: {error}"
 
-    with ThreadPoolExecutor(launch.cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(manifest), 64):
             if context.should_stop():
                 raise Stopped("stopped while reading pictures")

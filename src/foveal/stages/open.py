@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +69,21 @@ def say_why(stage: str, folder: Path, depends: Mapping[str, object], context: Co
     why = changed(folder, depends)
     if why:
         context.say(f"again: {stage} (changed: {', '.join(why)})")
+
+
+@contextmanager
+def held(study: Study, context: Context, stage: str) -> Iterator[Context]:
+    """Hold a study while a stage changes it, unless the caller holds it already.
+
+    Yields:
+        The context for the stages and the jobs that belong to this one.
+
+    Raises:
+        StudyError: No study, or another process holds it for longer than ten seconds.
+    """
+    if context.keep:
+        yield context
+        return
+    waiting = f"waiting up to 10 seconds: {study.folder} is held by another process"
+    with study.require().lock(f"foveal {stage}", lambda: context.say(waiting)) as descriptor:
+        yield replace(context, keep=(descriptor,))

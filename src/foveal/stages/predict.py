@@ -6,9 +6,11 @@ import dataclasses
 import glob
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,23 @@ import numpy as np
 
 from foveal import launch
 from foveal.combine.blend import mean
-from foveal.errors import Stopped, StudyError, UsageError, nearest
+from foveal.errors import DiskFullError, Stopped, StudyError, UsageError, nearest
+from foveal.machine import cores
 from foveal.manifest import Case, Manifest, load
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
 from foveal.stages.combine import has_leaderboard, require_combined
 from foveal.stages.split import open_split
 from foveal.stages.train import is_trained, load_state, marks, resources_of, slots_of, why_not
-from foveal.study import Study, publish, read_json, revive
+from foveal.study import Study, disk_error, publish, read_json, revive
 from foveal.table import CHANNEL, Source, answer_with_prior, read_table
 from foveal.task import Answer, Asked, Context, Given
+
+STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
+"""How the names of open files begin, also of those that lead to a regular file by now."""
+
+SCRATCH = ".foveal-scratch-"
+"""How the name of a folder begins that a killed call leaves behind, free to delete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +66,7 @@ def predict(
     Args:
         study: With a leaderboard.
         table: CSV or Parquet with the study's id column and those that lead to the files.
-        out: The answer's file.
+        out: The answer's file or folder; what a link leads to is written.
         images: Pattern over the table's columns; none where the study's columns are paths.
         scores: Whether expected grades and probabilities are written too.
         answer: A row of the leaderboard; the chosen one if empty.
@@ -67,6 +76,7 @@ def predict(
     Raises:
         StudyError: The study has no leaderboard, or it is older than its members.
         ManifestError: The table cannot be used.
+        UsageError: The answer would replace what is read, or there is no place for it.
     """
     answers = _answers(study)
     row = answer or answers["chosen"]
@@ -82,9 +92,12 @@ def predict(
         scores=scores,
     )
     form = revive(answers["answer"])
-    _keep_what_is_read(form.files(Path(out), asked), study, Path(table), asked.cases)
+    path = Path(os.path.realpath(out))  # what a link leads to is written, and the link stays
+    writes = form.files(path, asked)
+    _keep_what_is_read(writes, study, Path(table), asked.cases)
+    _require_place(Path(out), writes)
     growing = _Growing(
-        path=Path(out).absolute(),
+        path=path,
         form=form,
         asked=asked,
         prior=answers["prior"],
@@ -95,9 +108,9 @@ def predict(
     if growing.is_anytime:
         growing.write(Given(prior=growing.prior))
     _say_strangers(study, manifest, context)
-    with tempfile.TemporaryDirectory() as scratch:
+    with _scratch(writes[0].parent) as scratch:
         try:
-            _score_all(study, source, growing, answers, Path(scratch), deadline, context)
+            _score_all(study, source, growing, answers, scratch, deadline, context)
         except Stopped:
             if deadline is None or not deadline.passed():
                 raise
@@ -130,6 +143,50 @@ def _keep_what_is_read(
             raise UsageError(
                 f"--out would write over what is read, or among it: {path}; cure: another place"
             )
+
+
+def _require_place(out: Path, writes: Sequence[Path]) -> None:
+    """Refuse an answer that could not be written, before anything is scored.
+
+    Raises:
+        UsageError: Something else is where a file or a folder is wanted, or nobody may write there.
+    """
+    is_stream = os.path.normpath(out.absolute()).startswith(STREAMS)
+    taken = [p for p in writes if os.path.lexists(p) and not p.is_file()]
+    if is_stream or taken:
+        raise UsageError(
+            f"--out: {out if is_stream else taken[0]} is a folder, a device or a stream, where a "
+            "file is wanted; cure: another name"
+        )
+    for folder in dict.fromkeys(_standing(p.parent) for p in writes):
+        if not folder.is_dir():
+            raise UsageError(f"--out: {folder} is no folder; cure: another place")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"--out: {folder} cannot be written; cure: another place")
+
+
+def _standing(folder: Path) -> Path:
+    """A folder, or the nearest one above it that is there."""
+    return next(p for p in (folder, *folder.parents) if os.path.lexists(p))
+
+
+@contextmanager
+def _scratch(beside: Path) -> Iterator[Path]:
+    """A folder for what scoring makes on the way, beside the answer and gone when all is done.
+
+    The system's temporary folder is often memory, or small.
+    """
+    folder = _standing(beside)
+    try:
+        made = tempfile.TemporaryDirectory(
+            prefix=SCRATCH,
+            dir=folder,
+            ignore_cleanup_errors=True,  # scores are still mapped
+        )
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    with made as name:
+        yield Path(name)
 
 
 def _say_strangers(study: Study, manifest: Manifest, context: Context) -> None:
@@ -237,7 +294,7 @@ def _score_all(
             "trained": answers["jobs"][name],
             "source": dataclasses.asdict(replace(source, target=())),
             "scratch": str(scratch),
-            "threads": max(1, launch.cores() // max(len(slots), 1)),
+            "threads": max(1, cores() // max(len(slots), 1)),
         }
         for name in growing.members
     ]
@@ -327,7 +384,11 @@ def score_job(
 
     resources = replace(resources, cache=Path(scratch) / "cache", left_out=note)
     rows = np.arange(len(manifest))
-    scores = mean(chosen.score(states, manifest.cases(), rows, resources))
+    score = partial(chosen.score, states, manifest.cases(), rows)
+    try:
+        found = score(resources)
+    except DiskFullError:  # then pictures are read whenever they are looked at
+        found = score(replace(resources, cache_bytes=0))
     folder = Path(scratch) / member
-    publish(folder, scores.files(), {})
+    publish(folder, mean(found).files(), {})
     channel.report({"scored": str(folder), "left_out": left_out})

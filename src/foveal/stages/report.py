@@ -10,7 +10,7 @@ from foveal.errors import UsageError, nearest
 from foveal.stages.address import families, family_of
 from foveal.stages.combine import combine, require_combined
 from foveal.stages.init import init
-from foveal.stages.open import open_study
+from foveal.stages.open import held, open_study
 from foveal.stages.predict import predict
 from foveal.stages.split import audit, open_split, split
 from foveal.stages.train import train
@@ -29,21 +29,23 @@ def report(study: Study, context: Context = Context()) -> Path:
     """
     from foveal.ship.report import page
 
-    opened, made = open_split(study)
-    require_combined(opened, made)
-    html = page(study, opened.recipe.panels)
-    write_text(study.report_file, html)
-    return study.report_file
+    with held(study, context, "report"):
+        opened, made = open_split(study)
+        require_combined(opened, made)
+        html = page(study, opened.recipe.panels)
+        write_text(study.report_file, html)
+        return study.report_file
 
 
 def run(study: Study, context: Context = Context()) -> Path:
     """Every stage up to the report; each skips what is done."""
-    for finding in audit(study, context):
-        context.warn(finding, [])
-    split(study, context)
-    train(study, context=context)
-    combine(study, context)
-    return report(study, context)
+    with held(study, context, "run") as context:
+        for finding in audit(study, context):
+            context.warn(finding, [])
+        split(study, context)
+        train(study, context=context)
+        combine(study, context)
+        return report(study, context)
 
 
 def demo(

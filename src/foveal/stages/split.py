@@ -8,7 +8,7 @@ from dataclasses import replace
 from foveal.errors import StudyError
 from foveal.manifest import Truth
 from foveal.split.record import NONE, Split
-from foveal.stages.open import Opened, open_study, say_why
+from foveal.stages.open import Opened, held, open_study, say_why
 from foveal.study import Study, is_done, publish, read_json
 from foveal.task import Context
 
@@ -23,20 +23,21 @@ def audit(study: Study, context: Context = Context()) -> list[str]:
 
 def split(study: Study, context: Context = Context()) -> None:
     """Assign every case to a fold."""
-    opened = open_study(study)
-    depends = _split_depends(opened)
-    if is_done(study.split_folder, depends):
-        return
-    say_why("split", study.split_folder, depends, context)
-    made = opened.recipe.folds(opened.manifest).require_weight(opened.manifest.weight)
-    notes = {"imbalance": made.imbalance, "notes": made.notes}
-    files = {
-        "folds.csv": made.to_csv(opened.manifest.ids).encode(),
-        "split.json": json.dumps(notes).encode(),
-    }
-    publish(study.split_folder, files, depends)
-    for note in made.notes:
-        context.say(note)
+    with held(study, context, "split") as context:
+        opened = open_study(study)
+        depends = _split_depends(opened)
+        if is_done(study.split_folder, depends):
+            return
+        say_why("split", study.split_folder, depends, context)
+        made = opened.recipe.folds(opened.manifest).require_weight(opened.manifest.weight)
+        notes = {"imbalance": made.imbalance, "notes": made.notes}
+        files = {
+            "folds.csv": made.to_csv(opened.manifest.ids).encode(),
+            "split.json": json.dumps(notes).encode(),
+        }
+        publish(study.split_folder, files, depends)
+        for note in made.notes:
+            context.say(note)
 
 
 def _split_depends(opened: Opened) -> dict[str, object]:

@@ -21,10 +21,11 @@ import numpy as np
 
 from foveal import launch
 from foveal.errors import TargetError, UsageError, nearest
+from foveal.machine import cores
 from foveal.manifest import Truth
 from foveal.predictions import Predictions, join
 from foveal.split.record import NONE, Split
-from foveal.stages.open import Opened
+from foveal.stages.open import Opened, held
 from foveal.stages.split import open_split, split, truth_of
 from foveal.study import (
     Study,
@@ -34,6 +35,7 @@ from foveal.study import (
     is_done,
     publish,
     read_json,
+    write_json,
     write_text,
 )
 from foveal.task import Context, Job, Member, Resources, State
@@ -61,34 +63,35 @@ def train(
     Raises:
         Stopped: The signal came; the same call goes on.
     """
-    split(study, context)
-    opened, made = open_split(study)
-    jobs = _pending(opened, made, member, fold)
-    if not jobs:
-        return
-    _say_why(opened, made, jobs, context)
-    slots = slots_of(context)
-    _forget_older_pictures(opened)
-    board = _Board([f"{m.name} fold {k}" for m, k in jobs], context)
-    calls = [
-        {
-            "study": str(study.folder),
-            "member": m.name,
-            "fold": k,
-            "threads": max(1, launch.cores() // max(len(slots), 1)),
-            "checkpoint_seconds": context.checkpoint_seconds,
-        }
-        for m, k in jobs
-    ]
-    launch.side_by_side(
-        fit_job,
-        calls,
-        slots=slots,
-        log=study.log_file,
-        should_stop=context.should_stop,
-        on_event=board.hear,
-        keep=context.keep,
-    )
+    with held(study, context, "train") as context:
+        split(study, context)
+        opened, made = open_split(study)
+        jobs = _pending(opened, made, member, fold)
+        if not jobs:
+            return
+        _say_why(opened, made, jobs, context)
+        slots = slots_of(context)
+        _forget_older_pictures(opened)
+        board = _Board([f"{m.name} fold {k}" for m, k in jobs], context)
+        calls = [
+            {
+                "study": str(study.folder),
+                "member": m.name,
+                "fold": k,
+                "threads": max(1, cores() // max(len(slots), 1)),
+                "checkpoint_seconds": context.checkpoint_seconds,
+            }
+            for m, k in jobs
+        ]
+        launch.side_by_side(
+            fit_job,
+            calls,
+            slots=slots,
+            log=study.log_file,
+            should_stop=context.should_stop,
+            on_event=board.hear,
+            keep=context.keep,
+        )
 
 
 def _pending(
@@ -237,7 +240,8 @@ def fit_job(
     held = np.flatnonzero(made.fold == fold)
     truth = truth_of(opened, made)
     cases = opened.manifest.cases()
-    curve = _Curve(folder, channel)
+    mark = digest(depends)
+    curve = _Curve(folder, mark, channel)
     started = time.monotonic()
     state = chosen.fit(
         Job(
@@ -250,7 +254,7 @@ def fit_job(
             group=made.group,
             judge=_judge(opened, truth.take(truth.fold == fold)),
             folder=folder,
-            mark=digest(depends),
+            mark=mark,
             resources=resources,
             report=curve.hear,
             overrides=_override(folder),
@@ -269,7 +273,8 @@ def fit_job(
         "metrics.csv": curve.text().encode(),
     }
     publish(folder, files, place(opened, made, chosen, fold)[1])
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    for name in ("checkpoint.safetensors", "curve.json"):
+        (folder / name).unlink(missing_ok=True)
     channel.report({"done": 1.0})
 
 
@@ -294,14 +299,17 @@ def _judge(opened: Opened, truth: Truth) -> Callable[[Predictions], float]:
 
 
 class _Curve:
-    """The rows of `metrics.csv`, kept over stops."""
+    """The rows of `metrics.csv`, kept over stops of one training; `curve.json` says of which."""
 
     columns = ("epoch", "loss", "lr", "held", "seconds")
 
-    def __init__(self, folder: Path, channel: launch.Channel) -> None:
-        self.path, self.channel = folder / "metrics.csv", channel
+    def __init__(self, folder: Path, mark: str, channel: launch.Channel) -> None:
+        self.path, self.kept_of = folder / "metrics.csv", folder / "curve.json"
+        self.mark, self.channel = mark, channel
         self.rows: dict[int, Mapping[str, Any]] = {}
-        if self.path.is_file() and (folder / "checkpoint.safetensors").is_file():
+        self.is_marked = self.kept_of.is_file() and read_json(self.kept_of) == mark
+        goes_on = self.is_marked and (folder / "checkpoint.safetensors").is_file()
+        if goes_on and self.path.is_file():
             with self.path.open(newline="") as file:
                 self.rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
 
@@ -310,6 +318,9 @@ class _Curve:
             self.rows[event["epoch"]] = event
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.path, self.text())
+            if not self.is_marked:
+                write_json(self.kept_of, self.mark)
+                self.is_marked = True
         self.channel.report({**event, "done": min(event.get("done", 0.0), 0.999)})
 
     def text(self) -> str:

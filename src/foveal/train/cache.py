@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foveal.errors import DataError, ShapeError, Stopped, StudyError
+from foveal.errors import DataError, DiskFullError, ShapeError, Stopped, StudyError
 from foveal.study import disk_error, write_json
 
 TIMED_CASES = 8
@@ -91,7 +91,7 @@ def cached(
 
     Raises:
         Stopped: The signal came.
-        StudyError: The disk is full.
+        DiskFullError: There is no room for it; what was begun is gone.
     """
     failed: dict[int, str] = {}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,13 +109,21 @@ def cached(
             try:
                 _fill(path, make, count, first, threads, should_stop)
             except OSError as error:
-                for suffix in (".part", ".progress"):
-                    path.with_suffix(suffix).unlink(missing_ok=True)
+                _give_back(path)
                 raise disk_error(path, error) from error
+            except DiskFullError:
+                _give_back(path)
+                raise
             found = _load(path)
     if found is None:
         raise StudyError(f"{path} was harmed while it was made; cure: the same call again")
     return found
+
+
+def _give_back(path: Path) -> None:
+    """Remove what was begun of a cache."""
+    for suffix in (".part", ".progress"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _taken(path: Path) -> int:

@@ -42,7 +42,7 @@ class Data(Protocol):
         ...
 
     def __call__(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and targets of the steps from `first` on."""
+        """Images and targets of the steps from `first` on; none where those were all."""
         ...
 
 
@@ -95,7 +95,8 @@ class Watch:
     """Those who look on; none of them can change a result.
 
     Attributes:
-        observe: Told after each epoch, with the averaged weights.
+        observe: Told after each epoch, with the averaged weights; it may be stopped, and is told
+            again by the call that goes on.
         should_stop: Asked before each step.
         checkpoint: Where the state is saved.
     """
@@ -154,8 +155,8 @@ def fit(
             step += 1
         first = 0
         mean = float(total) / data.steps
-        total = torch.zeros((), device=device)
         if not math.isfinite(mean):
+            total = torch.zeros((), device=device)
             training.back_to_epoch(epoch)
             continue
         report = Epoch(
@@ -165,7 +166,12 @@ def fit(
             lr=training.lr(epoch, step - 1),
             seconds=time.monotonic() - started,
         )
-        watch.observe(report, training.average.state)
+        try:
+            watch.observe(report, training.average.state)
+        except Stopped:  # the same call goes on with this look
+            training.save(watch.checkpoint, epoch, step, total)
+            raise
+        total = torch.zeros((), device=device)
         epoch += 1
         if epoch == plan.cycle(epoch - 1)[1]:
             training.keep()

@@ -7,6 +7,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,7 +90,7 @@ def leaderboard(study: Study) -> Section:
         for row in board["rows"]
     ]
     metric = board["metric"].replace("_", " ")
-    nested = "To repeat the choice itself inside the folds takes three of them."
+    nested = "To repeat the choice itself inside the folds takes three with cases that count."
     if board["nested"] is not None:
         nested = (
             f"With the choice itself repeated inside the folds it scores {number(board['nested'])} "
@@ -123,10 +124,10 @@ def curves(study: Study) -> Section:
     held: dict[str, list[tuple[float, float]]] = {}
     group: dict[str, int] = {}
     members = _members(study)
-    for colour, member in enumerate(members):
-        for file in sorted((study.folder / "members" / member).glob("*/metrics.csv")):
-            name = f"{member} fold {file.parent.name}"
-            rows = list(csv.DictReader(io.StringIO(file.read_text())))
+    for colour, (member, jobs) in enumerate(members.items()):
+        for fold, job in enumerate(jobs):
+            name = f"{member} fold {fold}"
+            rows = list(csv.DictReader(io.StringIO((job / "metrics.csv").read_text())))
             if rows:
                 group[name] = colour
                 loss[name] = [(float(r["epoch"]), float(r["loss"])) for r in rows]
@@ -152,15 +153,14 @@ def cost(study: Study) -> Section:
     board = read_json(study.combine_folder / "leaderboard.json")
     alone = {row["members"][0]: row for row in board["rows"] if len(row["members"]) == 1}
     rows = []
-    for member in _members(study):
-        files = sorted((study.folder / "members" / member).glob("*/state.json"))
-        notes = [read_json(f) for f in files]
+    for member, jobs in _members(study).items():
+        notes = [read_json(job / "state.json") for job in jobs]
         seconds = sum(n.get("fit_seconds", 0.0) for n in notes)
-        size = sum(f.with_name("state.safetensors").stat().st_size for f in files) / 1e6
+        size = sum((job / "state.safetensors").stat().st_size for job in jobs) / 1e6
         rows.append(
             [
                 member,
-                str(len(files)),
+                str(len(jobs)),
                 f"{seconds / 60:.1f} min",
                 f"{size:.1f} MB",
                 f"{1000 * alone[member]['seconds']:.1f} ms",
@@ -186,8 +186,10 @@ def oof(study: Study) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _members(study: Study) -> list[str]:
-    return list(read_json(study.combine_folder / "answers.json")["jobs"])
+def _members(study: Study) -> dict[str, list[Path]]:
+    """The folder of every training that the leaderboard is of, by member, fold by fold."""
+    jobs = read_json(study.combine_folder / "answers.json")["jobs"]
+    return {m: [study.job_folder(m, k) for k in range(len(marks))] for m, marks in jobs.items()}
 
 
 def _triple(row: Mapping[str, Any]) -> tuple[float, float, float]:
