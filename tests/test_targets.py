@@ -79,7 +79,7 @@ def test_every_case_is_sure_of_its_grade_and_the_truth_is_what_the_table_says() 
     np.testing.assert_array_equal(Ordinal(3).train(grades), np.eye(3)[grades])
     truth = Ordinal(3).truth(of, grades, split)
     np.testing.assert_array_equal(truth.target, grades)
-    np.testing.assert_array_equal(truth.weight, np.arange(15.0))
+    np.testing.assert_array_equal(truth.weight, np.arange(15.0) / 7.5)
     np.testing.assert_array_equal(truth.fold, split.fold)
     np.testing.assert_array_equal(truth.group, split.group)
 
@@ -211,7 +211,7 @@ def test_the_truth_of_labels_is_what_the_table_says() -> None:
     encoded, split = labels_of(of).encode(of), Folds(3)(of)
     truth = labels_of(of).truth(of, encoded, split)
     np.testing.assert_array_equal(truth.target, encoded)
-    np.testing.assert_array_equal(truth.weight, np.arange(15.0))
+    np.testing.assert_array_equal(truth.weight, np.arange(15.0) / 7.5)
     np.testing.assert_array_equal(truth.fold, split.fold)
 
 
@@ -287,7 +287,7 @@ def test_every_fold_has_the_expected_share_of_new_queries(
     n = len(herd(seed, unknown))
     own = np.random.default_rng(seed).uniform(0.2, 3, n).round(3)
     of, split = dealt(seed, unknown, own)
-    target = Identity(NEW, share)
+    target, own = Identity(NEW, share), own / own.mean()
     truth = target.truth(of, target.encode(of), split)
     wanted = share or (unknown / n if unknown else 0.3)
     for k in range(3):
@@ -299,7 +299,7 @@ def test_every_fold_has_the_expected_share_of_new_queries(
             factor = truth.weight[kind] / own[kind]
             np.testing.assert_allclose(factor, factor[0])
     rest = split.fold == -1
-    np.testing.assert_array_equal(truth.weight[rest], own[rest])
+    np.testing.assert_allclose(truth.weight[rest], own[rest])
 
 
 def test_folds_without_a_new_query_leave_the_share_as_expected() -> None:
@@ -346,4 +346,4 @@ def test_where_everybody_is_known_the_truth_is_what_the_table_says() -> None:
     of = manifest(names, np.arange(30.0))
     truth = Identity(None).truth(of, np.array(names), QueryFolds(None, folds=3)(of))
     assert truth.target.tolist() == names
-    np.testing.assert_array_equal(truth.weight, np.arange(30.0))
+    np.testing.assert_array_equal(truth.weight, np.arange(30.0) / 15)

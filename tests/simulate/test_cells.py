@@ -112,7 +112,7 @@ def test_some_pictures_occur_a_second_time_turned(tmp_path: Path) -> None:
     for i, j in twins:
         assert manifest.target[i, 0] == manifest.target[j, 0]
         assert manifest.roles["group"][i] == manifest.roles["group"][j]
-    lot = alike(np.stack([survey(case).looks for case in manifest.cases()]))
+    lot = alike(np.stack([survey(case).thumbnail for case in manifest.cases()]))
     assert all(lot[i] == lot[j] for i, j in twins)
 
 
