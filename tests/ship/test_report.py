@@ -1,6 +1,7 @@
 """The page: in one piece, loads nothing, opens in a browser without a complaint."""
 
 import base64
+import json
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from conftest import FAST
 from foveal import stages
-from foveal.ship.panels.study import cost, curves, thumbnail
+from foveal.ship.panels.study import cost, curves, leaderboard, thumbnail
 from foveal.study import Study
 from foveal.task import Context
 
@@ -71,6 +72,18 @@ def test_a_held_fold_that_tells_nothing_leaves_the_chart_whole(page: Path, tmp_p
     html = str(curves(Study(tmp_path / "s")).body)
     assert "polyline" in html
     assert "nan" not in html
+
+
+def test_an_interval_that_nobody_can_tell_is_said_in_words(page: Path, tmp_path: Path) -> None:
+    shutil.copytree(page.parent, tmp_path / "s")
+    file = tmp_path / "s/combine/leaderboard.json"
+    board = json.loads(file.read_text())
+    for row in board["rows"]:
+        row["interval"] = [float("nan")] * 2
+    file.write_text(json.dumps(board))
+    html = str(leaderboard(Study(tmp_path / "s")).body)
+    assert html.count("too few groups") == len(board["rows"])
+    assert "nan" not in html.lower()
 
 
 def test_trainings_of_folds_that_are_no_more_are_not_shown(page: Path, tmp_path: Path) -> None:

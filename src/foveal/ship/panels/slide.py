@@ -25,6 +25,7 @@ from foveal.ship.panels.study import (
     number,
     oof,
     picture,
+    span,
     table,
     what_was_run,
 )
@@ -99,7 +100,6 @@ def by_site(study: Study) -> Section:
 def _line(
     name: str, tally: np.ndarray, truth: Truth, labels: np.ndarray, cuts: str
 ) -> list[object]:
-    low, high = bootstrap(quadratic_kappa, tally, truth.group)
     weight = np.maximum(truth.weight.sum(), 1e-300)
     return [
         name,
@@ -107,7 +107,7 @@ def _line(
         number(float(truth.weight @ truth.target / weight), 2),
         number(float(truth.weight @ labels / weight), 2),
         number(float(quadratic_kappa.value(tally.sum(axis=0)))),
-        f"{number(low)} to {number(high)}",
+        span(bootstrap(quadratic_kappa, tally, truth.group)),
         cuts,
     ]
 

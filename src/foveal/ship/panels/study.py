@@ -82,7 +82,7 @@ def leaderboard(study: Study) -> Section:
             _name(row, board),
             str(len(row["members"])),
             number(row["score"]),
-            _range(row["interval"]),
+            span(row["interval"]),
             " ".join(number(v, 2) for v in row["folds"].values()),
             *(number(row["sites"][s]) for s in sites),
             f"{row['seconds']:.3f}",
@@ -94,7 +94,7 @@ def leaderboard(study: Study) -> Section:
     if board["nested"] is not None:
         nested = (
             f"With the choice itself repeated inside the folds it scores {number(board['nested'])} "
-            f"({_range(board['nested_interval'])})."
+            f"({span(board['nested_interval'])})."
         )
     lead = (
         f"{metric.capitalize()}, cross-fitted: cuts and weights never saw the rows that they are "
@@ -213,8 +213,11 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "-"
 
 
-def _range(interval: Sequence[float]) -> str:
-    return f"{number(interval[0])} to {number(interval[1])}"
+def span(interval: Sequence[float]) -> str:
+    """From where to where, or that nobody can tell."""
+    low, high = interval
+    is_told = low is not None and math.isfinite(low)
+    return f"{number(low)} to {number(high)}" if is_told else "too few groups"
 
 
 def _numerics(notes: Sequence[Mapping[str, Any]]) -> str:
