@@ -123,6 +123,14 @@ def test_the_density_is_against_the_glass() -> None:
     assert optical_density(picture).min() == 0
 
 
+def test_the_lamp_is_the_brightest_hundredth() -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(150, 250, (37, 41, 3), dtype=np.uint8)
+    light = np.maximum(np.quantile(picture, 0.99, axis=(0, 1)), 180.0)
+    plain = np.maximum(np.log10((light + 1) / (picture.astype(np.float64) + 1)), 0.0)
+    np.testing.assert_allclose(optical_density(picture), plain, rtol=1e-6, atol=1e-7)
+
+
 # --- sums -----------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 import os
 import re
 from collections.abc import Iterator
@@ -174,8 +175,9 @@ def overview(slide: Slide, side: int) -> Pixels:
         for left in range(0, level.width, wide):
             height, width = min(high, level.height - top), min(wide, level.width - left)
             piece = slide.read(k, top=top, left=left, height=height, width=width)
-            frame = (0, -height % factor, 0, -width % factor)
-            piece = cv2.copyMakeBorder(piece, *frame, cv2.BORDER_REPLICATE)
+            if height % factor or width % factor:
+                frame = (0, -height % factor, 0, -width % factor)
+                piece = cv2.copyMakeBorder(piece, *frame, cv2.BORDER_REPLICATE)
             cells = (piece.shape[1] // factor, piece.shape[0] // factor)
             y, x = top // factor, left // factor
             out[y : y + cells[1], x : x + cells[0]] = cv2.resize(
@@ -238,16 +240,15 @@ class _TiffSlide:
         touching: dict[tuple[int, int], list[int]] = {}
         for k, (top, left) in enumerate(corners.tolist()):
             bottom, right = min(top + height, page.imagelength), min(left + width, page.imagewidth)
+            if min(top, left) < 0 or bottom - top < height or right - left < width:
+                out[k] = GLASS  # what the tiles below leave of it
             if max(top, 0) < bottom and max(left, 0) < right:
                 for row in range(max(top, 0) // high, -(-bottom // high)):
                     for column in range(max(left, 0) // wide, -(-right // wide)):
                         touching.setdefault((row, column), []).append(k)
-        out[:] = GLASS
         for (row, column), regions in sorted(touching.items()):
-            tile = self._chunk_of(level, row, column)
-            if tile is None:
-                continue
             y, x = row * high, column * wide
+            tile = self._chunk_of(level, row, column)
             tile = tile[: page.imagelength - y, : page.imagewidth - x]
             for k in regions:
                 top, left = corners[k].tolist()
@@ -264,13 +265,13 @@ class _TiffSlide:
             found.update(os.pread(self._descriptor, count, offset))
         return found.hexdigest()
 
-    def _chunk_of(self, level: int, row: int, column: int) -> Shaped[np.ndarray, "_ _ _"] | None:
-        """One decoded tile or strip; None where the scanner left it out."""
-        page = self._pages[level]
-        index = row * -(-page.imagewidth // self.levels[level].chunk[1]) + column
+    def _chunk_of(self, level: int, row: int, column: int) -> Shaped[np.ndarray, "_ _ _"]:
+        """One decoded tile or strip; glass where the scanner left it out."""
+        page, (high, wide) = self._pages[level], self.levels[level].chunk
+        index = row * -(-page.imagewidth // wide) + column
         count = page.databytecounts[index]
         if count == 0:
-            return None
+            return np.full((high, wide, self.channels), GLASS, dtype=np.uint8)
         try:
             data = os.pread(self._descriptor, count, page.dataoffsets[index])
             is_whole = page.compression not in WITH_END or data.rfind(JPEG_END) > len(data) // 2
@@ -279,7 +280,8 @@ class _TiffSlide:
             raise UnreadableImage(
                 f"{self.path}: tile {index} of level {level} does not decode ({error})"
             ) from None
-        if tile is None:
+        left = (page.imagelength - row * high, page.imagewidth - column * wide)
+        if tile is None or np.less(tile.shape[1:3], np.minimum(left, (high, wide))).any():
             raise UnreadableImage(f"{self.path}: tile {index} of level {level} does not decode")
         tile = _rgb(tile[0]) if _is_ycbcr(page, data) else tile[0]
         return _eight_bit(tile, page)[:, :, : self.channels]
@@ -288,11 +290,10 @@ class _TiffSlide:
         """Every tile must lie inside the file, be no whole slide, and be of a kind that is read."""
         size = Path(self.path).stat().st_size
         for page in self._pages:
-            ends = np.add(page.dataoffsets, page.databytecounts)
+            end = max(map(operator.add, page.dataoffsets, page.databytecounts), default=0)
             high, wide = _chunk(page)
             grid = -(-page.imagelength // high) * -(-page.imagewidth // wide)
-            is_short = len(ends) < grid
-            if is_short or ends.max() > size:
+            if len(page.dataoffsets) < grid or end > size:
                 raise UnreadableImage(f"{self.path}: the file is truncated")
             if high * wide > CHUNK_LIMIT:
                 raise UnreadableImage(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from foveal.arrays import Pixels
 
@@ -58,10 +58,11 @@ def tissue(overview: Pixels) -> Amount:
     of other channels than red, green and blue count by density alone.
     """
     density = np.moveaxis(optical_density(overview), 2, 0)
-    mean = density.mean(axis=0)
+    mean = np.sum(density, axis=0) / len(density)
     shown = mean > LEAST_DENSITY
     if len(density) == 3:
-        shown &= ~_ink(density, mean)
+        place = np.flatnonzero(shown)
+        shown.reshape(-1)[place] = ~_is_ink(density.reshape(3, -1).take(place, axis=1))
     kernel = np.ones((STRAY, STRAY), dtype=np.uint8)
     if min(shown.shape) > 4 * STRAY:
         shown = cv2.morphologyEx(shown.astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
@@ -73,24 +74,35 @@ def optical_density(image: Pixels) -> Float[np.ndarray, "row column channel"]:
 
     The lamp is the brightest hundredth of the picture, if that is bright enough to be glass.
     """
-    light = np.maximum(np.quantile(image, 0.99, axis=(0, 1)), 180.0)
-    table = np.maximum(np.log10((light[:, None] + 1) / np.arange(1, 257)), 0.0)
-    planes = np.stack([row[image[:, :, k]] for k, row in enumerate(table)])
-    return np.moveaxis(planes, 0, 2)
+    planes = [np.ascontiguousarray(image[:, :, k]) for k in range(image.shape[2])]
+    density = np.empty((len(planes), *image.shape[:2]), dtype=np.float32)
+    for plane, out in zip(planes, density, strict=True):
+        light = max(_level_below(plane, 0.99), 180.0)
+        table = np.maximum(np.log10((light + 1) / np.arange(1, 257)), 0.0)
+        cv2.LUT(plane, table.astype(np.float32), dst=out)
+    return np.moveaxis(density, 0, 2)
 
 
-def _ink(
-    density: Float[np.ndarray, "3 row column"], mean: Amount
-) -> Bool[np.ndarray, "row column"]:
+def _level_below(plane: Shaped[np.ndarray, "row column"], share: float) -> float:
+    """`np.quantile` of a plane of 8 bit, from its histogram."""
+    place = share * (plane.size - 1)
+    ranks = [int(place), min(int(place) + 1, plane.size - 1)]
+    counts = cv2.calcHist([plane], [0], None, [256], [0, 256]).reshape(-1).astype(np.int64)
+    low, high = np.searchsorted(np.cumsum(counts), ranks, side="right").tolist()
+    return low + (place - ranks[0]) * (high - low)
+
+
+def _is_ink(density: Float[np.ndarray, "3 pixel"]) -> Bool[np.ndarray, " pixel"]:
     """Pen and dirt, told by colour."""
     red, green, blue = density
-    most = density.max(axis=0)
-    spread = (most - density.min(axis=0)) / np.maximum(most, 1e-6)
-    is_black = (spread < GREY) & (mean > DARK)
+    most = np.maximum(np.maximum(red, green), blue)  # ten times as fast as along an axis of three
+    least = np.minimum(np.minimum(red, green), blue)
+    spread = (most - least) / np.maximum(most, 1e-6)
+    is_black = (spread < GREY) & ((red + green + blue) / 3 > DARK)
     is_blue_or_green = red > RED_ABSORBED * np.maximum(green, LEAST_DENSITY)
     is_blue_or_green |= (blue < BLUE_PASSED * red) & (red > DARK)
-    least = np.minimum(green, blue)
-    is_red = (red < RED_PASSED * least) & (least > DARK)
+    others = np.minimum(green, blue)
+    is_red = (red < RED_PASSED * others) & (others > DARK)
     return is_black | is_blue_or_green | is_red
 
 
