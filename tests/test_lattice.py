@@ -277,6 +277,19 @@ def test_blocks_lie_at_the_same_place_of_all_volumes(lattice: int) -> None:
     assert np.ptp(rows) == np.ptp(columns)
 
 
+def test_blocks_of_several_groups_are_drawn_apart() -> None:
+    windows = [Window(top=0, left=0, height=h, width=w) for h, w in ((640, 1280), (640, 640))]
+    together = blocks_of([*windows, windows[0]], 64)
+    apart = blocks_of([*windows, windows[0]], 64, np.array([0, 1, 0]))
+    np.testing.assert_array_equal(apart[0], together[0])
+    np.testing.assert_array_equal(apart[2], together[0])
+    assert not set(np.unique(apart[1])) & set(np.unique(apart[0]))
+    same = np.unique(apart[1], return_inverse=True)[1].reshape(apart[1].shape)
+    np.testing.assert_array_equal(
+        same, np.unique(together[1], return_inverse=True)[1].reshape(same.shape)
+    )
+
+
 def test_blocks_are_never_small() -> None:
     (plane,) = blocks_of([Window(top=0, left=0, height=120, width=200)], 8)
     assert np.unique(plane).tolist() == [0, 1, 2, 3, 4, 5, 6, 7]

@@ -30,7 +30,7 @@ class Planes:
         positive: Pixels of the mask in every cell, inside the region.
         area: Pixels of the region in every cell.
         block: The number of the block that every cell lies in, for intervals that draw blocks;
-            those at the same place of all volumes have one number. None where units are drawn.
+            what is drawn together has one number. None where units are drawn.
     """
 
     positive: tuple[Plane, ...]
@@ -123,8 +123,15 @@ LEAST_BLOCK = 64
 """Pixels that a block is wide at least: neighbours in smaller ones show the same thing."""
 
 
-def blocks_of(windows: Sequence[Window], lattice: int) -> tuple[Int[np.ndarray, "_ _"], ...]:
-    """The number of the block of every cell of some parts; the same at a place of all volumes.
+def blocks_of(
+    windows: Sequence[Window], lattice: int, group: Int[np.ndarray, " window"] | None = None
+) -> tuple[Int[np.ndarray, "_ _"], ...]:
+    """The number of the block of every cell of some parts.
+
+    Args:
+        windows: Where the parts lie in their volumes.
+        lattice: Pixels a cell is wide.
+        group: Parts of one group have the same number at the same place; all have if left out.
 
     Example:
         >>> (plane,) = blocks_of([Window(top=0, left=0, height=1280, width=1280)], 64)
@@ -134,11 +141,16 @@ def blocks_of(windows: Sequence[Window], lattice: int) -> tuple[Int[np.ndarray, 
     volumes = sum(w.top == 0 and w.left == 0 for w in windows)
     plane = sum(w.height * w.width for w in windows) / volumes
     side = -(-max(round((plane / BLOCKS) ** 0.5), LEAST_BLOCK) // lattice)
-    across = 1 + max(w.left + w.width for w in windows) // lattice // side
+    down, across = (
+        1 + max(ends) // lattice // side
+        for ends in zip(*((w.top + w.height, w.left + w.width) for w in windows), strict=True)
+    )
+    first = np.zeros(len(windows), dtype=np.int32) if group is None else group * down * across
     return tuple(
-        _along(w.top, w.height, lattice, side)[:, None] * across
+        one
+        + _along(w.top, w.height, lattice, side)[:, None] * across
         + _along(w.left, w.width, lattice, side)
-        for w in windows
+        for one, w in zip(first.astype(np.int32), windows, strict=True)
     )
 
 

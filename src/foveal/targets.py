@@ -12,7 +12,8 @@ from jaxtyping import Float, Int, Shaped
 
 from foveal.errors import TargetError, nearest
 from foveal.lattice import blocks_of, planes_of
-from foveal.manifest import Manifest, Truth
+from foveal.manifest import Manifest, Truth, Window
+from foveal.metrics.interval import FEWEST
 from foveal.split.identities import KNOWN, NEW, share_of_new
 from foveal.split.record import NONE, Split
 from foveal.table import in_order
@@ -402,6 +403,15 @@ class Mask:
                 missing,
             )
         planes = planes_of(manifest.cases(), encoded.tolist(), self.lattice)
-        if split.window is not None:
-            planes = replace(planes, block=blocks_of(split.window, self.lattice))
-        return replace(plain_truth(manifest, encoded, split), target=planes)
+        block = None
+        if split.window is not None:  # parts of volumes that may lie on top of each other
+            block = blocks_of(split.window, self.lattice)
+        elif len(np.unique(split.group)) < FEWEST:
+            whole = [_window_of(plane.shape, self.lattice) for plane in planes.area]
+            block = blocks_of(whole, self.lattice, split.group)
+        return replace(plain_truth(manifest, encoded, split), target=replace(planes, block=block))
+
+
+def _window_of(cells: tuple[int, ...], lattice: int) -> Window:
+    """All of a plane of so many cells."""
+    return Window(top=0, left=0, height=cells[0] * lattice, width=cells[1] * lattice)

@@ -321,6 +321,15 @@ def test_too_few_volumes_are_cut_and_the_answer_holds_whole_ones(few: dict, tmp_
     assert {name: mask.shape for name, mask in masks.items()} == {"a": (64, 96), "b": (60, 90)}
 
 
+def test_few_whole_volumes_still_have_intervals_which_draw_blocks(
+    few: dict, tmp_path: Path
+) -> None:
+    study = make(tmp_path / "s", few, folds=2, members="floor")
+    stages.run(study, INLINE)
+    (row,) = table_of(study.combine_folder / "leaderboard.csv")
+    assert float(row["low"]) <= float(row["score"]) <= float(row["high"])
+
+
 @pytest.mark.parametrize("members", ["floor", "network"])
 def test_a_guard_that_leaves_nothing_to_learn_is_said_before_anything_is_trained(
     few: dict, tmp_path: Path, members: str

@@ -78,6 +78,7 @@ def test_where_there_are_enough_volumes_stay_whole(volumes: int, number: int) ->
     assert len(set(made.group.tolist())) == volumes
     assert sum("volumes that it has not seen" in note for note in made.notes) == 1
     assert not any("parts" in note for note in made.notes)
+    assert any("intervals draw blocks" in note for note in made.notes) == (volumes < 4)
 
 
 def test_masks_of_other_names_are_no_classes() -> None:

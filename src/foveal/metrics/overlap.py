@@ -77,7 +77,7 @@ class CellFBeta:
     def pieces(
         self, tally: Float[np.ndarray, "case 3"], labels: Sequence[np.ndarray], truth: Truth
     ) -> tuple[Float[np.ndarray, "piece 3"], Int[np.ndarray, " piece"]]:
-        """Blocks of planes where the units are parts of too few volumes; else whole units."""
+        """Blocks of planes where there are too few volumes; else whole units."""
         if truth.target.block is None:
             return whole_cases(self, tally, labels, truth)
         count = 1 + max(int(block.max()) for block in truth.target.block)

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 
 from foveal.errors import SplitError
 from foveal.manifest import Case, Manifest, Window
+from foveal.metrics.interval import FEWEST
 from foveal.split.folds import Folds
 from foveal.split.record import NONE, Split, groups
 
@@ -58,8 +59,11 @@ class VolumeFolds:
     def _of_whole(self, manifest: Manifest) -> Split:
         alike = replace(manifest, target=np.full(manifest.target.shape, "volumes"))  # no classes
         made = Folds(self.folds, self.seed)(alike)
-        notes = (*made.notes, "every fold is judged on volumes that it has not seen")
-        return replace(made, notes=notes)
+        notes = [*made.notes, "every fold is judged on volumes that it has not seen"]
+        groups = len(np.unique(made.group))
+        if groups < FEWEST:
+            notes.append(f"{groups} groups of volumes are too few to draw: intervals draw blocks")
+        return replace(made, notes=tuple(notes))
 
     def _of_parts(self, manifest: Manifest, physical: int) -> Split:
         if self.folds < 2:
