@@ -6,10 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tifffile
+
+from foveal.errors import UnreadableImage
+from foveal.read.slide import open_slide
 
 TILE = (32, 48)
 """Height and width of tiles, where nothing else is said."""
+
+ODD = (203, 157)
+"""Height and width that neither tiles nor levels divide."""
 
 EOSIN, PURPLE, DARK, BROWN = (225, 140, 180), (130, 80, 155), (80, 50, 120), (130, 80, 40)
 """Red, green and blue of pink stroma, of nuclei, of many nuclei, of an immunostain."""
@@ -79,3 +86,37 @@ def write_slide(path: Path, picture: np.ndarray, *steps: int, **more: Any) -> Pa
     """Write a picture as a slide without loss, with smaller levels of these steps."""
     levels = [picture, *(averaged(picture, step) for step in steps)]
     return write_levels(path, levels, compression="deflate", **more)
+
+
+def whole(path: Path, level: int) -> np.ndarray:
+    """A whole level as tifffile decodes it, 8 bit, without alpha, light as light."""
+    with tifffile.TiffFile(path) as file:
+        pages = [page.aspage() for page in file.pages]
+        pages += [sub.aspage() for page in pages for sub in page.pages or ()]
+        page = sorted(pages, key=lambda page: -page.imagelength)[level]
+        pixels = page.asarray()
+    pixels = pixels if pixels.ndim == 3 else pixels[:, :, None]
+    pixels = pixels[:, :, : pixels.shape[2] - len(page.extrasamples)]
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        pixels = np.iinfo(pixels.dtype).max - pixels
+    return pixels if pixels.dtype == np.uint8 else (pixels // 256).astype(np.uint8)
+
+
+def crop(pixels: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
+    """A region, white where it lies outside."""
+    far = 400
+    around = np.pad(pixels, ((far, far), (far, far), (0, 0)), constant_values=255)
+    return around[far + top : far + top + height, far + left : far + left + width]
+
+
+def refused(path: Path | str, words: str) -> None:
+    """Opening it must end in the one error, which begins with the path."""
+    with pytest.raises(UnreadableImage, match=words) as error, open_slide(str(path)):
+        pass
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def fingerprint(path: Path) -> str:
+    """That of a slide which is opened for it."""
+    with open_slide(str(path)) as slide:
+        return slide.fingerprint()

@@ -18,6 +18,7 @@ CODES = {
     "TargetError": 3,
     "SplitError": 3,
     "ShapeError": 3,
+    "UnreadableImage": 3,
     "StudyError": 3,
     "DiskFullError": 3,
     "WeightsError": 3,

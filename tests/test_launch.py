@@ -12,9 +12,15 @@ from typing import Any
 import pytest
 
 from foveal import launch
-from foveal.errors import DataError, FovealError, ManifestError, MemoryBudgetError, Stopped
+from foveal.errors import (
+    DataError,
+    FovealError,
+    ManifestError,
+    MemoryBudgetError,
+    Stopped,
+    UnreadableImage,
+)
 from foveal.launch import Channel, side_by_side, slots_of
-from foveal.read.image import UnreadableImage
 
 
 def double(channel: Channel, *, device: str, number: int) -> None:

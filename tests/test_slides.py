@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from foveal.errors import ManifestError, SplitError
+from foveal.errors import ManifestError, SplitError, UnreadableImage
 from foveal.manifest import Case, Facts, Manifest, load
-from foveal.read.image import UnreadableImage
 from foveal.slides import BLANK, NAMED, SlideSeen, WithTissue, is_blank, measure, survey
 from foveal.split import Folds, Split
 from foveal.split.record import EVERY, NONE
@@ -332,6 +331,45 @@ def test_a_pattern_of_masks_is_checked(
 ) -> None:
     with pytest.raises(ManifestError, match=words):
         loaded(here, *rows, masks=masks)
+
+
+@pytest.mark.parametrize("masks", ["masks/{mask}", "masks/{mask}.png", "masks/{mask}-{id}.png"])
+def test_an_empty_cell_means_no_mask(here: Path, masks: str) -> None:
+    for name in ("a.png", "a.png.png", "a.png-1.png", ".png", "-0.png"):
+        (here / "masks" / name).touch()
+    table = loaded(here, "0,x,", "1,y,a.png", "2,z,b.png", head="id,image,mask", masks=masks)
+    assert [name is None for name in names(table)] == [True, False, True]
+    with pytest.raises(ManifestError, match="leads to no file at all") as error:
+        loaded(here, "0,x,", "1,y,b.png", head="id,image,mask", masks=masks)
+    assert "b.png" in error.value.culprits[0]
+    with pytest.raises(ManifestError, match="leads to no file at all"):
+        loaded(here, "0,x,", "1,y,", head="id,image,mask", masks=masks)
+
+
+def test_masks_may_be_a_column_of_paths_with_gaps(here: Path) -> None:
+    (here / "masks/a.png").touch()
+    rows = ("0,x,", f"1,y,{here}/masks/a.png", "2,z,masks/a.png")
+    assert names(loaded(here, *rows, head="id,image,mask", masks="{mask}")) == [
+        None,
+        "a.png",
+        "a.png",
+    ]
+
+
+@pytest.mark.parametrize("cell", ["../a.png", "/a.png", "a/../../a.png", "a\0.png"])
+@pytest.mark.parametrize("masks", ["masks/{mask}", "masks/{none}/{mask}"])
+def test_a_mask_that_leaves_its_root_is_refused_and_not_laid_on_the_images(
+    here: Path, cell: str, masks: str
+) -> None:
+    (here / "masks/b.png").touch()
+    rows = ("0,x,b.png,", f"1,y,{cell},", "2,z,,")
+    with pytest.raises(ManifestError, match=r"1 rows lead .* of masks=") as error:
+        loaded(here, *rows, head="id,image,mask,none", masks=masks)
+    assert masks in str(error.value)
+    assert "images" not in str(error.value)
+    (culprit,) = error.value.culprits
+    assert culprit.startswith('row 2 (id "1"): ')
+    assert "empty" not in culprit
 
 
 @pytest.mark.parametrize("cell", [".", "/", "//"])

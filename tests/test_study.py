@@ -28,6 +28,7 @@ from foveal.study import (
     digest,
     format_settings,
     is_done,
+    lay_out,
     parse_settings,
     publish,
     revive,
@@ -81,6 +82,14 @@ def everything_in(folder: Path) -> set[str]:
 
 
 # --- files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("shape", [(0, 3), (5,), (4, 3, 2)])
+def test_what_is_laid_out_is_an_array_of_zeros(tmp_path, shape, dtype):
+    lay_out(tmp_path / "laid", shape, np.dtype(dtype))
+    np.save(tmp_path / "saved.npy", np.zeros(shape, dtype))
+    assert (tmp_path / "laid").read_bytes() == (tmp_path / "saved.npy").read_bytes()
 
 
 def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@
     │   ├── TargetError            a grade, label, identity or mask
     │   ├── SplitError             folds that would leak or cannot be made
     │   ├── ShapeError             arrays that do not fit each other
+    │   ├── UnreadableImage        a picture, a slice or a slide
     │   ├── StudyError             the study folder
     │   │   └── DiskFullError          no room to write
     │   ├── WeightsError           pretrained weights that cannot be loaded
@@ -62,6 +63,10 @@ class SplitError(DataError):
 
 class ShapeError(DataError):
     """Arrays do not fit each other."""
+
+
+class UnreadableImage(DataError):
+    """A file is missing, truncated or no picture."""
 
 
 class StudyError(DataError):

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from foveal.errors import TargetError
+from foveal.errors import TargetError, UnreadableImage
 from foveal.manifest import Case, Window
-from foveal.read.image import UnreadableImage, decode_mask
+from foveal.read.image import decode_mask
 
 Plane = Float[np.ndarray, "_ _"]
 """Rows and columns of cells; planes of one list differ in size."""

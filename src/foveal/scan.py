@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from foveal.errors import TargetError
+from foveal.errors import TargetError, UnreadableImage
 from foveal.lattice import cells, read_mask, region_of
 from foveal.manifest import Case, Facts, Manifest
-from foveal.read.image import UnreadableImage, spare_bits_of
+from foveal.read.image import spare_bits_of
 from foveal.read.slices import find_slices
 
 LATTICES = (2, 4)
@@ -100,11 +100,13 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
     """
     sizes = [f"{v.height}x{v.width}" for v in found]
     names, counts = np.unique(sizes, return_counts=True)
+    deep = np.array([v.bits == 16 for v in found])
     bits, spare = max(v.bits for v in found), 0
-    if bits == 16:
-        spare = spare_bits_of(max(v.white for v in found))
-    mean = np.mean([v.mean for v in found]) * 2**spare
-    square = np.mean([v.square for v in found]) * 4**spare
+    if deep.any():
+        spare = spare_bits_of(max(v.white for v in found if v.bits == 16))
+    fills = np.where(deep, 2.0**spare, 1.0)  # volumes of 8 bit are full already
+    mean = np.mean(np.array([v.mean for v in found]) * fills)
+    square = np.mean(np.array([v.square for v in found]) * fills**2)
     shares, target = _measured_masks(manifest, found)
     facts = Facts(
         cases=len(manifest),

@@ -22,8 +22,10 @@ import hashlib
 import inspect
 import io
 import json
+import math
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -88,8 +90,15 @@ def _address(thing: Any) -> str:
     return f"{thing.__module__}:{thing.__qualname__}"
 
 
+OWN_RECIPES = "recipes of "
+"""What the name of the module begins with that a recipe file of the user's own becomes."""
+
+
 def revive(value: Any) -> Any:
-    """The frozen record that `describe` described; only foveal's own records come back.
+    """The frozen record that `describe` described.
+
+    Records of foveal come back, and those of the recipe file of the user's own that is open;
+    nothing else is imported.
 
     Example:
         >>> from foveal.decide import FixedCuts
@@ -104,12 +113,13 @@ def revive(value: Any) -> Any:
         return {k: revive(v) for k, v in value.items()}
     module, _, name = str(value["part"]).partition(":")
     try:
-        kind = getattr(import_module(module), name, None) if module.startswith("foveal.") else None
+        own = sys.modules.get(module) if module.startswith(OWN_RECIPES) else None
+        kind = getattr(import_module(module) if module.startswith("foveal.") else own, name, None)
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             return kind(**{k: revive(v) for k, v in value.items() if k != "part"})
     except (ImportError, TypeError) as error:
         raise StudyError(f"{value['part']} cannot be read back: {error}") from None
-    raise StudyError(f"{value['part']} is no record of foveal")
+    raise StudyError(f"{value['part']} is no record of foveal, nor of the study's own recipe")
 
 
 def digest(*parts: object) -> str:
@@ -149,6 +159,18 @@ def disk_error(path: Path, error: OSError) -> StudyError:
             "nothing is lost"
         )
     return StudyError(f"cannot write {path}: {error.strerror or error}")
+
+
+def lay_out(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """An empty `.npy` of full length, so that a full disk is met now and as an error.
+
+    Raises:
+        OSError: There is no room; what was begun stays.
+    """
+    with path.open("wb") as file:
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        os.posix_fallocate(file.fileno(), 0, file.tell() + dtype.itemsize * math.prod(shape))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -291,9 +313,19 @@ class Study:
         """Decoded pictures; free to delete."""
         return self.folder / "cache"
 
+    @property
+    def members_folder(self) -> Path:
+        """What was trained."""
+        return self.folder / "members"
+
     def job_folder(self, member: str, fold: int) -> Path:
         """One member trained without one fold."""
-        return self.folder / "members" / member / str(fold)
+        return self.members_folder / member / str(fold)
+
+    @property
+    def stage_folders(self) -> tuple[Path, ...]:
+        """What stages wrote, and others read."""
+        return self.split_folder, self.members_folder, self.combine_folder, self.cache_folder
 
     def require(self) -> Study:
         """This study, if it is one.

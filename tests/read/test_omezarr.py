@@ -15,10 +15,9 @@ import zarr.codecs
 from numcodecs import Blosc
 
 from conftest import write_zarr
-from foveal.errors import Stopped
+from foveal.errors import Stopped, UnreadableImage
 from foveal.manifest import Case
 from foveal.read import stack as stacks
-from foveal.read.image import UnreadableImage
 from foveal.read.slices import find_slices
 from foveal.read.volume import load, store
 from foveal.scan import scan

@@ -5,7 +5,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import tifffile
 
 from foveal.read.slices import find_slices
 
@@ -45,24 +44,3 @@ def test_a_folder_that_is_there_is_meant_as_it_is_written(tmp_path: Path, folder
     write(tmp_path / "run1/z0.png", PLANES[3])
     np.testing.assert_array_equal(read(tmp_path / folder / "*.png"), PLANES)
     np.testing.assert_array_equal(read(tmp_path / folder / "z[3-5].png"), PLANES[3:6])
-
-
-@pytest.mark.parametrize("axes", ["ZYX", "ZCYX", "TZYX"])
-@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
-def test_a_tiff_that_describes_its_first_page_only(
-    tmp_path: Path, photometric: str, axes: str
-) -> None:
-    deep = PLANES.astype(np.uint16) * 3
-    shape = [len(deep) if name == "Z" else 1 for name in axes[:-2]]
-    path = tmp_path / "long.tif"
-    tifffile.imwrite(
-        path,
-        deep.reshape(*shape, *deep.shape[1:]),
-        truncate=True,
-        photometric=photometric,
-        metadata={"axes": axes},
-    )
-    with tifffile.TiffFile(path) as file:
-        assert len(file.pages) == 1
-    wanted = np.invert(deep) if photometric == "miniswhite" else deep
-    np.testing.assert_array_equal(read(path), wanted)

@@ -1,6 +1,8 @@
 """Slices to one file: every way to give them, every place to be interrupted, every fault."""
 
 import contextlib
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +12,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from foveal.errors import Stopped
+from foveal.errors import DiskFullError, Stopped, UnreadableImage
 from foveal.manifest import Window
 from foveal.read import stack as stacks
 from foveal.read import volume as volumes
-from foveal.read.image import UnreadableImage
 from foveal.read.slices import find_slices
 from foveal.read.volume import load, mirrored, store
 
@@ -125,7 +126,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
         return done
 
-    for place, name in ((volumes, "write_json"), (volumes, "_lay_out"), (Path, "replace"),
+    for place, name in ((volumes, "write_json"), (volumes, "lay_out"), (Path, "replace"),
                         (Path, "unlink")):  # fmt: skip
         monkeypatch.setattr(place, name, mortal(getattr(place, name)))
 
@@ -155,6 +156,31 @@ def test_killed_twice_at_any_moment_the_volume_is_whole(
         wanted = voxels()[np.clip(np.arange(-2, 14), 0, 11)]
         np.testing.assert_array_equal(np.moveaxis(got.values, 2, 0), wanted)
         assert sorted(p.name for p in path.parent.iterdir()) == ["v.json", "v.npy"]
+
+
+@pytest.mark.parametrize(
+    ("act", "after"), [("fsync", n) for n in (0, 5, 12, 13)] + [("posix_fallocate", 0)]
+)
+def test_a_disk_that_fills_up_on_the_way_is_given_back(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str, after: int
+) -> None:
+    """Full while slices are laid flat, when room is asked for, while turning, or at the end."""
+    left, real = [after], getattr(os, act)
+
+    def full(*arguments: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(*arguments)
+
+    path = tmp_path / "v.npy"
+    monkeypatch.setattr(os, act, full)
+    with pytest.raises(DiskFullError, match="the disk is full"):
+        store(find_slices(str(folder)), path)
+    monkeypatch.setattr(os, act, real)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["slices"]
+    got = store(find_slices(str(folder)), path)
+    np.testing.assert_array_equal(np.moveaxis(got.values, 2, 0), voxels())
 
 
 def test_a_half_written_store_of_other_slices_is_not_gone_on_with(
@@ -203,21 +229,3 @@ def test_a_camera_of_12_bits_fills_its_16_when_a_part_is_read(tmp_path: Path) ->
     stored = store(find_slices(str(written(tmp_path / "s", planes))), tmp_path / "v.npy")
     window = Window(top=-3, left=2, height=12, width=9)
     np.testing.assert_array_equal(replace(stored, spare_bits=4)(window), stored(window) << 4)
-
-
-@pytest.mark.parametrize("axes", ["ZCYX", "CZYX", "TZYX"])
-def test_a_stack_of_several_channels_or_moments_is_refused(tmp_path: Path, axes: str) -> None:
-    shape = {"Z": 4, "C": 2, "T": 2, "Y": 8, "X": 9}
-    values = np.zeros([shape[a] for a in axes], np.uint16)
-    tifffile.imwrite(tmp_path / "s.ome.tif", values, ome=True, metadata={"axes": axes})
-    with pytest.raises(UnreadableImage, match=r"[CT] of 2"):
-        find_slices(str(tmp_path / "s.ome.tif"))
-
-
-def test_pages_whose_0_is_white_are_turned_as_a_single_one_is(tmp_path: Path) -> None:
-    planes = voxels()[:3]
-    tifffile.imwrite(tmp_path / "all.tif", planes, photometric="miniswhite")
-    tifffile.imwrite(tmp_path / "one.tif", planes[0], photometric="miniswhite")
-    stack = find_slices(str(tmp_path / "all.tif"))
-    np.testing.assert_array_equal(stack.read(0), 255 - planes[0])
-    np.testing.assert_array_equal(stack.read(0), find_slices(str(tmp_path / "one.tif")).read(0))

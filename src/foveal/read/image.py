@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,30 +20,20 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from foveal.arrays import Pixels, Resized
-from foveal.errors import DataError
+from foveal.errors import UnreadableImage
 from foveal.manifest import Case
+from foveal.read.limits import PIXEL_LIMIT, PLANE_LIMIT, check_size
+from foveal.read.tiff import ORIENTATION_TAG, TIFF_START, decode_tiff, way_of_mask
 
-PIXEL_LIMIT = 178_956_970
-"""A picture of more pixels is taken for a decompression bomb (Pillow's limit too)."""
-
-PLANE_LIMIT = 1 << 30
-"""The same of slices of a volume and their masks: 32,768 x 32,768 (OpenCV's limit too)."""
-
-TIFF_START = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 JPEG_START = b"\xff\xd8"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 """How files begin."""
 
-ORIENTATION_TAG = 0x0112
 PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 """Without one of these words a PNG does not say how its camera was held."""
 
 REDUCED = {1: 0, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: 32, 8: 64}
 """OpenCV's flag for a decoding at 1/1, 1/2, 1/4 and 1/8; with no word on colour it is grey."""
-
-
-class UnreadableImage(DataError):
-    """A file is missing, truncated or no picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +174,7 @@ def decode(
     Args:
         path: Of the file.
         at_least: As in `Photograph`.
-        limit: Most pixels that it may have.
+        limit: Most pixels that it may have; of a TIFF, also what all its planes may fill.
 
     Raises:
         UnreadableImage: The file is missing, truncated, too large or no picture.
@@ -205,43 +194,11 @@ def decode_mask(path: str) -> Bool[np.ndarray, "height width"]:
     data = _bytes(path)
     is_jpeg, is_inverted = data[:2] == JPEG_START, False
     if data[:4] in TIFF_START:
-        is_jpeg, is_inverted = _way_of_tiff(data, path)
+        is_jpeg, is_inverted = way_of_mask(data, path)
     image = _decode(data, path, None, PLANE_LIMIT)
     background = np.iinfo(image.dtype).max // 2 if is_jpeg else 0
     values = np.invert(image) if is_inverted else image
     return np.asarray((values > background).any(axis=2))
-
-
-def _way_of_tiff(data: bytes, path: str) -> tuple[bool, bool]:
-    """Whether a mask is kept as JPEG, and whether as the opposite of what it is shown as."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            series, first = file.series[0], file.pages.first
-            deep = [
-                n for name, n in zip(series.axes, series.shape, strict=True) if name not in FLAT
-            ]
-            if math.prod(deep) > 1 or first.samplesperpixel > MOST_SAMPLES:
-                raise UnreadableImage(
-                    f"{path}: axes {series.axes} of {series.shape}, where a mask is one picture; "
-                    "cure: one mask a volume, or every slice with its mask in a row of its own"
-                )
-            return (
-                first.compression in JPEG_IN_TIFF,
-                first.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
-            )
-    except TIFF_TROUBLE:
-        raise UnreadableImage(f"{path}: the TIFF does not decode") from None
-
-
-FLAT = "YXS"
-"""Axes of one picture, as tifffile calls them: rows, columns and colours."""
-
-MOST_SAMPLES = 4
-"""Red, green, blue and alpha."""
-
-JPEG_IN_TIFF = (6, 7, 33007, 34892)
 
 
 def _bytes(path: str) -> bytes:
@@ -256,10 +213,10 @@ def _decode(data: bytes, path: str, at_least: tuple[int, int] | None, limit: int
     if not data:
         raise UnreadableImage(f"{path}: the file is empty")
     if data[:4] in TIFF_START:
-        return _decode_tiff(data, path, limit)
+        return _oriented(*decode_tiff(data, path, limit))
     frame = _jpeg_frame(data) if data[:2] == JPEG_START else None
     if frame and frame.channels in (1, 3):
-        _check_size(frame.width, frame.height, path, limit)
+        check_size(frame.width, frame.height, path, limit)
         return _decode_jpeg(data, frame, path, at_least)
     orientation = _orientation(data, path, limit)
     if data.startswith(PNG_START) and data.rfind(b"IEND") < 0:
@@ -326,7 +283,7 @@ def _orientation(data: bytes, path: str, limit: int) -> int:
     opened = PngImageFile if data.startswith(PNG_START) else Image.open  # which has its own limit
     try:
         with opened(io.BytesIO(data)) as picture:
-            _check_size(picture.width, picture.height, path, limit)
+            check_size(picture.width, picture.height, path, limit)
             if data.startswith(PNG_START) and not any(word in data for word in PNG_EXIF):
                 return 1  # Pillow would decode all of it to look behind the pixels
             orientation = picture.getexif().get(ORIENTATION_TAG, 1)
@@ -339,23 +296,13 @@ def _orientation(data: bytes, path: str, limit: int) -> int:
         raise UnreadableImage(f"{path}: the file is no picture that can be read") from None
 
 
-def _check_size(width: int, height: int, path: str, limit: int) -> None:
-    if width * height > limit:
-        raise UnreadableImage(
-            f"{path}: {width} x {height} is more than {limit} pixels; cure: a smaller copy, or "
-            "several parts"
-        )
-
-
 def _rgb(image: np.ndarray) -> Pixels:
     """OpenCV's order turned into red, green, blue; alpha left out."""
     if image.ndim == 2:
         return image[:, :, None]
     if image.shape[2] == 4:
         return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB)
-    if image.shape[2] == 3:
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return image[:, :, :1]  # grey with alpha
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _oriented(image: Pixels, orientation: int) -> Resized:
@@ -367,96 +314,3 @@ def _oriented(image: Pixels, orientation: int) -> Resized:
     if orientation in (3, 4, 7, 8):
         image = image[::-1]
     return np.ascontiguousarray(image)
-
-
-def _decode_tiff(data: bytes, path: str, limit: int) -> Pixels:
-    """Samples, planes or pages as channels."""
-    import tifffile
-
-    try:
-        _check_pages(data, path)
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            series, first = file.series[0], file.pages.first
-            if any(page is None for page in series.pages):
-                raise UnreadableImage(f"{path}: some of its channels lie in other files")
-            _check_size(series.size, 1, path, limit)
-            image, axes = series.asarray(), series.axes
-            if first.photometric == tifffile.PHOTOMETRIC.PALETTE and first.colormap is not None:
-                image, axes = np.moveaxis(first.colormap[:, image], 0, -1), axes + "S"
-            if first.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-                image = np.invert(image)
-            tag = first.tags.get(ORIENTATION_TAG)
-            alpha = "S" in axes and first.extrasamples[-1:] in ((1,), (2,))
-            image = _channels_last(image, axes, path)
-            # writers call any fourth sample alpha; one that is not opaque may be a stain
-            if alpha and (image[:, :, -1] == np.iinfo(image.dtype).max).all():
-                image = image[:, :, :-1]
-            if first.photometric == tifffile.PHOTOMETRIC.SEPARATED and image.shape[2] == 4:
-                image = _from_inks(image)
-            return _oriented(image, 1 if tag is None else int(tag.value))
-    except UnreadableImage:
-        raise
-    except TIFF_TROUBLE:
-        raise UnreadableImage(f"{path}: the TIFF does not decode") from None
-
-
-def _from_inks(
-    image: Shaped[np.ndarray, "height width 4"],
-) -> Shaped[np.ndarray, "height width 3"]:
-    """Cyan, magenta, yellow and black as red, green and blue, as Pillow tells them."""
-    full = np.iinfo(image.dtype).max
-    light = (full - image).astype(np.float32)
-    return np.round(light[:, :, :3] * light[:, :, 3:] / full).astype(image.dtype)
-
-
-TIFF_TROUBLE = (
-    *(OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError),
-    *(struct.error, ArithmeticError, AssertionError, MemoryError),
-)
-"""What the decoders raise on files that are no TIFF inside."""
-
-
-def _check_pages(data: bytes, path: str) -> None:
-    """Walk the chain of pages: every one, and all its data, must lie inside the file.
-
-    A decoder takes a chain that is cut off for a shorter picture.
-    """
-    import tifffile
-
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        form, place = file.tiff, file._fh
-        place.seek(4 if form.offsetsize == 4 else 8)
-        offset = struct.unpack(form.offsetformat, place.read(form.offsetsize))[0]
-        seen: set[int] = set()
-        while offset:
-            if offset in seen or offset >= len(data):
-                raise UnreadableImage(f"{path}: the file is truncated")
-            seen.add(offset)
-            place.seek(offset)
-            count = struct.unpack(form.tagnoformat, place.read(form.tagnosize))[0]
-            end = offset + form.tagnosize + count * form.tagsize + form.offsetsize
-            if end > len(data):
-                raise UnreadableImage(f"{path}: the file is truncated")
-            place.seek(end - form.offsetsize)
-            offset = struct.unpack(form.offsetformat, place.read(form.offsetsize))[0]
-        if len(file.pages) != len(seen):
-            raise UnreadableImage(f"{path}: the file is truncated")
-        for page in file.pages:
-            parts = zip(page.dataoffsets, page.databytecounts, strict=True)
-            if not page.dataoffsets or any(o + n > len(data) for o, n in parts):
-                raise UnreadableImage(f"{path}: the file is truncated")
-
-
-def _channels_last(image: np.ndarray, axes: str, path: str) -> Shaped[np.ndarray, "y x channel"]:
-    """An array with named axes as one picture."""
-    extra = [k for k, name in enumerate(axes) if name not in "YX" and image.shape[k] == 1]
-    image = image.squeeze(axis=tuple(extra))
-    axes = "".join(name for k, name in enumerate(axes) if k not in extra)
-    if sorted(axes)[-2:] != ["X", "Y"] or image.ndim not in (2, 3):
-        raise UnreadableImage(f"{path}: axes {axes} are no single picture")
-    if image.dtype == bool:
-        image = image.astype(np.uint8) * 255
-    if image.dtype not in (np.uint8, np.uint16):
-        raise UnreadableImage(f"{path}: {image.dtype} pixels; 8 or 16 bit unsigned are read")
-    image = np.moveaxis(image, [axes.index("Y"), axes.index("X")], [0, 1])
-    return image[:, :, None] if image.ndim == 2 else image

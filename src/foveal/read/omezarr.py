@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foveal.read.image import TIFF_TROUBLE, UnreadableImage
+from foveal.errors import UnreadableImage
 from foveal.read.stack import Box, Boxes, Stack
+from foveal.read.tiff import TIFF_TROUBLE
 
 if TYPE_CHECKING:
     import zarr

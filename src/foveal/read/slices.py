@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import glob
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from foveal.read.image import PLANE_LIMIT, UnreadableImage, decode
+from foveal.errors import UnreadableImage
+from foveal.read.image import decode
+from foveal.read.limits import PLANE_LIMIT
 from foveal.read.omezarr import is_zarr, open_zarr
-from foveal.read.stack import Slice, Stack
+from foveal.read.stack import Stack, grey
+from foveal.read.tiff import stack_of_pages
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 
@@ -34,9 +34,9 @@ def find_slices(place: str) -> Stack:
         found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
         return _files(found, f"{place}: the folder holds no slices ({', '.join(SUFFIXES)}, zarr)")
     if path.is_file():
-        if path.suffix.lower() in (".tif", ".tiff"):
-            return _pages(path)
-        return _files([path], "")
+        is_tiff = path.suffix.lower() in (".tif", ".tiff")
+        pages = stack_of_pages(path) if is_tiff else None
+        return _files([path], "") if pages is None else pages
     return _files(_matching(path), f"{place}: no such file, folder or pattern of slices")
 
 
@@ -67,65 +67,5 @@ def _files(found: Sequence[Path], trouble: str) -> Stack:
     return Stack(
         names=names,
         files=tuple(str(p.resolve()) for p in paths),
-        read=lambda k: _grey(decode(names[k], limit=PLANE_LIMIT), names[k]),
+        read=lambda k: grey(decode(names[k], limit=PLANE_LIMIT), names[k]),
     )
-
-
-def _grey(image: np.ndarray, name: str) -> Slice:
-    """One plane; a grey picture saved in colour is still one."""
-    first = image[:, :, 0]
-    if image.shape[2] > 1 and any((image[:, :, c] != first).any() for c in range(image.shape[2])):
-        raise UnreadableImage(f"{name}: {image.shape[2]} channels, where a slice has one")
-    return first
-
-
-DEEP, FLAT = "ZIQ", "YXS"
-"""Axes, as tifffile calls them: of slices however they are counted; rows, columns and colours."""
-
-
-def _pages(path: Path) -> Stack:
-    """The pages of a TIFF; read by the picture reader where there is one only."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as file:
-            count = len(file.pages)
-            axes = dict(zip(file.series[0].axes, file.series[0].shape, strict=True))
-    except (OSError, ValueError, TypeError, RuntimeError, tifffile.TiffFileError):
-        raise UnreadableImage(f"{path}: the TIFF does not decode") from None
-    slices = math.prod(length for name, length in axes.items() if name in DEEP)
-    if count == 1 and slices == 1:
-        return _files([path], "")
-    odd = [
-        f"{name} of {length}"
-        for name, length in axes.items()
-        if name not in DEEP + FLAT
-        if length > 1
-    ]
-    if odd:
-        raise UnreadableImage(
-            f"{path}: a stack has slices, rows and columns, and this one has {', '.join(odd)} too; "
-            "cure: save one channel and one moment alone"
-        )
-
-    def read(k: int) -> Slice:
-        try:
-            with tifffile.TiffFile(path) as file:
-                found = file.pages[k if count > 1 else 0].aspage()
-                page = found.asarray() if count > 1 else _plane(path, axes, k)
-                if found.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-                    page = np.invert(page)
-        except (OSError, ValueError, TypeError, RuntimeError, IndexError, KeyError):
-            raise UnreadableImage(f"{path} page {k}: the page does not decode") from None
-        return _grey(np.atleast_3d(page), f"{path} page {k}")
-
-    names = tuple(f"{path} page {k}" for k in range(max(count, slices)))
-    return Stack(names=names, files=(str(path.resolve()),), read=read)
-
-
-def _plane(path: Path, axes: Mapping[str, int], k: int) -> np.ndarray:
-    """A slice of a TIFF that describes its first page only, as ImageJ does beyond 4 GB."""
-    import tifffile
-
-    flat = tuple(length for name, length in axes.items() if name in FLAT)
-    return np.array(tifffile.memmap(path, mode="r").reshape(-1, *flat)[k])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Shaped
 
-from foveal.read.image import UnreadableImage
+from foveal.errors import UnreadableImage
 
 BAND_BYTES = 64e6
 """Memory that a band of rows may take, but for a single row of chunks that takes more."""
@@ -137,3 +137,15 @@ def check_slice(plane: np.ndarray, first: Slice, name: str) -> None:
         )
     if plane.dtype != first.dtype:
         raise UnreadableImage(f"{name}: {plane.dtype}, where the first slice is {first.dtype}")
+
+
+def grey(image: np.ndarray, name: str) -> Slice:
+    """One plane; a grey picture saved in colour is still one.
+
+    Raises:
+        UnreadableImage: The picture has channels that differ.
+    """
+    first = image[:, :, 0]
+    if image.shape[2] > 1 and any((image[:, :, c] != first).any() for c in range(image.shape[2])):
+        raise UnreadableImage(f"{name}: {image.shape[2]} channels, where a slice has one")
+    return first

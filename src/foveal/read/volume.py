@@ -12,7 +12,6 @@ memory, nothing is decoded twice, and what was interrupted is gone on with::
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,11 +21,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from foveal.errors import Stopped
+from foveal.errors import Stopped, StudyError
 from foveal.manifest import Window
 from foveal.read.image import filled
 from foveal.read.stack import Boxes, Stack, check_slice
-from foveal.study import disk_error, write_json
+from foveal.study import disk_error, lay_out, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ def store(
     Raises:
         UnreadableImage: A slice does not decode, or has another shape or depth than the first.
         Stopped: The signal came; the same call goes on.
-        StudyError: The disk is full.
+        StudyError: The disk is full; what was begun is gone.
     """
     found = load(path)
     if found is not None:
@@ -104,10 +103,12 @@ def store(
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         _write(stack, wanted, path, should_stop)
-    except OSError as error:
+    except (OSError, StudyError) as error:
         with suppress(OSError):
             _tidy(path)
-        raise disk_error(path, error) from error
+        if isinstance(error, OSError):
+            raise disk_error(path, error) from error
+        raise
     volume = load(path)
     assert volume is not None
     return volume
@@ -185,7 +186,7 @@ def _turn(
     done = _progress(part, mark, shape[1] * shape[2] * boxes.dtype.itemsize)
     if not done:
         _note(part).unlink(missing_ok=True)
-        _lay_out(part, shape, boxes.dtype)
+        lay_out(part, shape, boxes.dtype)
     out = np.lib.format.open_memmap(part, "r+")
     for rows in boxes.bands(depth, start=done):
         box = boxes.read(slice(first, first + depth), rows)
@@ -194,13 +195,6 @@ def _turn(
         write_json(_note(part), {**mark, "done": rows.stop})
         if should_stop():
             raise Stopped("stopped while turning slices; the same call goes on")
-
-
-def _lay_out(part: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """An empty file of full length, so that a full disk is met now and as an error."""
-    np.lib.format.open_memmap(part, "w+", dtype, shape)
-    with part.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
 
 
 def _mark(wanted: Sequence[int], plane: tuple[int, ...], dtype: np.dtype) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
+from foveal.errors import UnreadableImage
 from foveal.lattice import enlarged, region_of
 from foveal.manifest import Case, Truth
 from foveal.metrics.overlap import CellFBeta
 from foveal.predictions import Predictions
-from foveal.read.image import UnreadableImage
 from foveal.read.slices import find_slices
+from foveal.ship.numbers import short
 from foveal.study import csv_text, write_bytes, write_text
 from foveal.task import Asked, Given
 
@@ -128,8 +129,3 @@ def _slice_size(case: Case) -> tuple[int, int]:
         return find_slices(case.paths[0]).form()[0]
     except UnreadableImage:
         return 1, 1
-
-
-def short(number: float) -> str:
-    """A number with as many digits as people read."""
-    return f"{number:.6g}"

@@ -1,0 +1,267 @@
+"""TIFF as a container: one picture of samples, planes or pages, or a stack whose slices are these.
+
+Decoders take a file that was cut off for a shorter one, so the chain of its pages is walked before
+anything is decoded, and all that it tells of must lie inside the file::
+
+    pixels, orientation = decode_tiff(Path("cells.tif").read_bytes(), "cells.tif", PIXEL_LIMIT)
+    stack = stack_of_pages(Path("scan.tif"))     # or None, where it holds one picture
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from foveal.arrays import Pixels
+from foveal.errors import UnreadableImage
+from foveal.read.limits import check_planes, check_size
+from foveal.read.stack import Slice, Stack, grey
+
+TIFF_START = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How files begin."""
+
+TIFF_TROUBLE = (
+    *(OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError),
+    *(struct.error, ArithmeticError, AssertionError, MemoryError),
+)
+"""What the decoders raise on files that are no TIFF inside."""
+
+DEEP, FLAT = "ZIQ", "YXS"
+"""Axes, as tifffile calls them: of slices however they are counted; rows, columns and colours."""
+
+MOST_SAMPLES = 4
+"""Red, green, blue and alpha."""
+
+JPEG_IN_TIFF = (6, 7, 33007, 34892)
+
+ORIENTATION_TAG = 0x0112
+"""How the camera was held; the same in the EXIF of other files, which is a TIFF itself."""
+
+PRIVATE_TAG = 32_768
+"""The first of the tags that anybody may define; they change no pixel that is read here."""
+
+OF_PALETTE_BYTES = 6
+"""Bytes of a pixel whose colour comes from a palette: three values of 16 bit."""
+
+
+def decode_tiff(data: bytes, path: str, limit: int) -> tuple[Pixels, int]:
+    """Samples, planes or pages as channels, and how the camera was held (EXIF orientation).
+
+    Args:
+        data: The whole file.
+        path: As errors name it.
+        limit: Most pixels of a plane, and of four channels of 16 bit that all planes may fill.
+
+    Raises:
+        UnreadableImage: The file is truncated, too large, no single picture or no TIFF inside.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            check_pages(file, len(data), path)
+            series, first = file.series[0], file.pages.first
+            if any(page is None for page in series.pages):
+                raise UnreadableImage(f"{path}: some of its channels lie in other files")
+            is_indexed = first.photometric == tifffile.PHOTOMETRIC.PALETTE
+            palette = first.colormap if is_indexed else None
+            sides = dict(zip(series.axes, series.shape, strict=True))
+            value_bytes = series.dtype.itemsize if palette is None else OF_PALETTE_BYTES
+            check_size(sides.get("X", 1), sides.get("Y", 1), path, limit)
+            check_planes(series.size * value_bytes, path, limit)
+            image, axes = series.asarray(), series.axes
+            if palette is not None:
+                image, axes = np.moveaxis(palette[:, image], 0, -1), axes + "S"
+            if first.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+                image = np.invert(image)
+            tag = first.tags.get(ORIENTATION_TAG)
+            alpha = "S" in axes and first.extrasamples[-1:] in ((1,), (2,))
+            image = _channels_last(image, axes, path)
+            # writers call any fourth sample alpha; one that is not opaque may be a stain
+            if alpha and (image[:, :, -1] == np.iinfo(image.dtype).max).all():
+                image = image[:, :, :-1]
+            if first.photometric == tifffile.PHOTOMETRIC.SEPARATED and image.shape[2] == 4:
+                image = _from_inks(image)
+            return image, 1 if tag is None else int(tag.value)
+    except TIFF_TROUBLE:
+        raise UnreadableImage(f"{path}: the TIFF does not decode") from None
+
+
+def _from_inks(
+    image: Shaped[np.ndarray, "height width 4"],
+) -> Shaped[np.ndarray, "height width 3"]:
+    """Cyan, magenta, yellow and black as red, green and blue, as Pillow tells them."""
+    full = np.iinfo(image.dtype).max
+    light = (full - image).astype(np.float32)
+    return np.round(light[:, :, :3] * light[:, :, 3:] / full).astype(image.dtype)
+
+
+def _channels_last(image: np.ndarray, axes: str, path: str) -> Shaped[np.ndarray, "y x channel"]:
+    """An array with named axes as one picture."""
+    extra = [k for k, name in enumerate(axes) if name not in "YX" and image.shape[k] == 1]
+    image = image.squeeze(axis=tuple(extra))
+    axes = "".join(name for k, name in enumerate(axes) if k not in extra)
+    if sorted(axes)[-2:] != ["X", "Y"] or image.ndim not in (2, 3):
+        raise UnreadableImage(f"{path}: axes {axes} are no single picture")
+    if image.dtype == bool:
+        image = image.astype(np.uint8) * 255
+    if image.dtype not in (np.uint8, np.uint16):
+        raise UnreadableImage(f"{path}: {image.dtype} pixels; 8 or 16 bit unsigned are read")
+    image = np.moveaxis(image, [axes.index("Y"), axes.index("X")], [0, 1])
+    return image[:, :, None] if image.ndim == 2 else image
+
+
+def way_of_mask(data: bytes, path: str) -> tuple[bool, bool]:
+    """Whether a mask is kept as JPEG, and whether as the opposite of what it is shown as.
+
+    Raises:
+        UnreadableImage: The file holds several pictures, or is no TIFF inside.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            series, first = file.series[0], file.pages.first
+            deep = [
+                n for name, n in zip(series.axes, series.shape, strict=True) if name not in FLAT
+            ]
+            if math.prod(deep) > 1 or first.samplesperpixel > MOST_SAMPLES:
+                raise UnreadableImage(
+                    f"{path}: axes {series.axes} of {series.shape}, where a mask is one picture; "
+                    "cure: one mask a volume, or every slice with its mask in a row of its own"
+                )
+            return (
+                first.compression in JPEG_IN_TIFF,
+                first.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+            )
+    except TIFF_TROUBLE:
+        raise UnreadableImage(f"{path}: the TIFF does not decode") from None
+
+
+def stack_of_pages(path: Path) -> Stack | None:
+    """The pages of a file as slices; None where it holds one picture.
+
+    Raises:
+        UnreadableImage: The file is truncated or no TIFF inside, or its pages are more than slices.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            size = file.filehandle.size
+            check_pages(file, size, str(path))
+            count, series = len(file.pages), file.series[0]
+            axes = dict(zip(series.axes, series.shape, strict=True))
+            if count == 1 and _lacks_slices(file, series, size):
+                raise UnreadableImage(f"{path}: the file is truncated")
+    except TIFF_TROUBLE:
+        raise UnreadableImage(f"{path}: the TIFF does not decode") from None
+    slices = math.prod(length for name, length in axes.items() if name in DEEP)
+    if count == 1 and slices == 1:
+        return None
+    odd = [
+        f"{name} of {length}"
+        for name, length in axes.items()
+        if name not in DEEP + FLAT
+        if length > 1
+    ]
+    if odd:
+        raise UnreadableImage(
+            f"{path}: a stack has slices, rows and columns, and this one has {', '.join(odd)} too; "
+            "cure: save one channel and one moment alone"
+        )
+
+    def read(k: int) -> Slice:
+        try:
+            with tifffile.TiffFile(path) as file:
+                found = file.pages[k if count > 1 else 0].aspage()
+                page = found.asarray() if count > 1 else _plane(path, axes, k)
+                if found.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+                    page = np.invert(page)
+        except TIFF_TROUBLE:
+            raise UnreadableImage(f"{path} page {k}: the page does not decode") from None
+        return grey(np.atleast_3d(page), f"{path} page {k}")
+
+    names = tuple(f"{path} page {k}" for k in range(max(count, slices)))
+    return Stack(names=names, files=(str(path.resolve()),), read=read)
+
+
+def _lacks_slices(file: Any, series: Any, size: int) -> bool:
+    """Whether slices behind the only page, which describes them all, reach out of the file.
+
+    Of ImageJ's files tifffile then leaves the description aside and tells of the page alone.
+    """
+    start = series.dataoffset
+    reach_out = start is not None and start + series.nbytes > size
+    return reach_out or (file.is_imagej and series.kind == "generic")
+
+
+def _plane(path: Path, axes: Mapping[str, int], k: int) -> np.ndarray:
+    """A slice of a TIFF that describes its first page only, as ImageJ does beyond 4 GB."""
+    import tifffile
+
+    flat = tuple(length for name, length in axes.items() if name in FLAT)
+    return np.array(tifffile.memmap(path, mode="r").reshape(-1, *flat)[k])
+
+
+def check_pages(file: Any, size: int, path: str) -> None:
+    """Walk the chain of pages: every one, and all its data, must lie inside the file.
+
+    Args:
+        file: An open `tifffile.TiffFile`.
+        size: Of the file, in bytes.
+        path: As errors name it.
+
+    Raises:
+        UnreadableImage: The file is truncated.
+    """
+    count = _chained(file, size)
+    if count is None or len(file.pages) != count:
+        raise UnreadableImage(f"{path}: the file is truncated")
+    for page in file.pages:
+        parts = zip(page.dataoffsets, page.databytecounts, strict=True)
+        if not page.dataoffsets or any(offset + length > size for offset, length in parts):
+            raise UnreadableImage(f"{path}: the file is truncated")
+
+
+def _chained(file: Any, size: int) -> int | None:
+    """How many pages the chain has; None where it leads out of the file or in a circle."""
+    form, place = file.tiff, file.filehandle
+    place.seek(4 if form.offsetsize == 4 else 8)
+    offset = struct.unpack(form.offsetformat, place.read(form.offsetsize))[0]
+    seen: set[int] = set()
+    while offset:
+        if offset in seen or offset >= size:
+            return None
+        seen.add(offset)
+        place.seek(offset)
+        count = struct.unpack(form.tagnoformat, place.read(form.tagnosize))[0]
+        if place.tell() + count * form.tagsize + form.offsetsize > size:
+            return None
+        if not _has_values(place.read(count * form.tagsize), form, size):
+            return None
+        offset = struct.unpack(form.offsetformat, place.read(form.offsetsize))[0]
+    return len(seen)
+
+
+def _has_values(tags: bytes, form: Any, size: int) -> bool:
+    """Whether the values of a page's tags, but for private ones, lie inside the file.
+
+    Decoders leave out a tag that is cut off, such as the words that tell slices from channels.
+    """
+    import tifffile
+
+    for code, kind, count, value in struct.iter_unpack(form.tagheaderformat, tags):
+        length = count * struct.calcsize("=" + tifffile.TIFF.DATA_FORMATS.get(kind, ""))
+        if code < PRIVATE_TAG and length > form.tagoffsetthreshold:
+            (start,) = struct.unpack(form.offsetformat, value)
+            if start + length > size:
+                return False
+    return True

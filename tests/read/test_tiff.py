@@ -1,0 +1,228 @@
+"""TIFF as a container: whatever holds the pixels, and every place where a file may be cut."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from foveal.errors import UnreadableImage
+from foveal.read.slices import find_slices
+from pictures import ALPHA, BITS, OPAQUE, RGB, WIDE, picture, pil, planes, read, seen, tiff
+
+# --- one picture ----------------------------------------------------------------------------------
+
+EXACT = {
+    "opaque": (pil(OPAQUE, "TIFF"), RGB),
+    "that may have a fourth stain": (pil(ALPHA, "TIFF"), np.array(ALPHA)),
+    "1 bit": (pil(BITS, "TIFF"), np.array(BITS)[:, :, None] * np.uint8(255)),
+    "big": (tiff(RGB, photometric="rgb", bigtiff=True), RGB),
+    "big-endian": (tiff(WIDE[3], photometric="rgb", byteorder=">"), WIDE[3]),
+    "tiles": (tiff(RGB, photometric="rgb", tile=(16, 16)), RGB),
+    "lzw": (tiff(RGB, photometric="rgb", compression="lzw"), RGB),
+    "deflate": (tiff(WIDE[1][:, :, 0], compression="zlib", predictor=True), WIDE[1]),
+}
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_a_lossless_file_gives_its_pixels(tmp_path: Path, kind: str) -> None:
+    data, wanted = EXACT[kind]
+    got = read(tmp_path, data)
+    assert got.dtype == wanted.dtype
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [2, 5, 7])
+def test_channels_may_be_pages_or_planes(tmp_path: Path, channels: int, dtype: type) -> None:
+    image = picture(channels, dtype)
+    for options in (
+        {},
+        {"metadata": None},
+        {"planarconfig": "separate"},
+        {"imagej": True, "metadata": {"axes": "CYX"}},
+        {"compression": "zlib"},
+    ):
+        np.testing.assert_array_equal(read(tmp_path, tiff(planes(image), **options)), image)
+
+
+@pytest.mark.parametrize("channels", [3, 5, 7])
+def test_channels_may_be_samples(tmp_path: Path, channels: int) -> None:
+    image = picture(channels)
+    np.testing.assert_array_equal(read(tmp_path, tiff(image, planarconfig="contig")), image)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pil(RGB, "TIFF", compression="jpeg"),
+        pil(Image.fromarray(RGB).convert("CMYK"), "TIFF"),
+    ],
+    ids=["jpeg", "cmyk"],
+)
+def test_a_picture_looks_as_pillow_sees_it(tmp_path: Path, data: bytes) -> None:
+    assert np.abs(read(tmp_path, data).astype(int) - seen(data)).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_camera_is_turned_as_pillow_turns_it(tmp_path: Path, orientation: int) -> None:
+    tag = [(0x0112, 3, 1, orientation, False)]
+    data = tiff(RGB, photometric="rgb", extratags=tag)
+    np.testing.assert_array_equal(read(tmp_path, data), seen(data))
+
+
+DAMAGED = {
+    "plain": tiff(RGB, photometric="rgb"),
+    "tiles": tiff(RGB, photometric="rgb", tile=(16, 16), compression="zlib"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_file_cut_anywhere_is_no_picture(tmp_path: Path, kind: str) -> None:
+    whole = DAMAGED[kind]
+    assert read(tmp_path, whole).shape[:2] == (23, 31)
+    ends = range(len(whole) - 12, len(whole))
+    for kept in {*range(0, len(whole), 1 + len(whole) // 90), *ends}:
+        with pytest.raises(UnreadableImage, match=str(tmp_path)):
+            read(tmp_path, whole[:kept])
+
+
+# --- a stack --------------------------------------------------------------------------------------
+
+PLANES = np.random.default_rng(0).integers(0, 255, (11, 6, 8), np.uint8)
+
+
+def stacked(place: Path) -> np.ndarray:
+    """All slices of a file."""
+    stack = find_slices(str(place))
+    return np.stack([stack.read(k) for k in range(len(stack))])
+
+
+def by_tifffile(**options: object) -> Callable[[Path], object]:
+    said = {"photometric": "minisblack", "metadata": {"axes": "ZYX"}, **options}
+    return lambda path: tifffile.imwrite(path, PLANES, **said)
+
+
+STACKS: dict[str, Callable[[Path], object]] = {
+    "libtiff": lambda path: cv2.imwritemulti(str(path), list(PLANES)),
+    "libtiff, not compressed": lambda path: cv2.imwritemulti(
+        str(path), list(PLANES), [cv2.IMWRITE_TIFF_COMPRESSION, 1]
+    ),
+    "pages": by_tifffile(metadata=None),
+    "pages that are described": by_tifffile(),
+    "ImageJ": by_tifffile(imagej=True),
+    "ImageJ, one page for all": by_tifffile(imagej=True, truncate=True),
+    "one page for all": by_tifffile(truncate=True),
+    "OME": by_tifffile(ome=True),
+    "big, deflate": by_tifffile(bigtiff=True, compression="zlib"),
+    "other bytes first": by_tifffile(byteorder=">", compression="lzw"),
+    "tiles": by_tifffile(tile=(16, 16)),
+}
+
+
+@pytest.mark.parametrize("form", STACKS)
+def test_a_whole_stack_is_read_and_no_cut_makes_it_shallower(tmp_path: Path, form: str) -> None:
+    """A cut in the padding or in the notes of a program takes no pixel, and may go unnoticed."""
+    path = tmp_path / "s.tif"
+    STACKS[form](path)
+    np.testing.assert_array_equal(stacked(path), PLANES)
+    whole = path.read_bytes()
+    shares = {round(len(whole) * share) for share in (0.05, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)}
+    for kept in {*range(0, len(whole), 1 + len(whole) // 90), *shares, len(whole) - 30}:
+        path.write_bytes(whole[:kept])
+        with pytest.raises(UnreadableImage, match=str(path)):
+            find_slices(str(path))
+    for kept in range(len(whole) - 30, len(whole)):
+        path.write_bytes(whole[:kept])
+        try:
+            np.testing.assert_array_equal(stacked(path), PLANES)
+        except UnreadableImage:
+            continue
+
+
+def test_a_stack_whose_words_are_cut_off_is_refused(tmp_path: Path) -> None:
+    """OME's words stand at the end; without them two channels would be twice as many slices."""
+    path = tmp_path / "s.ome.tif"
+    values = PLANES[:8].reshape(4, 2, 6, 8)
+    tifffile.imwrite(path, values, ome=True, metadata={"axes": "ZCYX"}, photometric="minisblack")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UnreadableImage, match="the file is truncated"):
+        find_slices(str(path))
+
+
+def test_words_of_a_program_that_lie_nowhere_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s.tif"
+    notes = [(50_000, 2, 40, "n" * 39, False)]
+    tifffile.imwrite(path, PLANES, photometric="minisblack", metadata=None, extratags=notes)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        tags = [page.aspage().tags for page in file.pages]
+        places = [of[50_000].offset + 8 for of in tags if 50_000 in of]
+    assert places
+    for place in places:
+        data[place : place + 4] = b"\xff\xff\xff\x7f"
+    path.write_bytes(data)
+    np.testing.assert_array_equal(stacked(path), PLANES)
+
+
+@pytest.mark.parametrize("data", [b"", b"II*\0", b"II*\0 is a stack", b"hello"])
+def test_what_is_no_stack_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "s.tif").write_bytes(data)
+    with pytest.raises(UnreadableImage, match=r"s\.tif"):
+        find_slices(str(tmp_path / "s.tif"))
+
+
+def test_a_page_that_is_harmed_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "s.tif"
+    by_tifffile(compression="zlib")(path)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        start = file.pages[7].dataoffsets[0]
+    data[start : start + 9] = b"\xaa" * 9
+    path.write_bytes(data)
+    stack = find_slices(str(path))
+    np.testing.assert_array_equal(stack.read(6), PLANES[6])
+    with pytest.raises(UnreadableImage, match=f"{path} page 7: the page does not decode"):
+        stack.read(7)
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "ZCYX", "TZYX"])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_a_tiff_that_describes_its_first_page_only(
+    tmp_path: Path, photometric: str, axes: str
+) -> None:
+    deep = PLANES.astype(np.uint16) * 3
+    shape = [len(deep) if name == "Z" else 1 for name in axes[:-2]]
+    path = tmp_path / "long.tif"
+    tifffile.imwrite(
+        path,
+        deep.reshape(*shape, *deep.shape[1:]),
+        truncate=True,
+        photometric=photometric,
+        metadata={"axes": axes},
+    )
+    with tifffile.TiffFile(path) as file:
+        assert len(file.pages) == 1
+    wanted = np.invert(deep) if photometric == "miniswhite" else deep
+    np.testing.assert_array_equal(stacked(path), wanted)
+
+
+@pytest.mark.parametrize("axes", ["ZCYX", "CZYX", "TZYX"])
+def test_a_stack_of_several_channels_or_moments_is_refused(tmp_path: Path, axes: str) -> None:
+    shape = {"Z": 4, "C": 2, "T": 2, "Y": 8, "X": 9}
+    values = np.zeros([shape[a] for a in axes], np.uint16)
+    tifffile.imwrite(tmp_path / "s.ome.tif", values, ome=True, metadata={"axes": axes})
+    with pytest.raises(UnreadableImage, match=r"[CT] of 2"):
+        find_slices(str(tmp_path / "s.ome.tif"))
+
+
+def test_pages_whose_0_is_white_are_turned_as_a_single_one_is(tmp_path: Path) -> None:
+    planes = PLANES[:3]
+    tifffile.imwrite(tmp_path / "all.tif", planes, photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "one.tif", planes[0], photometric="miniswhite")
+    stack = find_slices(str(tmp_path / "all.tif"))
+    np.testing.assert_array_equal(stack.read(0), 255 - planes[0])
+    np.testing.assert_array_equal(stack.read(0), find_slices(str(tmp_path / "one.tif")).read(0))
