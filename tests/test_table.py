@@ -8,7 +8,14 @@ import pytest
 
 from foveal.errors import ManifestError
 from foveal.manifest import Manifest, load
-from foveal.table import NOWHERE, Source, answer_with_prior, read_table
+from foveal.table import (
+    NOWHERE,
+    Source,
+    answer_with_prior,
+    is_path_column,
+    read_table,
+    tail_of,
+)
 from tables import IMAGES, loaded, refusal, table
 
 
@@ -111,6 +118,32 @@ def test_a_source_means_the_same_from_every_working_directory(tmp_path, monkeypa
     monkeypatch.chdir(there)
     assert load(absolute).paths == ((str(here / "img/x.png"),),)
     assert absolute.absolute() == absolute
+
+
+def test_a_pattern_may_leave_a_working_directory_with_a_brace_in_its_name(tmp_path, monkeypatch):
+    here = tmp_path / "a {brace} dir"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    source = Source(table=table(here, "id,image\na,x.png\nb,../x\n"), images="../img/{image}")
+    with pytest.raises(ManifestError) as error:
+        load(source.absolute())
+    assert error.value.culprits == ('row 2 (id "b"): "../x" leaves the root',)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "tail"),
+    [
+        ("/a/img/{image}", "{image}"),
+        ("/a/img/x_{image}/{channel}.png", "x_{image}/{channel}.png"),
+        ("/a {{b}}/{{c}}_{image}.png", "{{c}}_{image}.png"),
+        ("/a/{{{image}}}.png", "{{{image}}}.png"),
+        ("{image}/{channel}", "{image}/{channel}"),
+        ("{image}", "{image}"),
+    ],
+)
+def test_the_tail_of_a_pattern_is_what_follows_its_folder(pattern, tail):
+    assert tail_of(pattern) == tail
+    assert is_path_column(pattern) is (pattern == "{image}")
 
 
 def test_columns_that_are_paths_lead_to_files_from_the_tables_folder(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,11 @@ from foveal.errors import ManifestError, nearest
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 SUFFIX = re.compile(r"\.\w{1,5}$")
+
+FIXED = re.compile(r"([^{]|\{\{)*")
+"""How a pattern begins, before its first column; a doubled brace is a brace."""
+
+EMPTY = "the cell is empty"
 
 CHANNEL = "{channel}"
 """In a pattern it stands for several values: a case has a file for each."""
@@ -77,10 +82,26 @@ class Source:
 
 def _absolute(pattern: str) -> str:
     """A pattern from any working directory."""
-    if not pattern or _is_path_column(pattern) or Path(pattern).is_absolute():
+    if not pattern or is_path_column(pattern) or Path(pattern).is_absolute():
         return pattern
     here = str(Path.cwd()).replace("{", "{{").replace("}", "}}")
     return f"{here}/{pattern}"
+
+
+def is_path_column(pattern: str) -> bool:
+    """Whether a pattern is one whole column, whose cells are paths then."""
+    return pattern.startswith("{") and pattern.find("}") == len(pattern) - 1
+
+
+def tail_of(pattern: str) -> str:
+    """What follows the folder that a pattern begins with.
+
+    Example:
+        >>> tail_of("/data/{{old}}/img/{image}_{channel}.png")
+        '{image}_{channel}.png'
+    """
+    begins = FIXED.match(pattern)
+    return pattern[begins[0].rfind("/") + 1 :] if begins else pattern
 
 
 Refuse = Callable[[str, list[str]], None]
@@ -181,7 +202,7 @@ def paths_of(
     if source.images:
         for channel in (CHANNEL in source.images and source.channels) or ("",):
             with_channel = {**table, **_as_column(channel, ids)}
-            columns.append(_expand(source, source.images, "--images", with_channel, ids, gaps))
+            columns.append(_images(source, with_channel, ids, gaps))
     for name in source.files:
         if name not in source.target and (name in table or name not in source.optional):
             texts = column_of(table, name, "files", source.table)
@@ -191,19 +212,36 @@ def paths_of(
     return tuple(tuple(p for p in row if p) for row in zip(*columns, strict=True))
 
 
+def _images(
+    source: Source, table: Mapping[str, list[str]], ids: Sequence[str], gaps: Refuse
+) -> list[str]:
+    """The picture of every row."""
+    leads = _pattern(source, source.images, "--images", table).leads(table, len(ids))
+    bad = _culprits(ids, (why for _, why in leads))
+    if bad:
+        gaps(f"{len(bad)} rows lead to no file below the images' root ({source.images})", bad)
+    return [path for path, _ in leads]
+
+
 def masks_of(source: Source, table: Mapping[str, list[str]], ids: Sequence[str]) -> list[str]:
-    """The mask of every row; empty where there is none.
+    """The mask of every row; empty where there is none, as where a cell that names it is empty.
 
     Raises:
-        ManifestError: No row has one, so the pattern must be wrong.
+        ManifestError: A row leaves the root, or none has a mask, so the pattern must be wrong.
     """
-    stems = {name: [SUFFIX.sub("", value) for value in c] for name, c in table.items()}
-    ways = [
-        _expand(source, source.masks, "masks=", values, ids, refuse) for values in (table, stems)
-    ]
-    found = [next((p for p in pair if Path(p).is_file()), "") for pair in zip(*ways, strict=True)]
+    pattern = _pattern(source, source.masks, "masks=", table)
+    stems = {name: [SUFFIX.sub("", value) for value in table[name]] for name in pattern.names}
+    ways = [pattern.leads(values, len(ids)) for values in (table, stems)]
+    bad = _culprits(ids, ("" if why == EMPTY else why for _, why in ways[0]))
+    if bad:
+        raise ManifestError(
+            f'{len(bad)} rows lead to no file below the root of masks="{source.masks}"', bad
+        )
+    pairs = zip(*ways, strict=True)
+    found = [next((p for p, _ in pair if Path(p).is_file()), "") for pair in pairs]
     if not any(found):
-        raise ManifestError(f'masks="{source.masks}" leads to no file at all', [ways[0][0]])
+        told = [path for path, why in ways[0] if not why]
+        raise ManifestError(f'masks="{source.masks}" leads to no file at all', told[:1])
     return found
 
 
@@ -224,15 +262,43 @@ def path_column(source: Source, name: str, texts: list[str], gaps: Refuse) -> li
     return [str(root / (text or NOWHERE)) if text or must else "" for text in texts]
 
 
-def _expand(
-    source: Source,
-    pattern: str,
-    flag: str,
-    table: Mapping[str, list[str]],
-    ids: Sequence[str],
-    gaps: Refuse,
-) -> list[str]:
-    """The file of every row, from the pattern that a flag gave; judged on the text alone."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pattern:
+    """A pattern that was checked.
+
+    Attributes:
+        parts: Fixed texts, each with the column behind it, if there is one.
+        root: Of paths that are not absolute.
+        fixed: Letters of the folder that it begins with.
+        is_path: Whether it is one whole column.
+    """
+
+    parts: Sequence[tuple[str, str | None]]
+    root: Path
+    fixed: int
+    is_path: bool
+
+    @property
+    def names(self) -> list[str]:
+        """Its columns."""
+        return [name for _, name in self.parts if name is not None]
+
+    def leads(self, table: Mapping[str, list[str]], rows: int) -> list[tuple[str, str]]:
+        """The file of every row and why it is refused, judged on the text alone."""
+        columns = {name: table[name] for name in self.names}
+        return [self._lead({n: c[k] for n, c in columns.items()}) for k in range(rows)]
+
+    def _lead(self, values: Mapping[str, str]) -> tuple[str, str]:
+        text = "".join(lit + ("" if name is None else values[name]) for lit, name in self.parts)
+        whys = filter(None, (_unsafe(v, whole=self.is_path) for v in values.values()))
+        trouble = min(whys, key=EMPTY.__eq__, default="")
+        if not (self.is_path or trouble) and ".." in _pieces(text[self.fixed :]):
+            trouble = f'"{text}" leaves the root'
+        return str(self.root / (NOWHERE if trouble else text)), trouble
+
+
+def _pattern(source: Source, pattern: str, flag: str, table: Mapping[str, list[str]]) -> _Pattern:
+    """A pattern that a flag gave, if it is one over the table's columns."""
     try:
         parts = list(string.Formatter().parse(pattern))
     except ValueError as error:
@@ -251,30 +317,19 @@ def _expand(
         )
     for name in names:
         column_of(table, name, flag, source.table)
-    is_path_column = _is_path_column(pattern)
-    root = Path(source.table).absolute().parent if is_path_column else Path.cwd()
-    fixed = parts[0][0].rfind("/") + 1
-    found, bad = [], []
-    for k in range(len(ids)):
-        values = {name: table[name][k] for name in names}
-        trouble = next(
-            filter(None, (_unsafe(v, whole=is_path_column) for v in values.values())), ""
-        )
-        text = "".join(
-            lit + (values[name] if name is not None else "") for lit, name, _, _ in parts
-        )
-        if not (is_path_column or trouble) and ".." in text[fixed:].replace("\\", "/").split("/"):
-            trouble = f'"{text}" leaves the root'
-        if trouble:
-            bad.append(f'row {k + 1} (id "{ids[k]}"): {trouble}')
-        found.append(str(root / (NOWHERE if trouble else text)))
-    if bad:
-        gaps(f"{len(bad)} rows lead to no file below the images' root ({pattern})", bad)
-    return found
+    is_path = is_path_column(pattern)
+    return _Pattern(
+        parts=[(fixed, name) for fixed, name, _, _ in parts],
+        root=Path(source.table).absolute().parent if is_path else Path.cwd(),
+        fixed=len(pattern.removesuffix(tail_of(pattern)).format()),
+        is_path=is_path,
+    )
 
 
-def _is_path_column(pattern: str) -> bool:
-    return pattern.startswith("{") and pattern.find("}") == len(pattern) - 1
+def _culprits(ids: Sequence[str], whys: Iterable[str]) -> list[str]:
+    """The rows that something is wrong with."""
+    rows = enumerate(zip(ids, whys, strict=True))
+    return [f'row {k + 1} (id "{name}"): {why}' for k, (name, why) in rows if why]
 
 
 def _unsafe(value: str, *, whole: bool) -> str:
@@ -283,12 +338,16 @@ def _unsafe(value: str, *, whole: bool) -> str:
     A column that is itself a path may be absolute; anything else must stay below the root.
     """
     if not value:
-        return "the cell is empty"
+        return EMPTY
     if "\0" in value:
         return "the path holds a NUL"
-    pieces = value.replace("\\", "/").split("/")
     if not whole and (value.startswith(("/", "\\")) or DRIVE.match(value)):
         return f'"{value}" is absolute'
-    if not whole and ".." in pieces:
+    if not whole and ".." in _pieces(value):
         return f'"{value}" leaves the root'
     return ""
+
+
+def _pieces(path: str) -> list[str]:
+    """The names of a path, whatever slash stands between them."""
+    return path.replace("\\", "/").split("/")

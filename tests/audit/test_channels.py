@@ -77,6 +77,35 @@ def test_pictures_whose_channels_are_copies_are_found() -> None:
     assert odd_channels(manifest(of)) == ["all channels are copies of one in 1 pictures: c4"]
 
 
+@pytest.mark.parametrize("pair", [(0, 1), (0, 2), (1, 2)])
+def test_two_channels_that_are_copies_of_each_other_are_found(pair: tuple[int, int]) -> None:
+    of = light()
+    a, b = pair
+    of[[4, 6], b] = of[[4, 6], a]
+    said = f"channels {a + 1} and {b + 1} are copies of each other in"
+    assert odd_channels(manifest(of)) == [f"{said} 2 pictures: c4, c6"]
+    of[9] = of[9, 1]
+    assert odd_channels(manifest(of)) == [
+        "all channels are copies of one in 1 pictures: c9",
+        f"{said} 2 pictures: c4, c6",
+    ]
+
+
+def test_two_channels_that_are_copies_everywhere_are_found() -> None:
+    of = light()
+    of[:, 2] = of[:, 0]
+    (found,) = odd_channels(manifest(of))
+    assert found.startswith("channels 1 and 3 are copies of each other in 20 pictures: ")
+
+
+def test_two_channels_that_are_near_each_other_or_empty_are_no_copies() -> None:
+    of = light()
+    of[4, 1] = of[4, 0] + 5e-5
+    assert odd_channels(manifest(of)) == []
+    of[4, :2] = (0.0, 0.0)
+    assert not any("copies" in found for found in odd_channels(manifest(of)))
+
+
 def test_where_all_pictures_are_grey_that_is_no_news() -> None:
     of = np.repeat(light()[:, :1], 3, axis=1)
     assert odd_channels(manifest(of)) == []

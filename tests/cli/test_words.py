@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveal.cli.words import duration, interval, leaderboard, next_call, options_of, seconds_of
+from foveal.cli.words import duration, leaderboard, next_call, options_of, seconds_of
 from foveal.errors import UsageError
 
 
@@ -124,5 +124,5 @@ def test_the_names_of_sites_end_where_their_numbers_end() -> None:
 
 
 def test_an_interval_that_nobody_can_tell_is_said_in_words() -> None:
-    assert interval((0.25, 0.5)) == "0.250 to 0.500"
-    assert interval((float("nan"), float("nan"))) == "too few groups"
+    board = {**BOARD, "rows": [{**row("floor", 0.5, {}), "interval": [float("nan")] * 2}]}
+    assert leaderboard(board).splitlines()[1] == "  floor  0.500  too few groups"

@@ -8,9 +8,12 @@ found from each channel's mean and spread.
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Float
+from itertools import combinations
 
+import numpy as np
+from jaxtyping import Bool, Float
+
+from foveal.audit.findings import listed
 from foveal.manifest import Manifest
 
 FLAT = 2e-3
@@ -48,18 +51,23 @@ def odd_channels(manifest: Manifest) -> list[str]:
     copied = (np.ptp(light, axis=1) < SAME).all(axis=1) & (light[:, 0, 1] >= FLAT)
     if not copied.all():
         found += _said(manifest, copied, "all channels are copies of one in")
+    for a, b in combinations(range(channels), 2):
+        pair = _equal(light, a, b) & ~copied
+        found += _said(manifest, pair, f"channels {a + 1} and {b + 1} are copies of each other in")
     for role in ("source", "site"):
         if role in manifest.roles:
             found += _swapped(manifest.roles[role], light, role)
     return found
 
 
+def _equal(light: Float[np.ndarray, "case channel 2"], a: int, b: int) -> Bool[np.ndarray, " case"]:
+    """Where two channels hold something, and the same to the last digit: two may be near."""
+    return (light[:, a] == light[:, b]).all(axis=1) & (light[:, a, 1] >= FLAT)
+
+
 def _said(manifest: Manifest, odd: np.ndarray, words: str) -> list[str]:
-    rows = np.flatnonzero(odd)
-    if not len(rows):
-        return []
-    listed = ", ".join(manifest.ids[k] for k in rows[:10].tolist())
-    return [f"{words} {len(rows)} pictures: {listed}{' ...' if len(rows) > 10 else ''}"]
+    names = [manifest.ids[k] for k in np.flatnonzero(odd).tolist()]
+    return [f"{words} {len(names)} pictures: {listed(names)}"] if names else []
 
 
 def _swapped(

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
+from foveal.audit.findings import listed
 from foveal.manifest import Manifest
 
 SIDE = 32
@@ -178,12 +179,10 @@ def _band(look: UInt64[np.ndarray, "..."], band: int) -> UInt64[np.ndarray, "...
 
 def lookalikes(manifest: Manifest) -> list[str]:
     """The pictures that look nearly like another one, as a sentence; nothing for none."""
-    rows = np.flatnonzero(manifest.measured["look"] != "")
-    if not len(rows):
+    names = [manifest.ids[k] for k in np.flatnonzero(manifest.measured["look"] != "").tolist()]
+    if not names:
         return []
-    listed = ", ".join(manifest.ids[k] for k in rows[:10].tolist())
     return [
-        f"{len(rows)} pictures look nearly like another one, whichever way they are turned: "
-        f"{listed}{' ...' if len(rows) > 10 else ''}; cure, where they are of one scene: "
-        "near_duplicates=true, or --group"
+        f"{len(names)} pictures look nearly like another one, whichever way they are turned: "
+        f"{listed(names)}; cure, where they are of one scene: near_duplicates=true, or --group"
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from foveal.audit.findings import listed
 from foveal.decide.thresholds import ClosedFormCuts
 from foveal.manifest import Manifest, Truth
 from foveal.metrics.kappa import quadratic_kappa
@@ -75,7 +76,5 @@ def conflicts(manifest: Manifest, labels: Int[np.ndarray, " case"], words: str) 
         labels: One number a case.
         words: What is wrong with them, behind their number.
     """
-    pairs = conflicting_duplicates(manifest, labels)
-    listed = ", ".join(f"{a} and {b}" for a, b in pairs[:10])
-    more = " ..." if len(pairs) > 10 else ""
-    return [f"{len(pairs)} {words}: {listed}{more}"] if pairs else []
+    pairs = [f"{a} and {b}" for a, b in conflicting_duplicates(manifest, labels)]
+    return [f"{len(pairs)} {words}: {listed(pairs)}"] if pairs else []

@@ -390,13 +390,10 @@ def recipes(address: str = "", /, *, common: Common = QUIET, session: Hidden) ->
     with session.work(common):
         if address:
             about = stages.about(address)
-            width = max(len(f"{o['name']}={o['default']}") for o in about["options"])
-            lines = [about["words"], ""]
-            lines += [
-                f"{o['name'] + '=' + str(o['default']):{width}}  {o['help']}"
-                for o in about["options"]
-            ]
-            return Result("\n".join(lines), about)
+            options = [(f"{o['name']}={o['default']}", o["help"]) for o in about["options"]]
+            width = max((len(option) for option, _ in options), default=0)
+            lines = [f"{option:{width}}  {words}" for option, words in options]
+            return Result("\n".join([about["words"], "", *lines]).rstrip(), about)
         known = stages.addresses()
     width = max(map(len, known))
     lines = [f"{name:{width}}  {words}" for name, words in known.items()]
@@ -405,8 +402,14 @@ def recipes(address: str = "", /, *, common: Common = QUIET, session: Hidden) ->
 
 def _to_predict(study: Any, folder: Path) -> str:
     """The call that answers for new cases, with what this study needs."""
-    images = " --images 'new/{image}'" if study.settings().source.images else ""
-    return next_call("predict", folder, f"--table new.csv{images} --out answers.csv")
+    from foveal.stages.open import open_study
+    from foveal.table import is_path_column, tail_of
+
+    images = study.settings().source.images
+    new = images if is_path_column(images) else f"new/{tail_of(images)}"
+    asked = f"--table new.csv --images {shlex.quote(new)}" if images else "--table new.csv"
+    suffix = open_study(study).recipe.answer.suffix
+    return next_call("predict", folder, f"{asked} --out answers{suffix}")
 
 
 def _leaderboard(study: Any) -> str:

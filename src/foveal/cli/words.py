@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -69,6 +68,8 @@ def next_call(verb: str, folder: Path, rest: str = "") -> str:
 
 def leaderboard(board: Mapping[str, Any]) -> str:
     """The leaderboard as aligned text, the chosen row marked."""
+    from foveal.ship.numbers import span
+
     width = max(len(r["name"]) for r in board["rows"])
     sites = list(board["rows"][0]["sites"])
     widths = [max(len(s), 5) for s in sites]
@@ -78,22 +79,16 @@ def leaderboard(board: Mapping[str, Any]) -> str:
         mark = "*" if row["name"] == board["chosen"] else " "
         by_site = "  ".join(f"{row['sites'][s]:{w}.3f}" for s, w in zip(sites, widths, strict=True))
         note = "  below the floor" if row["below_floor"] else ""
-        scores = f"{row['score']:5.3f}  {interval(row['interval']):14}  {by_site}{note}"
+        scores = f"{row['score']:5.3f}  {span(row['interval']):14}  {by_site}{note}"
         lines.append(f"{mark} {row['name']:{width}}  {scores}")
     if board["nested"] is None:
         lines.append(
             "* chosen; to cross-fit the choice itself takes three folds with cases that count"
         )
     else:
-        nested = f"{board['nested']:.3f} ({interval(board['nested_interval'])})"
+        nested = f"{board['nested']:.3f} ({span(board['nested_interval'])})"
         lines.append(f"* chosen; with the choice itself cross-fitted {nested}")
     return "\n".join(line.rstrip() for line in lines)
-
-
-def interval(ends: Sequence[float]) -> str:
-    """From where to where, or that nobody can tell."""
-    low, high = ends
-    return f"{low:.3f} to {high:.3f}" if math.isfinite(low + high) else "too few groups"
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from foveal.decide.calibrate import expected
 from foveal.decide.retrieve import ranked
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
+from foveal.ship.numbers import short
 from foveal.split.identities import share_of_new
 from foveal.study import csv_text, write_text
 from foveal.task import Asked, Given
@@ -127,12 +128,12 @@ class IdentityTable:
         (target,) = asked.target_columns
         header = [asked.id_column, target, *self._number_names(target)]
         width = len(header) if asked.scores else 2
-        prior = (" ".join(given.prior["names"]), *map(_short, given.prior["numbers"]))
+        prior = (" ".join(given.prior["names"]), *map(short, given.prior["numbers"]))
         rows = {name: (name, *prior) for name in asked.ids}
         for name, labels, numbers in zip(
             given.ids, given.labels.tolist(), self._numbers(given), strict=True
         ):
-            rows[name] = (name, " ".join(n for n in labels if n), *map(_short, numbers))
+            rows[name] = (name, " ".join(n for n in labels if n), *map(short, numbers))
         write_text(path, csv_text(row[:width] for row in (header, *(rows[n] for n in asked.ids))))
 
     def out_of_fold(
@@ -147,8 +148,8 @@ class IdentityTable:
             "truth": truth.target.tolist(),
             "label": [" ".join(n for n in row if n) for row in labels.tolist()],
             "best": [" ".join(n for n in row if n) for row in names.tolist()],
-            "score": [_short(score) for score in scores[:, 0].tolist()],
-            "weight": [_short(weight) for weight in truth.weight.tolist()],
+            "score": [short(score) for score in scores[:, 0].tolist()],
+            "weight": [short(weight) for weight in truth.weight.tolist()],
         }
 
     def _number_names(self, target: str) -> list[str]:
@@ -161,7 +162,3 @@ class IdentityTable:
         if self.new is None:
             return [(score,) for score in best]
         return list(zip(best, given.probabilities(given.predictions).tolist(), strict=True))
-
-
-def _short(number: float) -> str:
-    return f"{number:.6g}"

@@ -5,7 +5,7 @@ Tables are joined by id; folders of masks by file name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,15 +76,15 @@ def score(
         for table, path in ((given, answer), (true, truth)):
             if column not in table:
                 raise DataError(f'no column "{column}" in {path}{nearest(column, table)}')
-    rows = _aligned(given[id_column], true[id_column], answer, truth)
-    mine = [[given[c][a] for c in targets] for a, _ in rows]
-    right = [[true[c][b] for c in targets] for _, b in rows]
-    return _judged(*_READERS[metric](mine, right, targets))
+    ids, columns = true[id_column], targets if metric == "macro_f1" else targets[:1]
+    at = _aligned(given[id_column], ids, answer, truth)
+    mine = _Cells(answer, columns, ids, [[given[c][k] for c in columns] for k in at])
+    right = _Cells(truth, columns, ids, [[true[c][k] for c in columns] for k in range(len(ids))])
+    return _judged(*_READERS[metric](mine, right))
 
 
-def _aligned(
-    given: Sequence[str], true: Sequence[str], answer: Path, truth: Path
-) -> list[tuple[int, int]]:
+def _aligned(given: Sequence[str], true: Sequence[str], answer: Path, truth: Path) -> list[int]:
+    """The answer's row of every case of the truth."""
     place = {name: k for k, name in enumerate(given)}
     for names, path in ((given, answer), (true, truth)):
         if len(set(names)) != len(names):
@@ -94,55 +94,90 @@ def _aligned(
         raise DataError(
             f"{answer} has no row for {len(missing)} of {len(true)} cases of {truth}", missing
         )
-    return [(place[name], k) for k, name in enumerate(true)]
+    return [place[name] for name in true]
 
 
-Rows = Sequence[Sequence[str]]
+class _Cells(NamedTuple):
+    """What is scored of a table, a row a case of the truth."""
+
+    path: Path
+    columns: Sequence[str]
+    ids: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def cells_but(self, is_fine: Callable[[str], bool]) -> list[str]:
+        """The cells that are not as they must be, in words."""
+        return [
+            f'{self.path}, id "{name}": {column} is "{cell}"'
+            for name, row in zip(self.ids, self.rows, strict=True)
+            for column, cell in zip(self.columns, row, strict=True)
+            if not is_fine(cell)
+        ]
 
 
-def _grades(
-    mine: Rows, right: Rows, columns: Sequence[str]
-) -> tuple[Metric, np.ndarray, np.ndarray]:
+Read = tuple[Metric, np.ndarray, np.ndarray]
+"""A metric, and what it compares: what was given, and what is true."""
+
+
+def _grades(mine: _Cells, right: _Cells) -> Read:
+    bad = [*mine.cells_but(_is_grade), *right.cells_but(_is_grade)]
+    if bad:
+        where = f'column "{mine.columns[0]}" holds no grade in {len(bad)} cells'
+        raise DataError(f"{where}; grades are whole numbers", bad)
+    given, true = (np.array([float(r[0]) for r in c.rows]).astype(np.int64) for c in (mine, right))
+    return quadratic_kappa, given, true
+
+
+def _is_grade(cell: str) -> bool:
     try:
-        labels, target = (np.array([float(r[0]) for r in rows]) for rows in (mine, right))
-    except ValueError as error:
-        raise DataError(f'column "{columns[0]}" holds no grade: {error}') from None
-    both = np.concatenate([labels, target])
-    if not (np.abs(both) <= MOST_GRADES).all():
-        wrong = both[~(np.abs(both) <= MOST_GRADES)][0]
-        raise DataError(f'column "{columns[0]}" holds no grade: {wrong:g}')
-    return quadratic_kappa, labels.round().astype(np.int64), target.round().astype(np.int64)
+        return abs(float(cell)) <= MOST_GRADES and float(cell).is_integer()
+    except ValueError:
+        return False
 
 
-def _labels(
-    mine: Rows, right: Rows, columns: Sequence[str]
-) -> tuple[Metric, np.ndarray, np.ndarray]:
-    cells = {cell.strip() for r in (*mine, *right) for cell in r}
-    if len(columns) > 1 or cells <= FLAGS.keys():
-        try:
-            given, true = (
-                np.array([[float(v or 0) != 0 for v in r] for r in rows]) for rows in (mine, right)
-            )
-        except ValueError as error:
-            raise DataError(f"labels are 0 or 1: {error}") from None
+def _labels(mine: _Cells, right: _Cells) -> Read:
+    """Columns of 0 and 1, or one of words; where all true words are 0 and 1, so are those given."""
+    if len(mine.columns) > 1 or not right.cells_but(_is_flag):
+        _require_flags([*mine.cells_but(_is_flag_or_empty), *right.cells_but(_is_flag_or_empty)])
+        given, true = (
+            np.array([[FLAGS.get(v.strip(), 0) > 0 for v in r] for r in c.rows])
+            for c in (mine, right)
+        )
         return MacroF1(), given, true
-    known = sorted({word for r in (*mine, *right) for word in r[0].split()})
-    if not known:
-        raise DataError(f'column "{columns[0]}" holds no label')
+    told, said = ({word for r in c.rows for word in r[0].split()} for c in (mine, right))
+    if not told | said:
+        raise DataError(f'column "{mine.columns[0]}" holds no label')
+    if said and said <= FLAGS.keys():
+        _require_flags(mine.cells_but(_is_flags))
+    known = sorted(told | said)
     given, true = (
-        np.array([[word in row[0].split() for word in known] for row in rows])
-        for rows in (mine, right)
+        np.array([[word in r[0].split() for word in known] for r in c.rows]) for c in (mine, right)
     )
     return MacroF1(), given, true
 
 
-def _names(
-    mine: Rows, right: Rows, columns: Sequence[str]
-) -> tuple[Metric, np.ndarray, np.ndarray]:
+def _require_flags(bad: Sequence[str]) -> None:
+    if bad:
+        raise DataError(f"{len(bad)} cells are neither 0 nor 1, as labels are here", bad)
+
+
+def _is_flag(cell: str) -> bool:
+    return cell.strip() in FLAGS
+
+
+def _is_flag_or_empty(cell: str) -> bool:
+    return not cell.strip() or _is_flag(cell)
+
+
+def _is_flags(cell: str) -> bool:
+    return set(cell.split()) <= FLAGS.keys()
+
+
+def _names(mine: _Cells, right: _Cells) -> Read:
     metric = MapAtK()
     nobody = " "  # no name has white space, so that nobody is ever right
-    guesses = [(r[0].split() + [nobody] * metric.k)[: metric.k] for r in mine]
-    return metric, np.array(guesses), np.array([r[0] for r in right])
+    guesses = [(r[0].split() + [nobody] * metric.k)[: metric.k] for r in mine.rows]
+    return metric, np.array(guesses), np.array([r[0] for r in right.rows])
 
 
 _READERS = {"quadratic_kappa": _grades, "macro_f1": _labels, "map_at_5": _names}

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from foveal.ship.charts import histogram
 from foveal.ship.panels.study import (
     Section,
+    chosen_step,
     cost,
     curves,
     folds,
@@ -20,7 +21,7 @@ from foveal.ship.panels.study import (
     thumbnail,
     what_was_run,
 )
-from foveal.study import Study, read_json
+from foveal.study import Study
 
 WORST_CASES = 12
 
@@ -52,8 +53,7 @@ def confusion(study: Study) -> Section:
 
 def scores(study: Study) -> Section:
     """The scores of the chosen row and where they are cut."""
-    answers = read_json(study.combine_folder / "answers.json")
-    cuts = _common_cuts(answers["rows"][answers["chosen"]][-1]["decode"])
+    cuts = _common_cuts(chosen_step(study)["decode"])
     values = [float(r["score"]) for r in oof(study)]
     chart = histogram(values, [c for c in cuts if math.isfinite(c)], x="expected grade", y="cases")
     said = ", ".join(f"{c:.3f}" for c in cuts)

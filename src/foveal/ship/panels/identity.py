@@ -11,19 +11,20 @@ import numpy as np
 from markupsafe import Markup
 
 from foveal.ship.charts import histogram
+from foveal.ship.numbers import number
 from foveal.ship.panels.study import (
     Section,
+    chosen_step,
     cost,
     curves,
     folds,
     leaderboard,
-    number,
     oof,
     table,
     thumbnail,
     what_was_run,
 )
-from foveal.study import Study, read_json
+from foveal.study import Study
 
 SHOWN = 6
 """Queries that are shown with their answers, and mistakes of each kind."""
@@ -43,8 +44,7 @@ class _Queries:
 
     @cached_property
     def decode(self) -> Mapping[str, object]:
-        answers = read_json(self.study.combine_folder / "answers.json")
-        return answers["rows"][answers["chosen"]][-1]["decode"]
+        return chosen_step(self.study)["decode"]
 
     @cached_property
     def is_new(self) -> np.ndarray:

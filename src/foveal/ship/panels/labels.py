@@ -11,20 +11,21 @@ from foveal.manifest import Truth
 from foveal.metrics.interval import bootstrap
 from foveal.metrics.overlap import FBeta
 from foveal.ship.charts import intervals
+from foveal.ship.numbers import number
 from foveal.ship.panels.study import (
     Section,
+    chosen_step,
     cost,
     curves,
     folds,
+    groups_of,
     leaderboard,
-    number,
     oof,
     table,
     thumbnail,
     what_was_run,
 )
-from foveal.split.record import Split
-from foveal.study import Study, read_json
+from foveal.study import Study
 
 SHOWN = 12
 """Pictures whose labels are farthest off."""
@@ -37,8 +38,7 @@ SOME = 1e-12
 
 def by_label(study: Study) -> Section:
     """How well each label is told, and where it is cut."""
-    answers = read_json(study.combine_folder / "answers.json")
-    cuts = answers["rows"][answers["chosen"]][-1]["decode"].get("cuts", ())
+    cuts = chosen_step(study)["decode"].get("cuts", ())
     rows = oof(study)
     names = [key.removeprefix(SCORE) for key in rows[0] if key.startswith(SCORE)]
     true, given = (
@@ -64,7 +64,7 @@ def by_label(study: Study) -> Section:
         ]
         for k in order
     ]
-    group = _groups(study, [row["id"] for row in rows])
+    group = groups_of(study, [row["id"] for row in rows])
     f1s = [_f1(true[:, k], given[:, k], weight, group) for k in order]
     chart = intervals([(names[k], *f1, "") for k, f1 in zip(order, f1s, strict=True)], x="F1")
     header = ["label", "have it", "given", "F1", "precision", "recall", "average precision"]
@@ -72,15 +72,6 @@ def by_label(study: Study) -> Section:
     lead = "Chosen row, out of fold, the most frequent label first, with intervals over groups."
     lead += " Cuts are those that answer." if cuts else ""
     return Section("Labels", lead, chart + table(header, lines))
-
-
-def _groups(study: Study, ids: list[str]) -> np.ndarray:
-    """The group of every case."""
-    manifest = study.manifest()
-    made = Split.from_csv(study.folds_file.read_text(encoding="utf-8"), manifest.ids)
-    assert made is not None
-    of = dict(zip(manifest.ids, made.group.tolist(), strict=True))
-    return np.array([of[name] for name in ids])
 
 
 def _f1(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,18 +16,20 @@ from foveal.lattice import Planes, part_of, planes_of
 from foveal.manifest import Case
 from foveal.predictions import Predictions, join
 from foveal.read.slices import find_slices
+from foveal.ship.numbers import number
 from foveal.ship.panels.study import (
     Section,
+    chosen_step,
     cost,
     curves,
     folds,
     leaderboard,
-    number,
     oof,
+    split_of,
     table,
     what_was_run,
 )
-from foveal.split.record import NONE, Split
+from foveal.split.record import NONE
 from foveal.study import Study, read_json, revive
 
 SHOWN = 6
@@ -39,20 +42,35 @@ HIT, EXTRA, MISSED = (92, 150, 60), (214, 84, 40), (60, 110, 200)
 """Colours of what was found rightly, found wrongly, and not found: red, green, blue."""
 
 
-def parts(study: Study) -> Section:
-    """How good each unit's mask is."""
-    rows = [
-        [r["id"], r["fold"], *(f"{float(r[k]):,.0f}" for k in ("true", "given", "hit"))]
-        + [number(float(r[k])) for k in ("f_0.5", "dice")]
-        for r in oof(study)
-    ]
-    scores, truth = _chosen(study)[1], _truth(study)
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """The units that folds judge, all that is known of each in the same order.
+
+    Attributes:
+        cases: Volumes, or parts of them.
+        truth: Their masks, cell by cell.
+        scores: What the chosen row scored out of fold.
+    """
+
+    cases: list[Case]
+    truth: Planes
+    scores: Predictions
+
+
+def masks(study: Study) -> Section:
+    """How good each unit's mask is, in numbers and in pictures of the worst."""
+    units, rows = _units(study), oof(study)
     lead = (
         "Chosen row, out of fold, in pixels. Average precision of all cells together: "
-        f"{number(average_precision(scores, truth))}."
+        f"{number(average_precision(units.scores, units.truth))}."
     )
     header = ["", "fold", "true", "given", "hit", "F0.5", "Dice"]
-    return Section("Masks", lead, table(header, rows))
+    lines = [
+        [r["id"], r["fold"], *(f"{float(r[k]):,.0f}" for k in ("true", "given", "hit"))]
+        + [number(float(r[k])) for k in ("f_0.5", "dice")]
+        for r in rows
+    ]
+    return Section("Masks", lead, table(header, lines) + _pictures(study, units, rows))
 
 
 def average_precision(scores: Predictions, truth: Planes) -> float:
@@ -69,59 +87,45 @@ def average_precision(scores: Predictions, truth: Planes) -> float:
     return float(-(np.diff(hit / hit[0]) * precision[:-1]).sum())
 
 
-def pictures(study: Study) -> Section:
-    """Slice, scores and errors of some units, the worst first."""
-    cases, scores, labels = _chosen(study)
-    truth = _truth(study)
-    rows = {r["id"]: float(r["f_0.5"]) for r in oof(study)}
-    order = sorted(range(len(cases)), key=lambda k: rows[cases[k].id])[:SHOWN]
-    planes = [np.asarray(p) for _, p in scores.arrays()]
-    lines = []
-    for k in order:
-        share = truth.positive[k] / np.maximum(truth.area[k], 1)
-        cards = (
-            _card(_middle(cases[k]), f"{cases[k].id}, the middle slice"),
-            _card(np.round(planes[k] * 255).astype(np.uint8), "scores"),
-            _card(_errors(labels[k], share >= 0.5), f"F0.5 {number(rows[cases[k].id])}"),
-        )
-        lines.append(Markup('<div class="triple">{}</div>').format(Markup("").join(cards)))
-    lead = (
-        "The worst units of the chosen row, out of fold. Right: found rightly (green), found but "
-        "not there (red), missed (blue)."
-    )
-    return Section("Pictures", lead, Markup("").join(lines))
-
-
-MASK_PANELS = (what_was_run, leaderboard, parts, pictures, folds, curves, cost)
+MASK_PANELS = (what_was_run, leaderboard, masks, folds, curves, cost)
 """The report of a segmentation."""
 
 
-def _chosen(study: Study) -> tuple[list[Case], Predictions, Sequence[Bool[np.ndarray, "_ _"]]]:
-    """All judged units, the chosen row's out-of-fold scores of them, and its masks."""
-    manifest, answers = study.manifest(), read_json(study.combine_folder / "answers.json")
-    made = Split.from_csv(study.folds_file.read_text(encoding="utf-8"), manifest.ids)
-    assert made is not None
-    units = made.units(manifest)
-    cases = [units.case(k) for k in np.flatnonzero(made.fold != NONE).tolist()]
-    step = answers["rows"][answers["chosen"]][-1]
-    of_members = []
+def _units(study: Study) -> _Units:
+    """Read scores and masks of all units, once."""
+    made = split_of(study)
+    units, rows = made.units(study.manifest()), np.flatnonzero(made.fold != NONE)
+    cases = [units.case(k) for k in rows.tolist()]
+    lattice = int(read_json(study.combine_folder / "answers.json")["answer"]["lattice"])
+    truth = planes_of(cases, units.target[rows, 0].tolist(), lattice)
+    step, parts = chosen_step(study), []
     for member in step["members"]:
         folders = [study.job_folder(member, k) for k in range(made.folds)]
         whole = join([Predictions.open(folder, prefix="oof-") for folder in folders])
-        of_members.append(whole.take([case.id for case in cases]))
-    scores = revive(step["blend"])(of_members)
-    return cases, scores, revive(step["decode"])(scores)
+        parts.append(whole.take([case.id for case in cases]))
+    return _Units(cases, truth, revive(step["blend"])(parts))
 
 
-def _truth(study: Study) -> Planes:
-    manifest, answers = study.manifest(), read_json(study.combine_folder / "answers.json")
-    made = Split.from_csv(study.folds_file.read_text(encoding="utf-8"), manifest.ids)
-    assert made is not None
-    units = made.units(manifest)
-    rows = np.flatnonzero(made.fold != NONE)
-    masks = units.target[rows, 0].tolist()
-    cases = [units.case(k) for k in rows.tolist()]
-    return planes_of(cases, masks, int(answers["answer"]["lattice"]))
+def _pictures(study: Study, units: _Units, rows: Sequence[Mapping[str, str]]) -> Markup:
+    """Slice, scores and errors of some units, the worst first."""
+    f = {r["id"]: float(r["f_0.5"]) for r in rows}
+    order = sorted(range(len(units.cases)), key=lambda k: f[units.cases[k].id])[:SHOWN]
+    shown = units.scores.take([units.cases[k].id for k in order])
+    given = revive(chosen_step(study)["decode"])(shown)
+    lines = []
+    for k, (name, plane), mask in zip(order, shown.arrays(), given, strict=True):
+        share = units.truth.positive[k] / np.maximum(units.truth.area[k], 1)
+        cards = (
+            _card(_middle(units.cases[k]), f"{name}, the middle slice"),
+            _card(np.round(np.asarray(plane) * 255).astype(np.uint8), "scores"),
+            _card(_errors(mask, share >= 0.5), f"F0.5 {number(f[name])}"),
+        )
+        lines.append(Markup('<div class="triple">{}</div>').format(Markup("").join(cards)))
+    lead = (
+        "The worst of them. Right, by the cut that answers, where the table is cross-fitted: found "
+        "rightly (green), found but not there (red), missed (blue)."
+    )
+    return Markup("<h3>Pictures</h3><p>{}</p>{}").format(lead, Markup("").join(lines))
 
 
 def _middle(case: Case) -> np.ndarray:

@@ -15,21 +15,21 @@ from foveal.errors import DataError
 from foveal.manifest import Case, Truth
 from foveal.metrics.interval import bootstrap
 from foveal.metrics.kappa import quadratic_kappa
+from foveal.ship.numbers import number, span
 from foveal.ship.panels.grade import card, confusion, scores
 from foveal.ship.panels.study import (
     Section,
+    chosen_step,
     cost,
     curves,
     folds,
+    groups_of,
     leaderboard,
-    number,
     oof,
     picture,
-    span,
     table,
     what_was_run,
 )
-from foveal.split.record import numbered
 from foveal.study import Study, read_json
 
 SHOWN = 8
@@ -75,7 +75,7 @@ def by_site(study: Study) -> Section:
     truth = Truth(
         target=np.array([int(r["truth"]) for r in rows]),
         weight=manifest.weight[at],
-        group=numbered(manifest.roles.get("group", np.array(manifest.ids))[at]),
+        group=groups_of(study, [r["id"] for r in rows]),
         fold=np.array([int(r["fold"]) for r in rows]),
     )
     tally = quadratic_kappa.tally(labels, truth)
@@ -114,8 +114,7 @@ def _line(
 
 def _own_cuts(study: Study) -> tuple[str, ...]:
     """Sites whose cuts are their own in the chosen row."""
-    answers = read_json(study.combine_folder / "answers.json")
-    decode: Mapping[str, list[str]] = answers["rows"][answers["chosen"]][-1]["decode"]
+    decode: Mapping[str, list[str]] = chosen_step(study)["decode"]
     return tuple(decode.get("sites", ()))
 
 

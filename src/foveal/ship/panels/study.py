@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 from markupsafe import Markup, escape
 
 from foveal.ship.charts import intervals, lines
+from foveal.ship.numbers import number, span
 from foveal.split.record import Split
 from foveal.study import Study, read_json
 
@@ -107,8 +108,7 @@ def leaderboard(study: Study) -> Section:
 def folds(study: Study) -> Section:
     """What each fold judges."""
     notes = read_json(study.split_folder / "split.json")
-    made = Split.from_csv(study.folds_file.read_text(encoding="utf-8"), study.manifest().ids)
-    header, *rows = [line.split() for line in made.lines()] if made else [["fold"]]
+    header, *rows = [line.split() for line in split_of(study).lines()]
     rows = [[f"fold {k}" if k != "-" else "no fold", *counts] for k, *counts in rows]
     said = " ".join(f"{n}." for n in notes["notes"])
     lead = (
@@ -186,6 +186,26 @@ def oof(study: Study) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def chosen_step(study: Study) -> Mapping[str, Any]:
+    """What the chosen row answers with: its members, their blend and decoder, as JSON."""
+    answers = read_json(study.combine_folder / "answers.json")
+    return answers["rows"][answers["chosen"]][-1]
+
+
+def split_of(study: Study) -> Split:
+    """The folds of the study, which the report's stage has found to be of its cases."""
+    made = Split.from_csv(study.folds_file.read_bytes().decode(), study.manifest().ids)
+    assert made is not None
+    return made
+
+
+def groups_of(study: Study, ids: Sequence[str]) -> Int[np.ndarray, " case"]:
+    """The group of every case: no fold split it, and an interval draws all of it or nothing."""
+    made = split_of(study)
+    of = dict(zip(made.units(study.manifest()).ids, made.group.tolist(), strict=True))
+    return np.array([of[name] for name in ids])
+
+
 def _members(study: Study) -> dict[str, list[Path]]:
     """The folder of every training that the leaderboard is of, by member, fold by fold."""
     jobs = read_json(study.combine_folder / "answers.json")["jobs"]
@@ -206,18 +226,6 @@ def _name(row: Mapping[str, Any], board: Mapping[str, Any]) -> Markup:
         if row["below_floor"]
         else name
     )
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number for people; a dash where there is none."""
-    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "-"
-
-
-def span(interval: Sequence[float]) -> str:
-    """From where to where, or that nobody can tell."""
-    low, high = interval
-    is_told = low is not None and math.isfinite(low)
-    return f"{number(low)} to {number(high)}" if is_told else "too few groups"
 
 
 def _numerics(notes: Sequence[Mapping[str, Any]]) -> str:

@@ -1,0 +1,27 @@
+"""Numbers as people read them, in answers, on the page and on the console."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def short(value: float) -> str:
+    """With as many digits as an answer has; the shortest way to write them."""
+    return f"{value:.6g}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """With a few digits behind the point; a dash where there is none."""
+    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "-"
+
+
+def span(interval: Sequence[float | None]) -> str:
+    """From where to where, or that nobody can tell.
+
+    Example:
+        >>> span((0.25, 0.5)), span((math.nan, math.nan))
+        ('0.250 to 0.500', 'too few groups')
+    """
+    low, high = map(number, interval)
+    return "too few groups" if "-" in (low, high) else f"{low} to {high}"

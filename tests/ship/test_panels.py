@@ -1,0 +1,149 @@
+"""Sections of the report: groups and folds are those of the split, masks are read once."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import INK, INLINE
+from foveal import lattice, stages
+from foveal.manifest import Manifest, Window
+from foveal.predictions import Predictions
+from foveal.ship.panels import segment
+from foveal.ship.panels.slide import by_site
+from foveal.ship.panels.study import chosen_step, folds, groups_of, oof, split_of
+from foveal.split import Folds
+from foveal.split.record import NONE, Split
+from foveal.study import Study, csv_text, revive, write_text
+
+
+def table_of(ids: list[str], **roles: list[str]) -> Manifest:
+    """Cases of two grades."""
+    grades = [str(k // 2 % 2) for k in range(len(ids))]
+    return Manifest(
+        ids=tuple(ids),
+        paths=tuple((f"/{k}.tiff",) for k in range(len(ids))),
+        id_column="id",
+        target=np.array([[g] for g in grades]),
+        target_columns=("grade",),
+        roles={name: np.array(values, np.str_) for name, values in roles.items()},
+    )
+
+
+def study_of(folder: Path, manifest: Manifest, made: Split) -> Study:
+    """What panels look at, of a study that grades every case rightly."""
+    study = Study(folder)
+    write_text(study.manifest_file, manifest.to_csv())
+    write_text(study.folds_file, made.to_csv(manifest.ids))
+    write_text(study.split_folder / "split.json", json.dumps({"imbalance": 0.0, "notes": []}))
+    step = {"members": ["floor"], "decode": {"cuts": [0.5]}}
+    answers = {"chosen": "floor", "rows": {"other": [], "floor": [{}, step]}}
+    write_text(study.combine_folder / "answers.json", json.dumps(answers))
+    grades = manifest.target[:, 0].tolist()
+    rows = zip(manifest.ids, made.fold.tolist(), grades, grades, grades, strict=True)
+    head = ("id", "fold", "truth", "label", "score")
+    write_text(study.combine_folder / "oof.csv", csv_text([head, *rows]))
+    return study
+
+
+NAMES = [f"c{k:02}" for k in range(12)]
+THREE = [f"p{k // 4}" for k in range(12)]
+
+
+@pytest.mark.parametrize("group", [None, [""] * 12, ["p"] * 4 + [""] * 8, THREE])
+@pytest.mark.parametrize("sha256", [None, THREE])
+def test_sites_have_the_groups_of_the_split(
+    tmp_path: Path, group: list[str] | None, sha256: list[str] | None
+) -> None:
+    """An empty cell is a group of its own, and pictures equal byte for byte are of one."""
+    roles = {} if group is None else {"group": group}
+    manifest = table_of(NAMES, site=["A"] * 12, **roles)
+    if sha256 is not None:
+        manifest = replace(manifest, measured={"sha256": np.array(sha256)})
+    body = by_site(study_of(tmp_path, manifest, Folds(2)(manifest))).body
+    assert ("too few groups" in body) is (THREE in (group, sha256))
+
+
+def test_names_with_line_ends_of_other_systems_are_names(tmp_path: Path) -> None:
+    manifest = table_of(["a\r\nb", "c\nd", "e", "f"])
+    made = Folds(2)(manifest)
+    study = study_of(tmp_path, manifest, made)
+    np.testing.assert_array_equal(split_of(study).fold, made.fold)
+    np.testing.assert_array_equal(groups_of(study, ["e", "a\r\nb"]), made.group[[2, 0]])
+    assert "fold 1" in folds(study).body
+
+
+def test_parts_of_a_case_have_groups_of_their_own(tmp_path: Path) -> None:
+    manifest = table_of(["a", "b"])
+    windows = [Window(top=0, left=8 * k, height=8, width=8) for k in (0, 1, 0, 1)]
+    made = Split(
+        fold=np.array([0, 1, 0, NONE]),
+        hidden=np.full(4, NONE),
+        group=np.array([5, 6, 7, 8]),
+        kind=np.array(["x"] * 4),
+        imbalance=0.0,
+        row=np.array([0, 0, 1, 1]),
+        window=tuple(windows),
+    )
+    study = Study(tmp_path)
+    write_text(study.manifest_file, manifest.to_csv())
+    write_text(study.folds_file, made.to_csv(manifest.ids))
+    assert groups_of(study, ["b/0", "a/1", "b/1"]).tolist() == [7, 6, 8]
+
+
+def test_the_step_that_answers_is_the_last_of_the_chosen_row(tmp_path: Path) -> None:
+    manifest = table_of(NAMES)
+    study = study_of(tmp_path, manifest, Folds(2)(manifest))
+    assert chosen_step(study) == {"members": ["floor"], "decode": {"cuts": [0.5]}}
+
+
+# --- masks ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory: pytest.TempPathFactory, scans: dict) -> Study:
+    options = {**INK, "members": "floor"}
+    folder = tmp_path_factory.mktemp("segmented") / "study"
+    study = stages.init(folder, recipe="segment:small", options=options, **scans)
+    stages.run(study, INLINE)
+    return study
+
+
+def test_masks_are_read_once_and_only_shown_units_are_decided(
+    segmented: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    decided: list[int] = []
+    kind = type(revive(chosen_step(segmented)["decode"]))
+    whole, decide = lattice.read_mask, kind.__call__
+
+    def noted(path: str, *more: object) -> np.ndarray:
+        read.append(path)
+        return whole(path, *more)
+
+    def counted(decode: object, predictions: Predictions) -> list[np.ndarray]:
+        decided.append(len(predictions.ids))
+        return decide(decode, predictions)
+
+    monkeypatch.setattr(lattice, "read_mask", noted)
+    monkeypatch.setattr(segment, "SHOWN", 3)
+    monkeypatch.setattr(kind, "__call__", counted)
+    page = "".join(panel(segmented).body for panel in segment.MASK_PANELS)
+    manifest = segmented.manifest()
+    regions = [paths[1] for paths in manifest.paths if len(paths) > 1]
+    assert sorted(read) == sorted([*manifest.target[:, 0].tolist(), *regions])
+    assert decided == [3]
+    assert page.count('<div class="triple">') == 3
+
+
+def test_pictures_of_masks_are_the_worst_and_say_whose_cut_they_show(segmented: Study) -> None:
+    body = segment.masks(segmented).body
+    table, _, pictures = body.partition("<h3>Pictures</h3>")
+    assert "by the cut that answers" in pictures
+    assert table.count("<tr>") == 1 + 4
+    shown = re.findall(r"(\w+), the middle slice", pictures)
+    scores = {row["id"]: float(row["f_0.5"]) for row in oof(segmented)}
+    assert shown == sorted(scores, key=lambda name: scores[name])
