@@ -1,3 +1,4 @@
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -54,5 +55,16 @@ def test_a_camera_of_12_bits_fills_its_16(tmp_path: Path) -> None:
     assert of_dark.std == pytest.approx(of_full.std, abs=1e-4)
     assert of_dark.aspect == of_full.aspect
     np.testing.assert_array_equal(dark_read, full_read)
+    shallow = np.full((40, 48, 3), 200, np.uint8)
+    shallow[0, 0] = 255
+    cv2.imwrite(str(tmp_path / "dark" / "0.png"), shallow)  # is full, whatever the others leave
+    source = replace(source, images=f"{tmp_path / 'dark'}/{{image}}")
+    cases = load(source).cases()
+    _, of_both = measure(load(source), [survey(case) for case in cases], target={})
+    assert of_both.spare_bits == 4
+    read = reader_of(of_both, Prepare(height=40, width=48))
+    both = np.stack([read(case) for case in cases]) / 65535
+    assert of_both.mean == pytest.approx(both.mean(axis=(0, 2, 3)), abs=1e-3)
+    assert of_both.std == pytest.approx(both.std(axis=(0, 2, 3)), abs=1e-3)
     brighter = filled(np.array([5000, 4095], np.uint16), 4)
     assert brighter.tolist() == [65520, 65520]

@@ -15,6 +15,7 @@ On disk: `values.npy` (memory-mapped, flat) and `index.json`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -112,7 +113,7 @@ class Predictions:
         )
 
     def _offsets(self) -> Int[np.ndarray, " edge"]:
-        sizes = [int(np.prod(shape)) for shape in self.shapes]
+        sizes = [math.prod(shape) for shape in self.shapes]
         return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
 
     def matrix(self, rows: slice = slice(None)) -> Block:

@@ -57,7 +57,7 @@ def measure(
         target: Facts of what is to be predicted.
     """
     pictures = [f.picture for f in found]
-    channels = max(min(p.channels, 3) if p.channels < 4 else p.channels for p in pictures)
+    channels = max(p.channels for p in pictures)
     odd = [
         f"{manifest.name(k)}: {p.channels} channels"
         for k, p in enumerate(pictures)
@@ -72,10 +72,12 @@ def measure(
     sizes = [f"{p.height}x{p.width}" for p in pictures]
     wide = [_widened(p.mean, channels) for p in pictures]
     square = [_widened(p.square, channels) for p in pictures]
+    deep = np.array([p.bits == 16 for p in pictures])
     bits, spare = max(p.bits for p in pictures), 0
-    if bits == 16:
-        spare = spare_bits_of(max(p.white for p in pictures))
-    wide, square = np.array(wide) * 2**spare, np.array(square) * 4**spare
+    if deep.any():
+        spare = spare_bits_of(max(p.white for p in pictures if p.bits == 16))
+    fills = np.where(deep, 2.0**spare, 1.0)[:, None]  # pictures of 8 bit are full already
+    wide, square = np.array(wide) * fills, np.array(square) * fills**2
     mean = np.mean(wide, axis=0)
     names, counts = np.unique(sizes, return_counts=True)
     facts = Facts(

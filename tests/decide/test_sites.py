@@ -85,6 +85,14 @@ def test_one_group_alone_cannot_say_whether_sites_help() -> None:
     assert PerSite(RULES[0]).fit(predictions, replace(truth, fold=one, group=one)).sites == ()
 
 
+def test_where_all_that_counts_lies_in_one_part_nobody_says_whether_sites_help() -> None:
+    predictions, truth = cases(0, shifts=(0.0, 2.0))
+    counts = replace(truth, weight=np.where(truth.fold == 1, 1.0, 0.0))
+    assert PerSite(RULES[0]).fit(predictions, counts).sites == ()
+    halves = replace(truth, fold=np.zeros(240, np.int64), weight=(truth.group % 2).astype(float))
+    assert PerSite(RULES[0]).fit(predictions, halves).sites == ()
+
+
 def test_a_site_that_nobody_knows_is_cut_as_all() -> None:
     predictions, truth = cases(0, shifts=(0.0, 2.0))
     fitted = PerSite(RULES[0]).fit(predictions, truth)

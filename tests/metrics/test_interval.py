@@ -3,7 +3,7 @@ import pytest
 
 from conftest import truth_of
 from foveal.manifest import Truth
-from foveal.metrics.interval import bootstrap, group_sums, paired_error, resampled_sums
+from foveal.metrics.interval import bootstrap, group_sums, paired_errors, resampled_sums
 from foveal.metrics.kappa import quadratic_kappa
 
 
@@ -79,7 +79,7 @@ def test_too_few_groups_have_no_interval(groups: int) -> None:
 def test_a_row_compared_with_itself_has_no_error() -> None:
     y, z = example()
     tally = quadratic_kappa.tally(z, truth_of(y))
-    assert paired_error(quadratic_kappa, tally, tally, np.arange(400)) == 0
+    assert paired_errors(quadratic_kappa, [tally, tally], tally, np.arange(400)) == [0, 0]
 
 
 def test_draws_depend_on_the_seed_alone() -> None:

@@ -270,6 +270,35 @@ def test_a_number_can_be_a_name(flukes: dict, tmp_path: Path) -> None:
     assert open_study(study).recipe.answer.new == "-1"
 
 
+def test_a_decoder_of_ones_own_answers(eyes: dict, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass, replace\n"
+        "from foveal.decide.thresholds import Cuts\n"
+        "from foveal.manifest import Facts\n"
+        "from foveal.recipes import grade\n"
+        "from foveal.task import Recipe\n"
+        "FAMILY = grade.FAMILY\n"
+        "@dataclass(frozen=True)\n"
+        "class Given:\n"
+        "    cut: float\n"
+        "    def __call__(self, predictions, site=None):\n"
+        "        return Cuts((self.cut,))(predictions)\n"
+        "@dataclass(frozen=True)\n"
+        "class Half:\n"
+        "    at: float = 0.5\n"
+        "    def fit(self, predictions, truth):\n"
+        "        return Given(self.at)\n"
+        "def mine(facts: Facts, /, *, folds: int = 2) -> Recipe:\n"
+        "    made = grade.small(facts, folds=folds, members='floor', trees=3)\n"
+        "    return replace(made, decode=Half(), panels=())\n"
+    )
+    address = f"{tmp_path}/mine.py:mine"
+    study = stages.init(tmp_path / "s", recipe=address, context=INLINE, **eyes)
+    stages.run(study, INLINE)
+    answer(study, eyes, tmp_path / "x.csv")
+    assert {row["grade"] for row in table_of(tmp_path / "x.csv")} <= {"0", "1"}
+
+
 def test_a_recipe_file_of_ones_own_may_hold_dataclasses(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from __future__ import annotations\n"
@@ -525,6 +554,14 @@ def test_no_mask_is_written_among_slices(finished: Study, tmp_path: Path, place:
     with pytest.raises(UsageError, match="over what is read, or among it"):
         look([tmp_path / "in/a.png"])
     look([tmp_path / "out/a.png", tmp_path / "in/deeper/a.png"][: 1 if "*" in place else 2])
+
+
+@pytest.mark.parametrize("name", ["combine/answers.json", "split/x.csv", "members/floor/0/x.csv"])
+def test_no_answer_is_written_among_what_stages_wrote(
+    finished: Study, eyes: dict, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(UsageError, match="over what is read, or among it"):
+        answer(finished, eyes, finished.folder / name)
 
 
 def test_a_region_that_only_new_volumes_have_is_used(scans: dict, tmp_path: Path) -> None:

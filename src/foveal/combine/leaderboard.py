@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 
 from foveal.combine.blend import Blend, FittedBlend
 from foveal.manifest import Text, Truth
-from foveal.metrics.interval import Metric, bootstrap, paired_error
+from foveal.metrics.interval import Metric, bootstrap, paired_errors
 from foveal.predictions import Predictions
 
 
@@ -248,13 +248,13 @@ def choose(
     ranked = [s if np.isfinite(s) else -np.inf for s in scores]
     best = int(np.argmax(ranked))
     below = _below(entries, ranked, floor)
-    near = [best]
-    for k, score in enumerate(ranked):
-        if k != best and np.isfinite(score) and not below[k]:
-            pair = (verdicts[best].pieces, verdicts[k].pieces)
-            error = paired_error(metric, *pair, verdicts[k].group)
-            if ranked[best] - score <= error:
-                near.append(k)
+    pieces, group = [one.pieces for one in verdicts], verdicts[best].group
+    errors = paired_errors(metric, pieces, pieces[best], group)
+    near = [
+        k
+        for k, (score, error) in enumerate(zip(ranked, errors, strict=True))
+        if k == best or (np.isfinite(score) and not below[k] and ranked[best] - score <= error)
+    ]
     kinds = list(dict.fromkeys(type(e.blend) for e in entries))
     return min(
         near, key=lambda k: (len(entries[k].members), kinds.index(type(entries[k].blend)), k)

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Shaped
 from foveal.decide.calibrate import PRIOR_GROUPS, Affine, Line, expected, groups_seen
 from foveal.decide.thresholds import Cuts
 from foveal.manifest import Text, Truth
-from foveal.metrics.interval import paired_error
+from foveal.metrics.interval import paired_errors
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.predictions import Predictions
 
@@ -100,18 +100,20 @@ class PerSite:
     def _helps(self, predictions: Predictions, truth: Truth) -> bool:
         """Whether cuts of sites beat common ones by more than a standard error, cross-fitted."""
         part_of = _parts(truth)
+        parts = np.unique(part_of)
+        if not all(truth.weight[part_of != part].any() for part in parts):
+            return False
         labels = np.zeros((2, len(part_of)), dtype=np.int64)
-        for out_part in np.unique(part_of):
+        for out_part in parts:
             rest, out = np.flatnonzero(part_of != out_part), np.flatnonzero(part_of == out_part)
-            if not len(rest):
-                return False
             seen, unseen = (predictions.take([predictions.ids[r] for r in k]) for k in (rest, out))
             known = truth.take(rest)
             labels[0, out] = self.decode.fit(seen, known)(unseen)
             labels[1, out] = self._own(seen, known)(unseen, _of(truth.site, out))
         common, own = (quadratic_kappa.tally(one, truth) for one in labels)
         gain = quadratic_kappa.value(own.sum(axis=0)) - quadratic_kappa.value(common.sum(axis=0))
-        return bool(gain > paired_error(quadratic_kappa, own, common, truth.group))
+        (error,) = paired_errors(quadratic_kappa, [own], common, truth.group)
+        return bool(gain > error)
 
 
 def _parts(truth: Truth) -> Int[np.ndarray, " case"]:

@@ -7,6 +7,7 @@ resample is one row of counts times the table of group sums, and a thousand of t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -117,16 +118,21 @@ def _tail(groups: int) -> float:
     return float(ndtr(-reach))
 
 
-def paired_error(
+def paired_errors(
     metric: Metric,
-    tally: Float[np.ndarray, "case stat"],
+    tallies: Sequence[Float[np.ndarray, "case stat"]],
     other: Float[np.ndarray, "case stat"],
     group: Int[np.ndarray, " case"],
-) -> float:
-    """Standard error of the difference of two scores on the same cases, by resampling groups."""
-    sums = [group_sums(t, group) for t in (tally, other)]
-    values = [metric.value(resampled_sums(s)) for s in sums]
-    difference, groups = values[0] - values[1], len(sums[0])
-    if not np.isfinite(difference).any():
-        return float("nan")
-    return float(np.nanstd(difference)) * math.sqrt(groups / max(groups - 1, 1))
+) -> list[float]:
+    """Standard error of the difference of each score from another one on the same cases.
+
+    Groups are resampled, once for all scores.
+    """
+    sums = group_sums(np.concatenate([other, *tallies], axis=1), group)
+    totals = np.split(resampled_sums(sums), 1 + len(tallies), axis=1)
+    against, *values = map(metric.value, totals)
+    widened = math.sqrt(len(sums) / max(len(sums) - 1, 1))
+    differences = [value - against for value in values]
+    return [
+        float(np.nanstd(d)) * widened if np.isfinite(d).any() else float("nan") for d in differences
+    ]

@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 
 from foveal.errors import UsageError, nearest
 from foveal.manifest import Facts
+from foveal.study import OWN_RECIPES
 from foveal.task import Family, Recipe
 
 
@@ -76,7 +77,7 @@ def _shipped(family: str) -> Any:
 
 
 def _own_module(path: Path) -> Any:
-    spec = util.spec_from_file_location(f"recipes of {path}", path)
+    spec = util.spec_from_file_location(f"{OWN_RECIPES}{path}", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise UsageError(f"no such recipe file: {path}")
     module = util.module_from_spec(spec)

@@ -183,8 +183,8 @@ def _oof_csv(
 ) -> str:
     """Every case with its fold and what the answer's form tells of it, by the chosen row."""
     row = board.rows[board.chosen]
-    blend, _ = row.entry.fit(predictions, truth)
-    joined = blend([predictions[m] for m in row.entry.members])
+    parts = [predictions[m] for m in row.entry.members]
+    joined = row.entry.blend.fit(parts, truth)(parts)
     names: tuple[str, ...] = ()
     lines: dict[int, tuple[object, ...]] = {}
     for judged, labels in row.labels:

@@ -149,7 +149,7 @@ def _is_there(
             f"{folder} holds another study ({'; '.join(differences)}); cure: another "
             "folder, or --replace"
         )
-    return not differences
+    return True
 
 
 def _differences(
@@ -207,4 +207,5 @@ def plan(study: Study, context: Context = Context()) -> tuple[int, float]:
     resources = Resources(cache=study.cache_folder, device=slots[0] if slots else "cpu")
     learned = int(np.mean([made.learns(k).sum() for k in range(made.folds)]))
     seconds = sum(m.estimate(learned, resources) for m in opened.recipe.members)
-    return made.folds * len(opened.recipe.members), seconds * made.folds / max(len(slots), 1)
+    count = made.folds * len(opened.recipe.members)
+    return count, seconds * made.folds / max(min(len(slots), count), 1)

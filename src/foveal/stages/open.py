@@ -23,7 +23,17 @@ from foveal.task import Context, Family, Recipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A study read in full: what every stage starts from."""
+    """A study read in full: what every stage starts from.
+
+    Attributes:
+        study: Its folder.
+        settings: What `study.yaml` says.
+        family: Of the recipe.
+        recipe: As the settings ask for it.
+        manifest: A row a case; a row a unit once `split` has cut cases.
+        target: Of every row.
+        cases: Digest of all that the table and the pictures say.
+    """
 
     study: Study
     settings: Settings
@@ -31,11 +41,12 @@ class Opened:
     recipe: Recipe
     manifest: Manifest
     target: np.ndarray
+    cases: str
 
-    @property
-    def cases(self) -> str:
-        """Digest of all that the table and the pictures say."""
-        return digest(self.manifest)
+    def of(self, manifest: Manifest) -> Opened:
+        """The same study with a row a unit."""
+        target = self.recipe.target.encode(manifest)
+        return replace(self, manifest=manifest, target=target, cases=digest(manifest))
 
 
 def open_study(study: Study) -> Opened:
@@ -61,6 +72,7 @@ def open_study(study: Study) -> Opened:
         recipe=recipe,
         manifest=manifest,
         target=recipe.target.encode(manifest),
+        cases=digest(manifest),
     )
 
 

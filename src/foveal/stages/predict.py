@@ -134,12 +134,14 @@ def _keep_what_is_read(
     """
     own = (table, study.folder, study.settings_file, study.manifest_file)
     read = {path.resolve() for path in own}
+    stages = {path.resolve() for path in study.stage_folders}
     places = {os.path.normpath(place) for case in cases for place in case.paths}
     patterns = [place for place in places if glob.has_magic(place)]
     for path in writes:
         here = os.path.normpath(path.absolute())
         is_among = str(Path(here).parent) in places or any(fnmatch(here, p) for p in patterns)
-        if path.resolve() in read or here in places or is_among:
+        is_own = path.resolve() in read or stages & {*path.resolve().parents}
+        if is_own or here in places or is_among:
             raise UsageError(
                 f"--out would write over what is read, or among it: {path}; cure: another place"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from foveal.errors import StudyError
 from foveal.manifest import Truth
@@ -48,8 +47,7 @@ def open_split(study: Study) -> tuple[Opened, Split]:
     """A study with a row a unit, as `split` cut its cases, and the folds of the units."""
     opened = open_study(study)
     made = split_of(opened)
-    units = made.units(opened.manifest)
-    return replace(opened, manifest=units, target=opened.recipe.target.encode(units)), made
+    return opened.of(made.units(opened.manifest)), made
 
 
 def split_of(opened: Opened) -> Split:
