@@ -190,7 +190,10 @@ def test_a_deadline_always_leaves_a_valid_answer(
         ({"cuts": "halves"}, ["again: combine (changed: decode, members)"]),
         (
             {"trees": 9},
-            ["again: 3 trainings of floor (changed: trees)", "again: combine (changed: members)"],
+            [
+                "again: 6 trainings of patches, floor (changed: trees)",
+                "again: combine (changed: members)",
+            ],
         ),
         (
             {"folds": 2},

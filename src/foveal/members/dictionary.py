@@ -1,9 +1,9 @@
-"""A member without a network that learns what to look for: a dictionary of patches into ridge.
+"""A member without a network that learns what to look for: a dictionary of patches.
 
 Where the floor member only asks questions that were thought out beforehand, this one learns some
 from the training pictures as well. The floor's features stand beside the dictionary's, as one block
 of equal weight: on some sets one tells more, on some the other, and one ridge over both comes near
-the better one or passes it.
+the better one or passes it. Trees look at the floor's features alone.
 """
 
 from __future__ import annotations
@@ -17,16 +17,9 @@ from jaxtyping import Float, Int
 
 from foveal.errors import Stopped
 from foveal.manifest import Case
+from foveal.members.mixed import fit_mixed, mixed
 from foveal.members.pictures import Prepared, all_readable, readable, score_each
-from foveal.members.ridge import (
-    USUAL_ALPHA,
-    Learns,
-    cross_fitted,
-    inner_folds,
-    ridge,
-    spread,
-    standardised,
-)
+from foveal.members.ridge import Learns, spread, standardised
 from foveal.models.patches import PatchDictionary
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
@@ -35,13 +28,14 @@ from foveal.train.cache import Direct, Mapped
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dictionary:
-    """Pictures described by learned patches and by given features, into ridge.
+    """Pictures described by learned patches and by given features, into ridge and trees.
 
     Attributes:
         name: Of the member.
         pictures: That patches are learned from and found in.
         features: Numbers that stand beside those of the patches.
         patches: Learns a dictionary, and describes pictures by it.
+        trees: Of the forest.
         learns: What is told from them.
     """
 
@@ -51,6 +45,7 @@ class Dictionary:
     features: Prepared
     patches: PatchDictionary
     name: str = "patches"
+    trees: int = 300
     learns: Learns
 
     def fit(self, job: Job) -> State:
@@ -59,24 +54,19 @@ class Dictionary:
         features = self.features(job.cases, job.resources)
         all_readable(job, pictures, features)
         rng = np.random.default_rng(job.key)
-        words = self.patches.learn(pictures, job.train.tolist(), rng)
-        job.report({"done": 0.2})
         rows = job.counted
+        words = self.patches.learn(pictures, rows.tolist(), rng)
+        job.report({"done": 0.2})
         given = np.stack([features(row) for row in rows.tolist()])
         found = self._found(pictures, rows, words, job.resources)
-        y = self.learns.goal(job.target[rows])
-        w = job.weight[rows]
+        y, w = self.learns.goal(job.target[rows]), job.weight[rows]
         tensors = {**words}
         tensors["given_centre"], tensors["given_scale"] = spread(given, w)
         tensors["found_centre"], tensors["found_scale"] = spread(found, w)
-        x = _joined(given, found, tensors)
-        fold = inner_folds(y, job.group[rows], seed=0)
-        alpha = np.full(y.shape[1], USUAL_ALPHA)
-        if fold is not None:
-            alpha, _ = cross_fitted(x, y, w, fold)
-        tensors["slope"], tensors["intercept"] = ridge(x, y, w, alpha)
+        both, plain = _joined(given, found, tensors)
+        fitted, notes = fit_mixed(both, plain, y, w, job.group[rows], trees=self.trees, key=job.key)
         job.report({"done": 1.0})
-        return State(tensors, {"alpha": alpha.tolist()})
+        return State({**tensors, **fitted}, notes)
 
     def score(
         self,
@@ -92,8 +82,9 @@ class Dictionary:
 
         def evaluate(state: State) -> np.ndarray:
             t = state.tensors
-            x = _joined(np.stack(given), self._found(pictures, rows, t, resources), t)
-            return np.clip(x @ t["slope"] + t["intercept"], *self.learns.limits)
+            found = self._found(pictures, rows, t, resources)
+            both, plain = _joined(np.stack(given), found, t)
+            return np.clip(mixed(t, both, plain), *self.learns.limits)
 
         return score_each(
             states,
@@ -109,7 +100,7 @@ class Dictionary:
 
     def estimate(self, cases: int, resources: Resources) -> float:
         """About how many seconds a training takes."""
-        return 5.0 + cases * 25e-3
+        return 5.0 + cases * (25e-3 + self.trees * 4e-5)
 
     def _found(
         self,
@@ -131,8 +122,8 @@ def _joined(
     given: Float[np.ndarray, "row feature"],
     found: Float[np.ndarray, "row word_feature"],
     t: Mapping[str, np.ndarray],
-) -> Float[np.ndarray, "row both"]:
-    """Both blocks standardised, and scaled so that each brings half of the variance.
+) -> tuple[Float[np.ndarray, "row both"], Float[np.ndarray, "row feature"]]:
+    """Both blocks standardised and scaled so that each brings half of the variance; the given one.
 
     What a dictionary finds is not clipped: a rare, strong answer may be the crack that is looked
     for.
@@ -140,4 +131,5 @@ def _joined(
     left = standardised(given, t["given_centre"], t["given_scale"])
     right = (found - t["found_centre"]) / t["found_scale"]
     half = (left.shape[1] + right.shape[1]) / 2
-    return np.hstack([left * np.sqrt(half / left.shape[1]), right * np.sqrt(half / right.shape[1])])
+    scaled = [block * np.sqrt(half / block.shape[1]) for block in (left, right)]
+    return np.hstack(scaled), left

@@ -3,9 +3,7 @@ import pytest
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.metrics import average_precision_score
 
-from foveal.members.classical import evaluate, forest, forest_arrays, walk
-from foveal.members.ridge import ridge
-from foveal.task import State
+from foveal.members.forest import forest, forest_arrays, walk
 
 
 def table(
@@ -31,21 +29,6 @@ def test_a_walked_forest_equals_scikit_learn(columns: int) -> None:
     assert walk(nodes, fresh) == pytest.approx(theirs, abs=1e-12)
 
 
-def test_a_state_scores_as_the_mixture_it_names() -> None:
-    x, y, w = table()
-    slope, intercept = ridge(x, y, w, np.array([1.0, 50.0]))
-    nodes = forest(x, y, w, trees=5, seed=0)
-    for share in map(np.array, ([0.0, 0.0], [0.25, 1.0], [1.0, 1.0])):
-        state = State(
-            {
-                "centre": np.zeros(20), "scale": np.ones(20), "slope": slope,
-                "intercept": intercept, "share": share, **nodes,
-            }
-        )  # fmt: skip
-        by_hand = share * (x @ slope + intercept) + (1 - share) * walk(nodes, x)
-        assert evaluate(state, x) == pytest.approx(by_hand)
-
-
 @pytest.mark.parametrize("pairs", [1, 7, 49, 50, 51, 120, 249])
 def test_cases_and_trees_walk_in_blocks_as_they_walk_together(
     monkeypatch: pytest.MonkeyPatch, pairs: int
@@ -55,7 +38,7 @@ def test_cases_and_trees_walk_in_blocks_as_they_walk_together(
     nodes = forest(x, y, np.ones(50), trees=5, seed=0)
     whole = walk(nodes, x)
     assert whole.shape == (50, 2)
-    monkeypatch.setattr("foveal.members.classical.PAIRS", pairs)
+    monkeypatch.setattr("foveal.members.forest.PAIRS", pairs)
     np.testing.assert_array_equal(walk(nodes, x), whole)
     assert walk(nodes, x[:0]).shape == (0, 2)
 
