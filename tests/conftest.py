@@ -47,7 +47,7 @@ SWIM = {
     "backbone": "test_resnet",
     "embedding": 16,
     "components": 8,
-    "floor_size": "8x16",
+    "floor_size": "32x64",
 }
 """Options that make `identify:small` take a second a training, with individuals to be hidden."""
 

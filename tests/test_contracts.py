@@ -16,11 +16,12 @@ from contracts import GRADES, LABELS, label, parts
 from foveal import options, stages
 from foveal.combine.blend import PowerMean
 from foveal.decide.share import AsTheyAre
+from foveal.errors import UnreadableImage
 from foveal.manifest import Case, Truth
 from foveal.metrics import FBeta, MacroF1, MapAtK
 from foveal.metrics.overlap import CellFBeta
 from foveal.models.heads import Attention, AverageMax, GeM, Head
-from foveal.read.image import Photograph, UnreadableImage
+from foveal.read.image import Photograph
 from foveal.recipes import identify
 from foveal.scan import region_profile
 from foveal.ship.panels import GRADE_PANELS, IDENTITY_PANELS, LABEL_PANELS, Section

@@ -25,19 +25,10 @@ a device.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Shaped
 
 Pixels = Shaped[np.ndarray, "height width channel"]
 """One picture in OpenCV's order, 8 or 16 bit unsigned."""
 
 Resized = Shaped[np.ndarray, "rows columns channel"]
 """A picture made from another one of another size."""
-
-Scores = Float[np.ndarray, " case"]
-"""One comparable number a case."""
-
-Labels = Int[np.ndarray, " case"]
-"""One decided class a case."""
-
-Tally = Float[np.ndarray, "case stat"]
-"""Additive statistics of a metric."""

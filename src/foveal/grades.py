@@ -7,10 +7,9 @@ their average is worth more than another architecture.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from foveal.combine.blend import CalibratedMean, LabelAverage, NonNegative
 from foveal.combine.leaderboard import Decoder
@@ -18,12 +17,9 @@ from foveal.decide.calibrate import GradeProbabilities
 from foveal.decide.thresholds import BaggedExactCuts, ClosedFormCuts, ExactCuts, FixedCuts
 from foveal.losses import ordinal
 from foveal.manifest import Facts, Manifest, Truth
-from foveal.members.network import Network
-from foveal.members.pictures import Prepared
-from foveal.members.training import Training
 from foveal.metrics.kappa import quadratic_kappa
-from foveal.models.heads import Classes, Head, Scalar, Steps
-from foveal.options import FLOOR, POOLINGS, Pooling, wanted
+from foveal.models.heads import Classes, Scalar, Steps
+from foveal.options import FLOOR, wanted
 from foveal.ship.answer import GradeTable
 from foveal.split.record import Split
 from foveal.targets import Ordinal
@@ -48,32 +44,6 @@ CUTS = {
     "fifths": FixedCuts.fifths,
 }
 CutRule = Literal["closed_form", "exact", "bagged_exact", "halves", "fifths"]
-
-FoldCount = Annotated[int, Field(ge=2)] | Literal["site"]
-
-
-def networks(
-    pictures: Prepared,
-    training: Training,
-    *,
-    pooling: Pooling,
-    dropout: float,
-    suffix: str = "",
-    bag: int | None = None,
-) -> list[Network]:
-    """A network of each approach that looks at the same pictures, or bags of so many tiles."""
-    return [
-        Network(
-            name=approach.name + suffix,
-            pictures=pictures,
-            head=Head(approach.outputs, POOLINGS[pooling], dropout),
-            loss=approach.loss,
-            to_scores=approach.score,
-            training=training,
-            bag=bag,
-        )
-        for approach in APPROACHES
-    ]
 
 
 def grade_count(facts: Facts, grades: int | None) -> int:

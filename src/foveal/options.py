@@ -16,16 +16,18 @@ from foveal.errors import UsageError
 from foveal.manifest import Facts, Manifest
 from foveal.members.classical import Classical
 from foveal.members.dictionary import Dictionary
-from foveal.members.pictures import Stored
+from foveal.members.network import Network
+from foveal.members.pictures import Prepared, Stored
 from foveal.members.ridge import Learns
+from foveal.members.training import Training
 from foveal.models.features import PictureFeatures
-from foveal.models.heads import Attention, AverageMax, GeM
+from foveal.models.heads import Attention, AverageMax, GeM, Head
 from foveal.models.patches import PatchDictionary
 from foveal.read.image import Photograph
 from foveal.split.record import numbered
 from foveal.survey import Surveyed, measure
 from foveal.targets import Labels
-from foveal.task import Member
+from foveal.task import Approach, Member
 from foveal.train.optim import AdamW, Sgd
 from foveal.transforms.augment import Prepare
 from foveal.transforms.mix import Cutmix, FirstOf, Mixup
@@ -38,7 +40,14 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
-Size = Annotated[int, Field(ge=32, le=4096)] | Annotated[str, Field(pattern=r"^\d+x\d+$")]
+FoldCount = Annotated[int, Field(ge=2)] | Literal["site"]
+
+LEAST_SIDE, MOST_SIDE = 32, 4096
+"""Of a picture that a network sees, in pixels."""
+
+Size = (
+    Annotated[int, Field(ge=LEAST_SIDE, le=MOST_SIDE)] | Annotated[str, Field(pattern=r"^\d+x\d+$")]
+)
 
 VIEWS = {"centre": centre, "flips": flips, "ten_crop": ten_crop, "eight": eight}
 Views = Literal["centre", "flips", "ten_crop", "eight"]
@@ -72,12 +81,22 @@ EPOCHS = ((300, 24), (600, 20), (1200, 30), (2500, 20), (5000, 14), (math.inf, 9
 
 
 def shape_of(size: int | str, aspect: float) -> tuple[int, int]:
-    """Height and width: as given, or of as many pixels as a square of that side, to 16 pixels."""
+    """Height and width: as given, or of as many pixels as a square of that side, to 16 pixels.
+
+    Raises:
+        UsageError: A side that was given is too short or too long.
+    """
     if isinstance(size, str):
         height, width = map(int, size.split("x"))
+        if not LEAST_SIDE <= min(height, width) <= max(height, width) <= MOST_SIDE:
+            raise UsageError(
+                f"a size of {size}: both sides must have {LEAST_SIDE} to {MOST_SIDE} pixels; "
+                "cure: such as 256x512"
+            )
         return height, width
     root = math.sqrt(min(max(aspect, 0.25), 4.0))
-    return max(32, round(size / root / 16) * 16), max(32, round(size * root / 16) * 16)
+    height, width = (max(LEAST_SIDE, round(side / 16) * 16) for side in (size / root, size * root))
+    return height, width
 
 
 def pictures_of(facts: Facts, prepare: Prepare) -> Stored:
@@ -133,6 +152,33 @@ def mix_of(mixup: float, cutmix: float) -> FirstOf | None:
     return FirstOf(used) if used else None
 
 
+def networks(
+    approaches: Sequence[Approach],
+    pictures: Prepared,
+    training: Training,
+    *,
+    pooling: Pooling,
+    dropout: float,
+    suffix: str = "",
+    bag: int | None = None,
+    columns: tuple[str, ...] = ("expected",),
+) -> list[Network]:
+    """A network of each approach that looks at the same pictures, or bags of so many tiles."""
+    return [
+        Network(
+            name=approach.name + suffix,
+            pictures=pictures,
+            head=Head(approach.outputs, POOLINGS[pooling], dropout),
+            loss=approach.loss,
+            to_scores=approach.score,
+            training=training,
+            columns=columns,
+            bag=bag,
+        )
+        for approach in approaches
+    ]
+
+
 def classical_of(
     facts: Facts,
     learns: Learns,
@@ -156,6 +202,7 @@ def classical_of(
             pictures=pictures_of(facts, patch),
             features=features,
             patches=PatchDictionary(words=words, mirrored=mirrored),
+            trees=trees,
             learns=learns,
         ),
         Classical(name=FLOOR, features=features, trees=trees, learns=learns),

@@ -123,7 +123,7 @@ class Job:
 
     @property
     def counted(self) -> Int[np.ndarray, " train_row"]:
-        """The training rows of some weight; regressions learn from no other."""
+        """The training rows of some weight; nothing is learned from any other."""
         return self.train[self.weight[self.train] > 0]
 
 
@@ -273,7 +273,7 @@ class Family:
     Attributes:
         survey: From a case to what was measured of it and a small picture, decoding it in full.
         facts: From manifest and measurements to facts.
-        audit: From manifest, facts and truth to findings, in plain words.
+        audit: From the manifest to findings, in plain words.
         simulate: Writes a small data set with known truth into a folder and says how to use it.
         demo: The recipe function that `foveal demo` runs, with its options.
         files: Columns of the table that lead to the files; none where `--images` does.

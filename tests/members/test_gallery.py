@@ -14,7 +14,7 @@ from foveal.decide.retrieve import unit
 from foveal.errors import MemoryBudgetError
 from foveal.losses.margin import UNKNOWN, ArcFace, CosFace, MarginLoss
 from foveal.members.eigenpictures import FLOOR_OF_VARIANCE, Eigenpictures
-from foveal.members.embedder import Embedder
+from foveal.members.embedder import Embedder, at_length_one
 from foveal.models.heads import AverageMax
 from foveal.predictions import Predictions
 from foveal.stages.open import Opened
@@ -121,6 +121,34 @@ def test_what_a_fold_judges_changes_nothing_that_it_learns(
     assert before.tensors.keys() == after.tensors.keys()
     for name, tensor in before.tensors.items():
         np.testing.assert_allclose(after.tensors[name], tensor, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_of_weight_0_teaches_nothing_and_stands_in_no_gallery(
+    swum: Opened, tmp_path: Path, kind: str
+) -> None:
+    of, plain = member(swum, kind), job(swum, tmp_path / "a")
+    named = plain.target != ""
+    learned = Counter(plain.target[plain.train].tolist())
+    one, gone = [name for name, count in learned.most_common() if name][:2]
+    rest = np.setdiff1d(np.flatnonzero(named & (plain.target != one)), plain.train)
+    weight = plain.weight.copy()
+    weight[plain.target == gone] = 0
+    weight[[plain.train[plain.target[plain.train] == one][0], rest[0]]] = 0
+    weight[plain.train[plain.target[plain.train] == ""][:1]] = 0
+    other = plain.cases[int(plain.train[0])].paths
+    cases = [replace(c, paths=other) if weight[k] == 0 else c for k, c in enumerate(plain.cases)]
+    state = of.fit(replace(plain, weight=weight))
+    again = of.fit(job(swum, tmp_path / "b", weight=weight, cases=cases))
+    assert state.notes["names"] == sorted(set(plain.target[named].tolist()) - {gone})
+    is_learned = np.isin(np.arange(len(named)), plain.train)
+    for part, rows in (("learned", is_learned), ("rest", ~is_learned)):
+        shown = plain.target[rows & named & (weight > 0)]
+        assert names_of(state, part) == Counter(shown.tolist())
+    assert all(np.array_equal(again.tensors[k], v) for k, v in state.tensors.items())
+    said = out_of_fold(of, state, replace(plain, weight=weight))
+    assert gone not in said.columns
+    assert set(said.known[0]) == set(learned) - {"", gone}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -240,6 +268,23 @@ def test_out_of_memory_halves_the_batch_and_writes_it_down(
 def test_where_no_batch_is_small_enough_the_cure_is_named(swum: Opened, tmp_path: Path) -> None:
     with pytest.raises(MemoryBudgetError, match="size="):
         replace(member(swum, "arcface"), loss=Listening(most=0)).fit(job(swum, tmp_path))
+
+
+def test_places_are_found_in_smaller_batches_where_memory_is_short(
+    swum: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, work = member(swum, "mirrored"), job(swum, tmp_path)
+    before = out_of_fold(of, of.fit(work), work)
+
+    def hungry(embedding: torch.Tensor) -> torch.Tensor:
+        if len(embedding) > 4:
+            raise torch.OutOfMemoryError("no more")
+        return at_length_one(embedding)
+
+    monkeypatch.setattr("foveal.members.embedder.at_length_one", hungry)
+    after = out_of_fold(of, of.fit(work), work)
+    np.testing.assert_allclose(after.values, before.values, atol=1e-5)
+    assert not (tmp_path / "override.json").exists()
 
 
 def test_a_batch_of_one_can_be_trained(swum: Opened, tmp_path: Path) -> None:

@@ -140,6 +140,28 @@ def test_out_of_memory_halves_the_batch_and_writes_it_down(
         replace(member, loss=hungry(0)).fit(job(opened, tmp_path / "b"))
 
 
+def test_scoring_in_smaller_batches_gives_the_same_and_trains_once(
+    opened: Opened, tmp_path: Path
+) -> None:
+    member, notes = network(opened), []
+
+    def hungry(most: int) -> Network:
+        def to_scores(logits: torch.Tensor) -> torch.Tensor:
+            if len(logits) > most:
+                raise torch.OutOfMemoryError("no more")
+            return member.to_scores(logits)
+
+        return replace(member, to_scores=to_scores)
+
+    plain = scores(opened, member, job(opened, tmp_path / "a"))
+    few = scores(opened, hungry(2), job(opened, tmp_path / "b", report=notes.append))
+    np.testing.assert_allclose(few, plain, atol=1e-5)
+    with pytest.raises(MemoryBudgetError, match="one case is scored at a time"):
+        hungry(0).fit(job(opened, tmp_path / "c", report=notes.append))
+    assert not any("note" in event for event in notes)
+    assert not list(tmp_path.glob("*/override.json"))
+
+
 def test_a_user_error_is_not_taken_for_too_little_memory(opened: Opened, tmp_path: Path) -> None:
     def broken(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("shapes do not fit")

@@ -1,5 +1,6 @@
 """A network on crops: where it learns, what it sees there, and what becomes of its scores."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,15 @@ from foveal import stages
 from foveal.errors import DiskFullError, MemoryBudgetError, Stopped, UsageError
 from foveal.lattice import cells, part_of, region_of
 from foveal.losses.overlap import CrossEntropyAndFBeta
+from foveal.losses.overlap import foreground as plain_foreground
+from foveal.manifest import Case
 from foveal.members.segmenter import Segmenter
 from foveal.members.training import Training
 from foveal.members.volumes import StoredVolumes, learnable
 from foveal.models.backbone import Backbone
 from foveal.models.volumetric import VolumetricModel
 from foveal.predictions import Predictions
+from foveal.read.volume import Volume
 from foveal.split.record import Split
 from foveal.stages.open import Opened
 from foveal.stages.split import open_split
@@ -480,9 +484,56 @@ def test_a_full_disk_is_no_fault_of_a_volume(
     def full(*_: object) -> NoReturn:
         raise DiskFullError("the disk is full")
 
-    monkeypatch.setattr(type(member), "_stored", full)
+    monkeypatch.setattr(StoredVolumes, "__call__", full)
     with pytest.raises(DiskFullError):
         member.score([state], work.cases, np.arange(2), work.resources)
+
+
+@pytest.mark.parametrize("kind", ["floor", "network"])
+def test_the_seconds_of_a_volume_are_those_of_its_reading_too(
+    whole: Units, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (member,) = [m for m in whole[0].recipe.members if m.name == kind]
+    work = job(whole, tmp_path)
+    state, plain = member.fit(work), StoredVolumes.__call__
+
+    def slow(self: StoredVolumes, case: Case, resources: Resources) -> Volume:
+        time.sleep(0.5)
+        return plain(self, case, resources)
+
+    monkeypatch.setattr(StoredVolumes, "__call__", slow)
+    for said in member.score([state, state], work.cases, np.arange(2), work.resources):
+        assert (said.seconds >= 0.25).all()
+
+
+@pytest.mark.parametrize("dense", [None, Dense(side=24, halo=2)], ids=["windows", "dense"])
+def test_windows_are_scored_in_smaller_batches_where_memory_is_short(
+    whole: Units, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dense: Dense | None
+) -> None:
+    member = replace(network(whole), dense=dense)
+    work = job(whole, tmp_path)
+    state = member.fit(work)
+    before = planes(member, work, state)
+    seen: list[int] = []
+
+    def hungry(most: int) -> Callable[[Tensor], Tensor]:
+        def foreground(logits: Tensor) -> Tensor:
+            seen.append(len(logits))
+            if len(logits) > most:
+                raise torch.OutOfMemoryError("no more")
+            return plain_foreground(logits)
+
+        return foreground
+
+    monkeypatch.setattr("foveal.members.segmenter.foreground", hungry(1))
+    after = planes(member, work, state)
+    assert {1} < set(seen)
+    assert before.keys() == after.keys()
+    for name, plane in before.items():
+        np.testing.assert_allclose(after[name], plane, atol=1e-5)
+    monkeypatch.setattr("foveal.members.segmenter.foreground", hungry(0))
+    with pytest.raises(MemoryBudgetError, match="block="):
+        planes(member, work, state)
 
 
 @pytest.mark.parametrize("kind", ["floor", "network"])

@@ -9,21 +9,21 @@ import cv2
 import numpy as np
 import pytest
 
+from foveal.errors import UnreadableImage
 from foveal.manifest import Case
 from foveal.members import slides as members
 from foveal.members.slides import (
     MAP_SIDE,
-    SHIFTS,
     NoTissue,
     ShownTiles,
     StoredTiles,
     Tiles,
     find_tissue,
 )
-from foveal.read.image import UnreadableImage
 from foveal.read.slide import open_slide
 from foveal.task import Resources
 from foveal.transforms.augment import resize
+from foveal.transforms.tiles import PHASES
 from pyramids import DARK, averaged, shrunk, tissue_picture, write_levels, write_slide
 
 HALF_UM = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
@@ -273,7 +273,7 @@ def test_every_shift_has_its_part_and_the_first_is_that_of_one(slide: Path) -> N
         made, corners = cut(more, slide), places(more, slide)
         assert made.shape == (shifts, 6, 64, 64, 3)
         np.testing.assert_array_equal(made[0], one)
-        for (down, across), moved in zip(SHIFTS, corners, strict=False):
+        for (down, across), moved in zip(PHASES, corners, strict=False):
             offset = (moved[0] - corners[0][0]) / 64 % 1
             np.testing.assert_allclose(offset, (down, across))
 

@@ -1,5 +1,6 @@
 """Encoders for any number of channels, and weights that are loaded or an error."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -176,10 +177,41 @@ def test_weights_of_the_same_channels_are_taken_as_they_are(tmp_path):
         backbone.build(channels=4)
 
 
-def test_weights_of_another_network_are_an_error(tmp_path):
+@pytest.mark.parametrize("name", [SMALL, "test_convnext", "swin_s3_tiny_224"])
+def test_weights_of_another_network_are_an_error(tmp_path: Path, name: str) -> None:
     save_file(timm.create_model(NAMES[1]).state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match="cannot be loaded"):
-        Backbone(SMALL, weights=str(tmp_path / "w.safetensors")).build(channels=3)
+        Backbone(name, weights=str(tmp_path / "w.safetensors")).build(channels=3)
+
+
+def as_published(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of a ConvNeXt of timm by the names that its authors gave them."""
+    renamed = {}
+    for name, value in state.items():
+        own = name.replace("stem.", "downsample_layers.0.").replace("head.norm", "norm")
+        own = re.sub(r"stages.(\d+).blocks.", r"stages.\1.", own)
+        own = re.sub(r"stages.(\d+).downsample.", r"downsample_layers.\1.", own)
+        own = own.replace("conv_dw", "dwconv").replace("mlp.fc", "pwconv")
+        renamed[own.replace("head.fc", "head")] = value
+    return renamed
+
+
+@pytest.mark.parametrize("channels", [3, 5])
+def test_weights_by_the_names_of_their_authors_are_loaded(tmp_path: Path, channels: int) -> None:
+    torch.manual_seed(7)
+    state = timm.create_model("test_convnext").state_dict()
+    published = as_published(state)
+    assert not published.keys() & state.keys()
+    torch.save({"model": published}, tmp_path / "w.pth")
+    backbone = Backbone("test_convnext", weights=str(tmp_path / "w.pth"))
+    adapted = {"stem.0.weight"} if channels > 3 else set()
+    assert differing(backbone, channels, state) == adapted
+    first = backbone.build(channels=channels).body.state_dict()["stem.0.weight"]
+    assert torch.equal(first[:, :3], state["stem.0.weight"])
+    del published["norm.weight"]
+    torch.save({"model": published}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"1 of \d+ tensors are not in"):
+        backbone.build(channels=channels)
 
 
 def test_weights_that_are_not_there_are_an_error_with_the_cures():
@@ -225,6 +257,18 @@ def test_maps_with_features_last_are_turned(name: str):
         maps = encoder(torch.zeros(2, 3, 224, 224))
     assert maps.shape == (2, encoder.width, 7, 7)
     assert encoder.width > 100
+
+
+@pytest.mark.parametrize("side", [96, 192])
+def test_maps_as_high_as_their_features_are_many_are_turned_too(side: int) -> None:
+    levels = Backbone("mambaout_femto").levels(channels=3).eval()
+    images = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        maps, plain = levels(images), levels.body(images)
+    assert (plain[0].shape[1] == levels.widths[0]) is (side == 192)
+    for found, given, width, stride in zip(maps, plain, levels.widths, levels.strides, strict=True):
+        assert found.shape == (1, width, side // stride, side // stride)
+        assert torch.equal(found, given.movedim(3, 1))
 
 
 def test_the_size_of_a_picture_matters_where_a_network_has_one():

@@ -145,7 +145,7 @@ EFFECTS = [
         "balance": 1.0,
     }.items()),
     ("flip", 0.0, {"networks", "patches"}),  # which then tell mirror images apart
-    ("trees", 5, {"floor"}),
+    ("trees", 5, {"floor", "patches"}),
     ("words", 9, {"patches"}),
     ("near_duplicates", True, {"split"}),  # of the same folds, whose groups hold them already
     ("channels", "yellow,red,green,blue", EVERYTHING),

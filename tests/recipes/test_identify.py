@@ -236,7 +236,7 @@ EFFECTS = [
         "elastic": 0.05, "cutout": 1.0, "precision": "bf16-mixed", "layout": "contiguous",
     }.items()),
     ("components", 9, {"floor"}),
-    ("floor_size", 40, {"floor"}),
+    ("floor_size", 64, {"floor"}),
     ("nearest", 0.0, MEMBERS),
     ("k", 4, {"decisions"}),
     ("new_share", 0.5, {"split", "decisions"}),  # of the same folds

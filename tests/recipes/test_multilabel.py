@@ -578,7 +578,7 @@ EFFECTS = [
         "precision": "bf16-mixed", "layout": "contiguous",
     }.items()),
     ("flip", 0.0, {"networks", "patches"}),  # which then tell mirror images apart
-    ("trees", 5, {"floor"}),
+    ("trees", 5, {"floor", "patches"}),
     ("words", 9, {"patches"}),
     ("near_duplicates", True, {"split"}),  # of the same folds, whose groups hold them already
     *(("cuts", rule, {"decisions"}) for rule in ("own", "common", "share")),

@@ -604,6 +604,35 @@ def test_the_depth_is_that_of_the_shallowest_volume_up_to_sixteen(scans: dict) -
 
 
 @pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"depth": 65, "group": 5}, 'option depth="65": .*less than or equal to 64'),
+        ({"depth": 64, "group": 3}, r"depth=64 is not of whole groups of 3.*: depth=63, or"),
+        ({"depth": 10, "group": 4}, r"depth=10 .*: depth=8 or depth=12, or another group="),
+    ],
+)
+def test_a_depth_that_would_be_cut_is_refused(
+    scans: dict, tmp_path: Path, options: dict, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        make(tmp_path / "s", scans, **options)
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("depth", "group", "shape"),
+    [(64, 4, (16, 4)), (63, 3, (21, 3)), (2, 3, (1, 2)), (1, 1, (1, 1))],
+)
+def test_a_depth_is_taken_as_it_is_given(
+    scans: dict, depth: int, group: int, shape: tuple[int, int]
+) -> None:
+    made = made_of("small", scans, depth=depth, group=group)
+    (network,) = [m for m in made.members if m.name == "network"]
+    assert (network.network.groups, network.network.channels) == shape
+    assert made.members[0].slices == depth
+
+
+@pytest.mark.parametrize(
     ("options", "cure"), [({"halo": 4}, "halo=8"), ({"block": 40, "halo": 16}, "block=160")]
 )
 def test_large_crops_that_cannot_be_are_refused(

@@ -8,7 +8,9 @@ import pytest
 from torch import nn
 
 from facts import FACTS
-from foveal.recipes import classify, identify, multilabel
+from foveal.errors import UsageError
+from foveal.options import shape_of
+from foveal.recipes import classify, grade, identify, multilabel
 
 
 def training_of(family: ModuleType, facts: Any = None, **options: Any) -> Any:
@@ -37,3 +39,13 @@ def test_what_is_not_cropped_keeps_its_own_shape(family: ModuleType) -> None:
     wide = replace(FACTS[family], height=200, width=400, aspect=1.0)
     height, width = training_of(family, wide).size
     assert width == 2 * height
+
+
+@pytest.mark.parametrize("size", ["0x0", "1x1", "4x4", "31x96", "96x31", "4097x32", "32x99999"])
+def test_a_size_has_sides_that_a_network_can_see(size: str) -> None:
+    for family in (grade, classify, multilabel, identify):
+        with pytest.raises(UsageError, match=f"{size}: both sides.*32 to 4096"):
+            family.small(FACTS[family], size=size)
+    with pytest.raises(UsageError, match=size):
+        identify.small(FACTS[identify], floor_size=size)
+    assert shape_of("32x4096", 1.0) == (32, 4096)

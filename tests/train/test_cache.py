@@ -73,6 +73,39 @@ def test_what_cannot_be_made_is_recorded_with_its_reason(tmp_path, limit):
         np.testing.assert_array_equal(got(4), made(4))
 
 
+def test_without_room_it_is_found_out_once_what_cannot_be_made(tmp_path: Path) -> None:
+    asked: list[int] = []
+    whole: set[int] = set()
+
+    def make(row: int) -> np.ndarray:
+        asked.append(row)
+        return made(row) if row in whole else some_fail(row)
+
+    first = cache(tmp_path, make, limit_bytes=0)
+    assert set(asked) == set(range(7))
+    for back, failed in (((), {0, 3}), ((3,), {0}), ((0, 3), set()), ((), set())):
+        asked.clear()
+        whole.update(back)
+        again = cache(tmp_path, make, limit_bytes=0)
+        assert (again.shape, again.dtype) == (first.shape, first.dtype)
+        assert set(again.failed) == failed
+        assert len(asked) <= 2
+        assert not {1, 2, 4, 5, 6} & set(asked)
+    assert asked == []
+    np.testing.assert_array_equal(again(4), made(4))
+    assert isinstance(cache(tmp_path, make), Mapped)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"failed": [], "shape": 3, "dtype": "x"}', "[1]"])
+def test_what_was_kept_and_is_harmed_is_found_out_again(tmp_path: Path, text: str) -> None:
+    cache(tmp_path, some_fail, limit_bytes=0)
+    (kept,) = tmp_path.glob("deep/*.json")
+    kept.write_text(text)
+    again = cache(tmp_path, some_fail, limit_bytes=0)
+    assert set(again.failed) == {0, 3}
+    assert json.loads(kept.read_text())["shape"] == [3, 4, 2]
+
+
 def test_nothing_at_all_is_a_cache_too(tmp_path):
     def fail(row: int) -> np.ndarray:
         raise DataError(f"no {row}")

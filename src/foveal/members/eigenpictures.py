@@ -48,8 +48,8 @@ class Eigenpictures:
         table = self.pictures(job.cases, job.resources)
         all_readable(job, table)
         flat = _flat(table, np.arange(len(job.cases)))
-        centre = flat[job.train].mean(axis=0)
-        away = flat[job.train] - centre
+        centre = flat[job.counted].mean(axis=0)
+        away = flat[job.counted] - centre
         variance, directions = _main_directions(away, self.components)
         strength = variance + FLOOR_OF_VARIANCE * variance[-1] + 1e-12
         state = State({"centre": centre, "turn": (directions / np.sqrt(strength)).astype("f4")})
@@ -91,7 +91,7 @@ def _main_directions(
     from scipy.linalg import eigh
 
     rows, columns = away.shape
-    size, kept = min(rows, columns), min(count, rows - 1, columns)
+    size, kept = min(rows, columns), max(1, min(count, rows - 1, columns))
     square = (away.T @ away if columns <= rows else away @ away.T) / rows
     found: Any = eigh(square, subset_by_index=[size - kept, size - 1])
     variance, vectors = found

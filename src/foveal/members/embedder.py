@@ -20,8 +20,9 @@ from foveal.decide.retrieve import unit
 from foveal.losses.margin import UNKNOWN, ArcFace, CosFace
 from foveal.manifest import Case
 from foveal.members.gallery import NOBODY, answers, with_gallery
+from foveal.members.memory import with_less_memory
 from foveal.members.pictures import Stored, all_readable, readable
-from foveal.members.training import Training, seed_of, with_less_memory
+from foveal.members.training import Training, seed_of
 from foveal.models.heads import Embedding
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
@@ -92,10 +93,10 @@ class Embedder:
     def _fit(self, job: Job, accumulate: int) -> State:
         pictures = self.pictures(job.cases, job.resources)
         all_readable(job, pictures)
-        learned = job.target[job.train]
+        rows = job.counted
+        learned, weight = job.target[rows], job.weight[rows]
         names = np.unique(learned[learned != NOBODY])
         individual = np.where(learned == NOBODY, UNKNOWN, np.searchsorted(names, learned))
-        rows, weight = job.train, job.weight[job.train]
         if self.mirrored:
             rows = np.concatenate([rows, rows + len(job.cases)])
             other = np.where(individual == UNKNOWN, UNKNOWN, individual + len(names))

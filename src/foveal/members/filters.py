@@ -16,14 +16,14 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from foveal.errors import DataError, DiskFullError
 from foveal.lattice import cells, part_of
 from foveal.manifest import Case, Window
-from foveal.members.classical import forest, walk
+from foveal.members.forest import forest, walk
 from foveal.members.pictures import peak_bytes
 from foveal.members.volumes import (
     StoredVolumes,
     as_predictions,
+    each_readable,
     inside_region,
     learnable,
     mask_of,
@@ -71,7 +71,7 @@ class FilterTrees:
 
     def fit(self, job: Job) -> State:
         """Learn from cells of the training rows, drawn evenly."""
-        volumes = [self._stored(job.cases[k], job.resources) for k in job.train.tolist()]
+        volumes = [self._volumes(job.cases[k], job.resources) for k in job.train.tolist()]
         allowed = learnable(
             job.cases, job.train.tolist(), job.held.tolist(), volumes, guard=self.guard
         )
@@ -108,16 +108,8 @@ class FilterTrees:
         kept: list[Case] = []
         planes: list[list[np.ndarray]] = [[] for _ in states]
         seconds: list[float] = []
-        for row in rows.tolist():
-            case = cases[row]
+        for case, volume, reading in each_readable(self._volumes, cases, rows, resources):
             started = time.monotonic()
-            try:
-                volume = self._stored(case, resources)
-            except DiskFullError:  # no fault of the case
-                raise
-            except DataError as error:
-                resources.left_out(case, str(error))
-                continue
             said: list[list[np.ndarray]] = [[] for _ in states]
             for _, table in self._bands(volume, window_of(case, volume)):
                 for state, into in zip(states, said, strict=True):
@@ -126,7 +118,7 @@ class FilterTrees:
             for bands, into in zip(said, planes, strict=True):
                 into.append(inside_region(np.concatenate(bands), case, volume, self.lattice))
             kept.append(case)
-            seconds.append((time.monotonic() - started) / max(len(states), 1))
+            seconds.append((time.monotonic() - started + reading) / max(len(states), 1))
         peak = peak_bytes(resources.device)
         return [as_predictions(kept, p, seconds=seconds, peak_bytes=peak) for p in planes]
 
@@ -137,8 +129,9 @@ class FilterTrees:
         """About how many seconds a training takes."""
         return 5.0 + cases
 
-    def _stored(self, case: Case, resources: Resources) -> Volume:
-        return StoredVolumes(self.slices, self.spare_bits)(case, resources)
+    @property
+    def _volumes(self) -> StoredVolumes:
+        return StoredVolumes(self.slices, self.spare_bits)
 
     def _bands(self, volume: Volume, window: Window) -> Iterator[tuple[slice, np.ndarray]]:
         """Bands of a window: which rows of cells, and the responses "row column feature" there."""

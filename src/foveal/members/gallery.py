@@ -22,19 +22,19 @@ NOBODY = ""
 
 
 def with_gallery(state: State, job: Job, vectors: Float[np.ndarray, "case feature"]) -> State:
-    """A state that remembers all labelled pictures of a study.
+    """A state that remembers all labelled pictures of a study that have some weight.
 
     Args:
         state: Without a gallery.
         job: With the name of every case.
         vectors: Unit vectors of every case.
     """
-    names = np.unique(job.target[job.target != NOBODY])
+    shown = (job.target != NOBODY) & (job.weight > 0)
+    names = np.unique(job.target[shown])
     owner = np.searchsorted(names, job.target).astype(np.int32)
     is_learned = np.zeros(len(job.target), dtype=bool)
     is_learned[job.train] = True
-    learned = is_learned & (job.target != NOBODY)
-    rest = ~is_learned & (job.target != NOBODY)
+    learned, rest = shown & is_learned, shown & ~is_learned
     return State(
         {**state.tensors, "gallery": vectors[learned], "owner": owner[learned]},
         {**state.notes, "names": names.tolist(), "fold": job.key[-1]},

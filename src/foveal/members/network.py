@@ -9,17 +9,19 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from foveal.manifest import Case
+from foveal.members.memory import with_less_memory
 from foveal.members.pictures import Prepared, all_readable, readable, score_each
-from foveal.members.training import Training, seed_of, snapshots_of, with_less_memory
+from foveal.members.training import Training, seed_of, snapshots_of
 from foveal.models.bags import TileWeights
 from foveal.models.heads import Attention, Head
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Pictures
 from foveal.train.cache import Direct, Mapped
+from foveal.transforms.views import identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +119,7 @@ class Network:
         assert isinstance(pool, Attention)
         looking = nn.Sequential(standardise, encoder, TileWeights(pool, self.bag))
         once = replace(self.training, views=self.training.views[:1])
-        weights = once.outputs(looking, pictures, job.held, as_they_are, job.resources)
+        weights = once.outputs(looking, pictures, job.held, identity, job.resources)
         named = zip((job.cases[row].id for row in job.held.tolist()), weights.tolist(), strict=True)
         return {"attention": {name: [round(w, 4) for w in line] for name, line in named}}
 
@@ -157,8 +159,3 @@ class Network:
         resources: Resources,
     ) -> Float[np.ndarray, "case column"]:
         return self.training.outputs(model, pictures, rows, self.to_scores, resources)
-
-
-def as_they_are(outputs: Tensor) -> Tensor:
-    """What a network gives."""
-    return outputs

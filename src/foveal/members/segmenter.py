@@ -12,15 +12,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from foveal.errors import DataError, DiskFullError, UsageError
+from foveal.errors import UsageError
 from foveal.losses.overlap import foreground
 from foveal.manifest import Case, Window
 from foveal.members.crops import Crops
+from foveal.members.memory import in_smaller_batches, with_less_memory
 from foveal.members.pictures import peak_bytes
-from foveal.members.training import Training, seed_of, with_less_memory
+from foveal.members.training import Training, seed_of
 from foveal.members.volumes import (
     StoredVolumes,
     as_predictions,
+    each_readable,
     inside_region,
     learnable,
     mask_of,
@@ -99,20 +101,12 @@ class Segmenter:
         kept: list[Case] = []
         planes: list[list[np.ndarray]] = [[] for _ in models]
         seconds: list[list[float]] = [[] for _ in models]
-        for row in rows.tolist():
-            case = cases[row]
-            try:
-                volume = self._stored(case, resources)
-            except DiskFullError:  # no fault of the case
-                raise
-            except DataError as error:
-                resources.left_out(case, str(error))
-                continue
+        for case, volume, reading in each_readable(self._volumes, cases, rows, resources):
             kept.append(case)
             for model, plan, into, took in zip(models, plans, planes, seconds, strict=True):
                 started = time.monotonic()
                 into.append(self._plane(model, plan, case, volume, resources))
-                took.append(time.monotonic() - started)
+                took.append(time.monotonic() - started + reading / len(states))
         peak = peak_bytes(resources.device)
         return [
             as_predictions(kept, into, seconds=took, peak_bytes=peak)
@@ -157,7 +151,7 @@ class Segmenter:
     def _fit(self, job: Job, accumulate: int) -> State:
         step = self._step(job)
         torch.manual_seed(seed_of(job.key))
-        volumes = [self._stored(job.cases[k], job.resources) for k in job.train.tolist()]
+        volumes = [self._volumes(job.cases[k], job.resources) for k in job.train.tolist()]
         lessons = Crops(
             volumes=volumes,
             masks=[
@@ -176,7 +170,7 @@ class Segmenter:
             number=self.crops,
             key=job.key,
         )
-        held = [(job.cases[k], self._stored(job.cases[k], job.resources)) for k in job.held]
+        held = [(job.cases[k], self._volumes(job.cases[k], job.resources)) for k in job.held]
 
         def judge(model: nn.Module) -> float:
             plan = self._plan(step, phases=1)  # a curve need not be exact
@@ -204,9 +198,9 @@ class Segmenter:
 
     # --- pieces -----------------------------------------------------------------------------------
 
-    def _stored(self, case: Case, resources: Resources) -> Volume:
-        slices = self.network.slices + 2 * self.z_shift
-        return StoredVolumes(slices, self.spare_bits)(case, resources)
+    @property
+    def _volumes(self) -> StoredVolumes:
+        return StoredVolumes(self.network.slices + 2 * self.z_shift, self.spare_bits)
 
     def _built(self) -> VolumetricModel:
         """The network before it has learned anything."""
@@ -255,14 +249,16 @@ class Segmenter:
         shape = (-(-window.height // lattice), -(-window.width // lattice))
         cover = plan(*shape)
         pixels = cover.weights.size * lattice**2
-        plane = score_plane(
-            self._evaluate(model, resources),
-            self._reader(volume, window),
-            cover,
-            shape,
-            batch=max(1, self.training.batch * int(np.prod(self.training.size)) // pixels),
-            should_stop=resources.should_stop,
-        )
+        evaluate, read = self._evaluate(model, resources), self._reader(volume, window)
+
+        def scored(batch: int) -> Float[np.ndarray, "_ _"]:
+            return score_plane(
+                evaluate, read, cover, shape, batch=batch, should_stop=resources.should_stop
+            )
+
+        batch = max(1, self.training.batch * int(np.prod(self.training.size)) // pixels)
+        cure = "size=, block= or backbone="
+        plane = in_smaller_batches(batch, scored, resources.device, cure=cure)
         return inside_region(plane, case, volume, lattice)
 
     def _reader(self, volume: Volume, window: Window) -> Read:

@@ -18,21 +18,19 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from foveal.arrays import Pixels
-from foveal.errors import DataError
+from foveal.errors import DataError, UnreadableImage
 from foveal.manifest import Case
 from foveal.members.pictures import Stored, stored
-from foveal.read.image import UnreadableImage
-from foveal.read.slide import GLASS, Slide, level_for, open_slide, overview, scene
+from foveal.read.level import GLASS
+from foveal.read.slide import Slide, level_for, open_slide, overview, scene
 from foveal.task import Resources
 from foveal.train.cache import Direct, Mapped, seconds_to_make
 from foveal.transforms.augment import resize
+from foveal.transforms.tiles import PHASES
 from foveal.transforms.tissue import SummedArea, best_tiles, tissue
 
 MAP_SIDE = 256
 """Cells along each side of a tissue map."""
-
-SHIFTS = ((0.0, 0.0), (0.5, 0.5), (0.5, 0.0), (0.0, 0.5))
-"""Offsets of the grid, down and across, in tiles."""
 
 GROUP_BYTES = 1 << 23
 """Of larger regions that are read together, before they are shrunk."""
@@ -125,7 +123,7 @@ class Tiles:
         side = self.side * self.scale(slide)
         return [
             best_tiles(area, side=side, count=self.count, offset=shift)
-            for shift in SHIFTS[: self.shifts]
+            for shift in PHASES[: self.shifts]
         ]
 
     def scale(self, slide: Slide) -> float:

@@ -19,11 +19,11 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from foveal.arrays import Pixels, Resized
-from foveal.errors import MemoryBudgetError
+from foveal.members.memory import in_smaller_batches
 from foveal.models.backbone import Backbone, Standardise, is_depthwise
 from foveal.models.bags import TileEncoder
 from foveal.predict.infer import View, score
-from foveal.study import digest, write_json
+from foveal.study import digest
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Batches, Pictures, even_parts
 from foveal.train.checkpoint import Checkpoint
@@ -229,21 +229,29 @@ class Training:
         to_scores: Callable[[Tensor], Tensor],
         resources: Resources,
     ) -> Float[np.ndarray, "case output"]:
-        """What a trained model gives for rows of the pictures, the mean over views."""
+        """What a trained model gives for rows of the pictures, the mean over views.
+
+        Raises:
+            MemoryBudgetError: One picture at a time is too much.
+        """
         precision, channels_last = self.numerics(model, resources.device)
         most = SCORE_PIXELS // max(int(np.prod(pictures.shape[:2])), 1)
-        batch = min(SCORE_BATCH, max(most, 1))
-        parts = [rows[k : k + batch] for k in range(0, len(rows), batch)]
-        return score(
-            model,
-            Batches(pictures, resources.threads)(parts),
-            to_scores,
-            views=self.views,
-            device=resources.device,
-            precision=precision,
-            channels_last=channels_last,
-            should_stop=resources.should_stop,
-        )
+
+        def scored(batch: int) -> Float[np.ndarray, "case output"]:
+            parts = [rows[k : k + batch] for k in range(0, len(rows), batch)]
+            return score(
+                model,
+                Batches(pictures, resources.threads)(parts),
+                to_scores,
+                views=self.views,
+                device=resources.device,
+                precision=precision,
+                channels_last=channels_last,
+                should_stop=resources.should_stop,
+            )
+
+        batch = max(1, min(SCORE_BATCH, most, len(rows)))
+        return in_smaller_batches(batch, scored, resources.device)
 
     def numerics(self, model: nn.Module, device: str) -> tuple[str, bool]:
         """Precision and channels-last, by the fixed rule or as the recipe says."""
@@ -311,37 +319,6 @@ class Lessons:
             yield images, torch.from_numpy(self.target[part])
 
 
-def with_less_memory(name: str, job: Job, batch: int, attempt: Callable[[int], State]) -> State:
-    """Try to train; out of memory cuts the batch into parts, which is written down.
-
-    Args:
-        name: Of the member.
-        job: To be done.
-        batch: Cases a step.
-        attempt: From the number of parts to the state.
-
-    Raises:
-        MemoryBudgetError: One case at a time is too much.
-    """
-    accumulate = int(job.overrides.get("accumulate", 1))
-    while True:
-        try:
-            return attempt(accumulate)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-        if accumulate >= batch:
-            raise MemoryBudgetError(
-                f"{name}: out of memory even with one case at a time; cure: a smaller size= or "
-                "backbone="
-            )
-        accumulate = min(2 * accumulate, batch)
-        job.report({"note": f"out of memory: the batch is cut into {accumulate} parts"})
-        write_json(job.folder / "override.json", {"accumulate": accumulate})
-        if job.resources.device.startswith("cuda"):
-            torch.cuda.empty_cache()
-
-
 def snapshots_of(state: State) -> list[dict[str, Tensor]]:
     """The weights of every snapshot in a state, the last one first."""
     found: dict[str, dict[str, Tensor]] = {"": {}}
@@ -367,8 +344,3 @@ def _step_seconds(model: nn.Module, images: Tensor) -> float:
     if images.is_cuda:
         torch.cuda.synchronize()
     return time.monotonic() - started
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in text

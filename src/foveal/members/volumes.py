@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from foveal.errors import UsageError
+from foveal.errors import DataError, DiskFullError, UsageError
 from foveal.lattice import cells, part_of, read_mask, region_of
 from foveal.manifest import Case, Window
 from foveal.predictions import NO_FOLD, Predictions
@@ -54,6 +55,31 @@ class StoredVolumes:
             )
         region_of(case, *volume.plane)
         return replace(volume, spare_bits=self.spare_bits)
+
+
+def each_readable(
+    stored: StoredVolumes,
+    cases: Sequence[Case],
+    rows: Int[np.ndarray, " row"],
+    resources: Resources,
+) -> Iterator[tuple[Case, Volume, float]]:
+    """The cases whose volumes can be read, with them and the seconds that each took to be stored.
+
+    Of the others it is told why not.
+
+    Raises:
+        DiskFullError: Which is no fault of a case.
+    """
+    for row in rows.tolist():
+        started = time.monotonic()
+        try:
+            volume = stored(cases[row], resources)
+        except DiskFullError:
+            raise
+        except DataError as error:
+            resources.left_out(cases[row], str(error))
+            continue
+        yield cases[row], volume, time.monotonic() - started
 
 
 def window_of(case: Case, volume: Volume) -> Window:

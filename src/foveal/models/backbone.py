@@ -9,6 +9,7 @@ error, never silently random::
 
 from __future__ import annotations
 
+import inspect
 import socket
 import struct
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ BROKEN_FILE = (
     *(OSError, RuntimeError, ValueError, KeyError, EOFError),
     *(struct.error, SafetensorError, UnpicklingError),
 )
+OF_ANOTHER = (AttributeError, IndexError, TypeError)
+"""What a conversion raises on a file of another network."""
+
 Inflation = Literal["average", "copy", "zeros"]
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.pth", "model.bin")
@@ -79,12 +83,12 @@ class Levels(nn.Module):
         """Wrap a body that returns maps of these widths at these strides."""
         super().__init__()
         self.body, self.widths, self.strides = body, widths, strides
+        self.is_last = _is_last(body)
 
     def forward(self, images: Float[Tensor, "case channel height width"]) -> list[Tensor]:
         """One map a level; maps with features last are turned."""
         maps = self.body(images)
-        pairs = zip(maps, self.widths, strict=True)
-        return [m if m.shape[1] == w else m.permute(0, 3, 1, 2) for m, w in pairs]
+        return [m.permute(0, 3, 1, 2) for m in maps] if self.is_last else list(maps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,7 @@ class Backbone:
             self._inflate(body, channels)
         if pooled:
             return Encoder(body, _vector_width(body))
-        is_last = str(getattr(body, "output_fmt", "")).endswith("NHWC")
+        is_last = _is_last(body)
         return Encoder(body, _map_width(body, channels, is_last=is_last), is_last=is_last)
 
     def levels(self, *, channels: int, pretrained: bool = True) -> Levels:
@@ -202,11 +206,9 @@ class Backbone:
 
     def _inputs(self, name: str) -> int:
         """Channels that the weights of a convolution were trained on."""
-        from timm.models import load_state_dict
-
-        return (
-            3 if self.weights == "imagenet" else load_state_dict(str(self._file()))[name].shape[1]
-        )
+        if self.weights == "imagenet":
+            return 3
+        return self._converted(self._file(), self._headless())[name].shape[1]
 
     def _source(self) -> dict[str, Any]:
         """What timm is told about weights, after a look at whether they can be had."""
@@ -245,20 +247,38 @@ class Backbone:
 
     def _complete(self, path: Path) -> None:
         """Timm leaves what a file lacks at random and says nothing; here that is an error."""
-        import timm
-        from timm.models import load_state_dict
-
+        like = self._headless()
         try:
-            found = set(load_state_dict(str(path)))
-        except BROKEN_FILE as error:
+            found = self._converted(path, like)
+        except (*BROKEN_FILE, *OF_ANOTHER) as error:
             words = [*str(error).strip().splitlines(), type(error).__name__]
             raise self._not_loaded(words[0]) from None
-        wanted = timm.create_model(self.name, pretrained=False, num_classes=0).state_dict()
+        wanted = like.state_dict()
         missing = [k for k in wanted if k not in found and not k.endswith("num_batches_tracked")]
         if missing:
             raise self._not_loaded(
                 f"{len(missing)} of {len(wanted)} tensors are not in {path}, such as {missing[0]}"
             )
+
+    def _headless(self) -> nn.Module:
+        """The network without a classifier, untrained."""
+        import timm
+
+        return timm.create_model(self.name, pretrained=False, num_classes=0)
+
+    def _converted(self, path: Path, like: nn.Module) -> dict[str, Tensor]:
+        """The tensors of a file by the names that timm gives them: authors have names of their own.
+
+        Args:
+            path: Of the file.
+            like: The network that they are for.
+        """
+        from timm.models import load_state_dict, model_entrypoint
+
+        found = load_state_dict(str(path))
+        home = inspect.getmodule(model_entrypoint(self.name))
+        convert = getattr(home, "checkpoint_filter_fn", None)
+        return found if convert is None else convert(found, like)
 
     def _file(self) -> Path:
         """The file that `weights` names."""
@@ -280,6 +300,11 @@ class Backbone:
 def _vector_width(body: Any) -> int:
     """Features after the network's own pooling; some widen them once more before a classifier."""
     return int(getattr(body, "head_hidden_size", None) or body.num_features)
+
+
+def _is_last(body: nn.Module) -> bool:
+    """Whether features are the last axis of a body's maps, in timm's own word."""
+    return str(getattr(body, "output_fmt", "")).endswith("NHWC")
 
 
 def _map_width(body: nn.Module, channels: int, *, is_last: bool) -> int:

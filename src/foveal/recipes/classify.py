@@ -7,24 +7,21 @@ loss is a softmax over them, and the likeliest answers.
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Literal
-
-from pydantic import Field
 
 from foveal.combine.blend import PowerMean
 from foveal.decide.labels import ClassProbabilities, Likeliest
 from foveal.losses import classify
 from foveal.manifest import Facts
-from foveal.members.network import Network
 from foveal.members.ridge import Learns, every_column
 from foveal.members.training import Training
 from foveal.metrics.overlap import MacroF1
 from foveal.models.backbone import Backbone
-from foveal.models.heads import Classes, Head
+from foveal.models.heads import Classes
 from foveal.options import (
     FLOOR,
     Count,
     Degrees,
+    FoldCount,
     NotNegative,
     Positive,
     Seed,
@@ -34,6 +31,7 @@ from foveal.options import (
     label_facts,
     label_suspicions,
     mix_of,
+    networks,
     pictures_of,
     rate_of,
     shape_of,
@@ -47,11 +45,18 @@ from foveal.simulate.cells import simulate_cells
 from foveal.split import Folds, by_label
 from foveal.survey import survey
 from foveal.targets import Labels
-from foveal.task import Family, Recipe
+from foveal.task import Approach, Family, Recipe
 from foveal.train.optim import AdamW
 from foveal.train.sampling import Balanced
 from foveal.transforms.augment import Augment, Prepare
 from foveal.transforms.views import flips
+
+SOFTMAX = Approach(
+    name="network",
+    outputs=Classes(),
+    loss=classify.class_entropy,
+    score=classify.class_probability,
+)
 
 
 def small(
@@ -64,7 +69,7 @@ def small(
     weights: str = "none",
     epochs: Count | None = None,
     batch: Count = 32,
-    folds: Annotated[int, Field(ge=2)] | Literal["site"] = 5,
+    folds: FoldCount = 5,
     near_duplicates: bool = False,
     seed: Seed = 0,
     members: str = "",
@@ -100,19 +105,16 @@ def small(
         cutmix: Share of the other batches whose pictures show a part of each other.
         dropout: Share of features dropped before the last layer.
         balance: 0 shows classes as often as they occur, 1 equally often.
-        trees: Of the floor member's forest.
+        trees: Of the forests of members without a network.
         words: Of the dictionary of patches.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     names = tuple(facts.target["labels"])
     height, width = shape_of(size, facts.width / facts.height)
-    network = Network(
-        name="network",
-        pictures=pictures_of(facts, Prepare(height=height, width=width, crop_border=False)),
-        head=Head(Classes(), None, dropout),
-        loss=classify.class_entropy,
-        to_scores=classify.class_probability,
-        training=Training(
+    (network,) = networks(
+        (SOFTMAX,),
+        pictures_of(facts, Prepare(height=height, width=width, crop_border=False)),
+        Training(
             size=(height, width),
             mean=facts.mean,
             std=facts.std,
@@ -135,6 +137,8 @@ def small(
                 contrast=0.15,
             ),
         ),
+        pooling="own",
+        dropout=dropout,
         columns=names,
     )
     learns = Learns(goal=every_column, columns=names, limits=(0.0, 1.0))

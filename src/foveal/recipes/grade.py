@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import Field
 
 from foveal.audit.leaks import conflicts, told_by
-from foveal.grades import CUTS, CutRule, FoldCount, grade_count, graded, networks, plain_grades
+from foveal.grades import APPROACHES, CUTS, CutRule, grade_count, graded, plain_grades
 from foveal.manifest import MEASURED_GROUPS, Facts, Manifest
 from foveal.members.network import Network
 from foveal.members.ridge import Learns
@@ -26,6 +26,7 @@ from foveal.options import (
     Count,
     Decay,
     Degrees,
+    FoldCount,
     Layout,
     NotNegative,
     Optimiser,
@@ -38,6 +39,7 @@ from foveal.options import (
     Views,
     classical_of,
     mix_of,
+    networks,
     pictures_of,
     rate_of,
     shape_of,
@@ -113,7 +115,7 @@ def aptos(
         cutout: Probability of a hidden square.
         mixup: Share of batches whose pictures are blended.
         cutmix: Share of the other batches whose pictures show a part of each other.
-        pooling: own (the backbone's), average_max or gem.
+        pooling: own (the backbone's), average_max, gem or attention.
         drop_path: Stochastic depth, where the backbone has it.
         dropout: Share of features dropped before the last layer.
         balance: 0 shows grades as often as they occur, 1 equally often.
@@ -157,6 +159,7 @@ def aptos(
         height, width = shape_of(side, aspect=1.0)
         prepare = Prepare(height=height, width=width, local_contrast=local_contrast)
         members_of_size = networks(
+            APPROACHES,
             pictures_of(facts, prepare),
             replace(training, size=(height, width)),
             pooling=pooling,
@@ -241,11 +244,11 @@ def small(
         cutout: Probability of a hidden square.
         mixup: Share of batches whose pictures are blended.
         cutmix: Share of the other batches whose pictures show a part of each other.
-        pooling: own (the backbone's), average_max or gem.
+        pooling: own (the backbone's), average_max, gem or attention.
         drop_path: Stochastic depth, where the backbone has it.
         dropout: Share of features dropped before the last layer.
         balance: 0 shows grades as often as they occur, 1 equally often.
-        trees: Of the floor member's forest.
+        trees: Of the forests of members without a network.
         words: Of the dictionary of patches.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
@@ -286,10 +289,11 @@ def small(
     )
     classical = classical_of(facts, Learns(), trees=trees, words=words, mirrored=flip > 0)
     pictures = pictures_of(facts, Prepare(height=height, width=width))
+    approaches = networks(APPROACHES, pictures, training, pooling=pooling, dropout=dropout)
     count = grade_count(facts, grades)
     return graded(
         count,
-        (*classical, *networks(pictures, training, pooling=pooling, dropout=dropout)),
+        (*classical, *approaches),
         members=members,
         folds=Folds(folds, seed),
         decode=CUTS[cuts](count),

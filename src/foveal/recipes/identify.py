@@ -137,7 +137,7 @@ def small(
         scale: Of cosines in the loss.
         centres: Of each individual in the loss.
         embedding: Numbers that describe a picture.
-        pooling: own (the backbone's), average_max or gem.
+        pooling: own (the backbone's), average_max, gem or attention.
         dropout: Share of features dropped before the embedding.
         drop_path: Stochastic depth, where the backbone has it.
         mirrored: Whether a mirror image is somebody else, and learned as such.
@@ -272,7 +272,7 @@ def humpback(
         scale: Of cosines in the loss.
         centres: Of each individual in the loss.
         embedding: Numbers that describe a picture.
-        pooling: own (the backbone's), average_max or gem.
+        pooling: own (the backbone's), average_max, gem or attention.
         dropout: Share of features dropped before the embedding.
         drop_path: Stochastic depth, where the backbone has it.
         mirrored: Whether a mirror image is somebody else, and learned as such.

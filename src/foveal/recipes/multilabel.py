@@ -18,20 +18,19 @@ from foveal.decide.labels import CommonCut, LabelProbabilities, OwnCuts, SharedO
 from foveal.errors import UsageError
 from foveal.losses import classify
 from foveal.manifest import Facts
-from foveal.members.network import Network
 from foveal.members.ridge import Learns, every_column
 from foveal.members.training import Training
 from foveal.metrics.overlap import MacroF1
 from foveal.models.backbone import Backbone, Inflation
-from foveal.models.heads import Head, Labels
+from foveal.models.heads import Labels
 from foveal.options import (
     FLOOR,
     OPTIMISERS,
-    POOLINGS,
     VIEWS,
     Count,
     Decay,
     Degrees,
+    FoldCount,
     Layout,
     NotNegative,
     Optimiser,
@@ -46,6 +45,7 @@ from foveal.options import (
     label_facts,
     label_suspicions,
     mix_of,
+    networks,
     pictures_of,
     rate_of,
     shape_of,
@@ -75,7 +75,6 @@ APPROACHES = (ENTROPY, FOCAL, SOFT_F1)
 CUTS = {"shrunk": ShrunkCuts, "own": OwnCuts, "common": CommonCut, "share": SharedOut}
 CutRule = Literal["shrunk", "own", "common", "share"]
 
-FoldCount = Annotated[int, Field(ge=2)] | Literal["site"]
 Shares = Annotated[str, Field(pattern=r"^(\d*\.?\d+(,\d*\.?\d+){2})?$")]
 
 
@@ -154,12 +153,12 @@ def small(
         cutout: Probability of a hidden square.
         mixup: Share of batches whose pictures are blended.
         cutmix: Share of the other batches whose pictures show a part of each other.
-        pooling: own (the backbone's), average_max or gem.
+        pooling: own (the backbone's), average_max, gem or attention.
         drop_path: Stochastic depth, where the backbone has it.
         dropout: Share of features dropped before the last layer.
         mixture: Shares of pictures with rare, middling and common labels in every batch, such as
             .5,.3,.2; as they occur if left out.
-        trees: Of the floor member's forest.
+        trees: Of the forests of members without a network.
         words: Of the dictionary of patches.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
@@ -202,13 +201,20 @@ def small(
             cutout=cutout,
         ),
     )
-    networks = _networks(facts, training, APPROACHES, pooling=pooling, dropout=dropout)
+    available = networks(
+        APPROACHES,
+        pictures_of(facts, Prepare(height=height, width=width, crop_border=False)),
+        training,
+        pooling=pooling,
+        dropout=dropout,
+        columns=tuple(facts.target["labels"]),
+    )
     classical = classical_of(
         facts, _learns(facts), trees=trees, words=words, mirrored=flip > 0, crop_border=False
     )
     return _recipe(
         facts,
-        (*classical, *networks),
+        (*classical, *available),
         members=members,
         drawn=_mixture(mixture),
         folds=Folds(folds, seed, by_label, near_duplicates),
@@ -286,7 +292,7 @@ def hpa(
         cutout: Probability of a hidden square.
         mixup: Share of batches whose pictures are blended.
         cutmix: Share of the other batches whose pictures show a part of each other.
-        pooling: own (the backbone's), average_max or gem.
+        pooling: own (the backbone's), average_max, gem or attention.
         drop_path: Stochastic depth, where the backbone has it.
         dropout: Share of features dropped before the last layer.
         mixture: Shares of pictures with rare, middling and common labels in every batch.
@@ -296,8 +302,9 @@ def hpa(
         at_least_one: Whether a picture that reaches no cut gets the nearest label.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
+    height, width = shape_of(size, facts.width / facts.height)
     training = Training(
-        size=shape_of(size, facts.width / facts.height),
+        size=(height, width),
         mean=facts.mean,
         std=facts.std,
         bits=facts.bits,
@@ -326,11 +333,18 @@ def hpa(
             cutout=cutout,
         ),
     )
-    networks = _networks(facts, training, (ENTROPY, FOCAL), pooling=pooling, dropout=dropout)
+    available = networks(
+        (ENTROPY, FOCAL),
+        pictures_of(facts, Prepare(height=height, width=width, crop_border=False)),
+        training,
+        pooling=pooling,
+        dropout=dropout,
+        columns=tuple(facts.target["labels"]),
+    )
     classical = classical_of(facts, _learns(facts), crop_border=False)
     return _recipe(
         facts,
-        (*classical, *networks),
+        (*classical, *available),
         members=members,
         drawn=_mixture(mixture),
         folds=Folds(folds, seed, by_label, near_duplicates),
@@ -338,31 +352,6 @@ def hpa(
         seed=seed,
         cache_gb=cache_gb,
     )
-
-
-def _networks(
-    facts: Facts,
-    training: Training,
-    approaches: Sequence[Approach],
-    *,
-    pooling: Pooling,
-    dropout: float,
-) -> list[Network]:
-    """A network of each approach."""
-    height, width = training.size
-    prepare = Prepare(height=height, width=width, crop_border=False)
-    return [
-        Network(
-            name=approach.name,
-            pictures=pictures_of(facts, prepare),
-            head=Head(approach.outputs, POOLINGS[pooling], dropout),
-            loss=approach.loss,
-            to_scores=approach.score,
-            training=training,
-            columns=tuple(facts.target["labels"]),
-        )
-        for approach in approaches
-    ]
 
 
 def _mixture(shares: str) -> Mixture | None:

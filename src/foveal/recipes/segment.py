@@ -17,6 +17,7 @@ from pydantic import Field
 from foveal.audit.leaks import conflicts
 from foveal.combine.blend import PowerMean
 from foveal.decide.share import Absolute, AsTheyAre, Share
+from foveal.errors import UsageError
 from foveal.losses.overlap import CrossEntropyAndFBeta
 from foveal.manifest import Facts, Manifest
 from foveal.members.filters import FilterTrees
@@ -66,6 +67,14 @@ Mode = Literal["windows", "dense"]
 Weighting = Literal["uniform", "hann", "inner"]
 Lattice = Literal[1, 2, 4, 8, 16, 32]
 
+MOST_SLICES = 64
+"""That a network of `small` looks at: its time and memory grow with them."""
+
+USUAL_SLICES = 16
+"""That it looks at, at most, where nobody says how many."""
+
+Depth = Annotated[int, Field(ge=1, le=MOST_SLICES)]
+
 Folds = Annotated[int, Field(ge=2)]
 """How many; over volumes, or over parts of them."""
 
@@ -76,7 +85,7 @@ def small(
     *,
     size: Annotated[int, Field(ge=32, le=1024)] = 256,
     lattice: Lattice | None = None,
-    depth: Count | None = None,
+    depth: Depth | None = None,
     group: Count = 3,
     backbone: str = "test_resnet",
     weights: str = "none",
@@ -129,8 +138,8 @@ def small(
         facts: What `init` measured.
         size: Side of a crop and of a window, in pixels.
         lattice: Pixels a cell is wide, 1 to 32; if left out 4, or finer where the masks are.
-        depth: Slices around the middle; as many as the shallowest volume has, 16 at most, if left
-            out.
+        depth: Slices around the middle, whole groups of them; as many as the shallowest volume has,
+            16 at most and rounded down to whole groups, if left out.
         group: Slices that the network sees together, as the channels of one picture.
         backbone: A timm network.
         weights: none, imagenet, a file or a folder.
@@ -176,8 +185,7 @@ def small(
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
     """
-    channels = min(group, depth or facts.depth)
-    groups = max(1, min(depth or min(facts.depth, 16), 64) // channels)
+    groups, channels = _groups(depth, group, facts.depth)
     lattice = lattice or facts.target["lattice"]
     cells = size // lattice
     network = Segmenter(
@@ -246,6 +254,26 @@ def small(
         split=VolumeFolds(folds, lattice, region_profile, seed),
         seed=seed,
     )
+
+
+def _groups(depth: int | None, group: int, shallowest: int) -> tuple[int, int]:
+    """How many groups of slices, and how many slices in each; fewer slices than a group are one.
+
+    Raises:
+        UsageError: A depth was given that is not of whole groups.
+    """
+    channels = min(group, depth or shallowest)
+    if depth is None:
+        return max(1, min(shallowest, USUAL_SLICES) // channels), channels
+    groups = depth // channels
+    if depth % channels:
+        more = (groups + 1) * channels
+        either = f" or depth={more}" if more <= MOST_SLICES else ""
+        raise UsageError(
+            f"depth={depth} is not of whole groups of {group} slices; cure: "
+            f"depth={groups * channels}{either}, or another group="
+        )
+    return groups, channels
 
 
 def _epochs(pixels: int, groups: int, lattice: int) -> int:

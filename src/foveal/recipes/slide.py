@@ -20,7 +20,7 @@ from foveal.audit.duplicates import lookalikes
 from foveal.audit.leaks import conflicts
 from foveal.decide.sites import PerSite
 from foveal.errors import UsageError
-from foveal.grades import CUTS, CutRule, FoldCount, grade_count, graded, networks, plain_grades
+from foveal.grades import APPROACHES, CUTS, CutRule, grade_count, graded, plain_grades
 from foveal.manifest import Facts, Manifest
 from foveal.members.classical import Classical
 from foveal.members.network import Network
@@ -34,6 +34,7 @@ from foveal.options import (
     OPTIMISERS,
     Count,
     Decay,
+    FoldCount,
     NotNegative,
     Optimiser,
     Pooling,
@@ -42,6 +43,7 @@ from foveal.options import (
     Seed,
     Share,
     mix_of,
+    networks,
     rate_of,
 )
 from foveal.options import Layout as MemoryLayout
@@ -367,8 +369,8 @@ def _networks(
     vary = VaryTiles(layout=seen, each=training.augment, whole=STAIN, shuffle=shuffle)
     views = shifted(seen, mirrored=mirror)
     training = replace(training, size=seen.size, augment=vary, views=views)
-    bagged = tiles.count if bag else None
-    return networks(StoredTiles(tiles=tiles), training, suffix=suffix, bag=bagged, **head)
+    bagged, pictures = tiles.count if bag else None, StoredTiles(tiles=tiles)
+    return networks(APPROACHES, pictures, training, suffix=suffix, bag=bagged, **head)
 
 
 def _floor(facts: Facts, tiles: Tiles, trees: int) -> Classical:

@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Float
 
 from foveal.arrays import Pixels
-from foveal.simulate.glands import COARSE, Growth, Planes, Regions, clouds, draw_glands
+from foveal.simulate.clouds import clouds
+from foveal.simulate.glands import COARSE, Growth, Planes, Regions, draw_glands
 
 STEPS = (1, 4, COARSE)
 """How much coarser each level is than the finest, to whose pixels all lengths refer."""

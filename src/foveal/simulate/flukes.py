@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from foveal.arrays import Pixels
+from foveal.simulate.clouds import clouds
 
 NEW = "new_whale"
 """The identity that means unknown."""
@@ -229,19 +230,11 @@ def _lobe(
     return np.vstack([trailing, leading, [0.13, 0.7]])
 
 
-def _clouds(
-    rng: np.random.Generator, shape: tuple[int, ...], cells: tuple[int, int]
-) -> Float[np.ndarray, "rows columns"]:
-    """Smooth random brightness around 0 with so many cells down and across."""
-    coarse = rng.normal(0, 1, cells).astype(np.float32)
-    return cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
-
-
 def _pigment(rng: np.random.Generator, cover: np.ndarray) -> Float[np.ndarray, "rows columns"]:
     """White patches on dark skin: from a few spots to a white tail with a dark edge."""
     shape = cover.shape
     x = np.linspace(-SPAN, SPAN, shape[1], dtype=np.float32)
-    field = _clouds(rng, shape, (4, 8)) + 0.45 * _clouds(rng, shape, (10, 20))
+    field = clouds(rng, shape, (4, 8)) + 0.45 * clouds(rng, shape, (10, 20))
     field = field + rng.uniform(-0.5, 1.5) * (np.abs(x) - 0.5)
     level, crisp = rng.uniform(-0.7, 0.9), rng.uniform(5, 14)
     white = 1 / (1 + np.exp(np.clip(crisp * (level - field), -30, 30)))
@@ -249,7 +242,7 @@ def _pigment(rng: np.random.Generator, cover: np.ndarray) -> Float[np.ndarray, "
     white = white * np.clip(inner / rng.uniform(0.01, 0.05), 0, 1)
     white = white * (1 - rng.uniform(0.3, 1) * np.exp(-((x / rng.uniform(0.06, 0.2)) ** 2)))
     dark, bright = rng.uniform(0.1, 0.2), rng.uniform(0.6, 0.85)
-    grain = 1 + 0.07 * _clouds(rng, shape, (24, 48)) - 0.25 * np.exp(-((x / 0.03) ** 2))
+    grain = 1 + 0.07 * clouds(rng, shape, (24, 48)) - 0.25 * np.exp(-((x / 0.03) ** 2))
     return ((dark + (bright - dark) * white) * grain).astype(np.float32)
 
 
@@ -318,7 +311,7 @@ def photograph(
     seen = cv2.warpPerspective(fluke, pose, (columns, rows), flags=cv2.INTER_LINEAR)
     x, y = _grid(rows)
     slope = light.slope[0] * (x / rows - 1) + light.slope[1] * (2 * y / rows - 1)
-    shade = light.gain * (1 + slope) + 0.08 * _clouds(rng, seen.shape, (3, 6))
+    shade = light.gain * (1 + slope) + 0.08 * clouds(rng, seen.shape, (3, 6))
     skin = seen[:, :, 0] * shade + light.lift
     sea, ahead, foam = _sea(rng, light, pose, rows)
     cover = seen[:, :, 1] * (1 - ahead)
@@ -371,15 +364,15 @@ def _sea(
 ]:
     """Rippled water, how much of it is in front of the tail, and foam around the stock."""
     shape = (rows, 2 * rows)
-    ripple = _clouds(rng, shape, (10, 8)) + 0.7 * _clouds(rng, shape, (32, 24))
-    slow = 0.1 * _clouds(rng, shape, (3, 3))
+    ripple = clouds(rng, shape, (10, 8)) + 0.7 * clouds(rng, shape, (32, 24))
+    slow = 0.1 * clouds(rng, shape, (3, 3))
     x, y = _grid(rows)
     sea = 1 + slow + light.chop * ripple + 0.3 * light.slope[0] * (x / rows - 1)
     stock = _seen_at(pose, (0.0, rng.uniform(0.36, 0.46)), rows)
-    line = stock[1] + 0.015 * rows * _clouds(rng, (1, 2 * rows), (1, 16))
+    line = stock[1] + 0.015 * rows * clouds(rng, (1, 2 * rows), (1, 16))
     ahead = np.clip((y - line) / 3, 0, 1)
     near = np.exp(-(((y - line) / (0.05 * rows)) ** 2) - ((x - stock[0]) / (0.28 * rows)) ** 2)
-    foam = near * np.clip(0.5 + 0.5 * _clouds(rng, shape, (30, 50)), 0, 1)
+    foam = near * np.clip(0.5 + 0.5 * clouds(rng, shape, (30, 50)), 0, 1)
     return sea, ahead, foam
 
 
@@ -394,8 +387,8 @@ def _spray(
     place = _seen_at(pose, (rng.uniform(-0.9, 0.9), rng.uniform(-0.2, 0.25)), rows)
     wide, high = rows * rng.uniform(0.1, 0.3, 2).astype(np.float32)
     near = np.exp(-(((x - place[0]) / wide) ** 2) - ((y - place[1]) / high) ** 2)
-    drops = np.clip(_clouds(rng, shape, (rows // 3, 2 * rows // 3)) - 1, 0, 1)
-    mist = np.clip(0.6 + 0.5 * _clouds(rng, shape, (12, 24)), 0, 1.2)
+    drops = np.clip(clouds(rng, shape, (rows // 3, 2 * rows // 3)) - 1, 0, 1)
+    mist = np.clip(0.6 + 0.5 * clouds(rng, shape, (12, 24)), 0, 1.2)
     return near * mist + 1.5 * np.sqrt(near) * drops
 
 

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from foveal.simulate.clouds import clouds
+
 COARSE = 16
 """Pixels along a side of a pixel of regions and masks."""
 
@@ -120,14 +122,6 @@ def draw_glands(
         _lymphocytes(planes, rng, core)
     planes = cv2.bitwise_and(planes, planes, mask=tissue)
     return planes, _coarse(planes[:, :, 2]).copy()
-
-
-def clouds(
-    rng: np.random.Generator, shape: tuple[int, ...], cells: int
-) -> Float[np.ndarray, "rows columns"]:
-    """Slow changes around 0, with so many ups and downs along the shorter side."""
-    small = rng.normal(0, 1, [round(n * cells / min(shape)) for n in shape]).astype(np.float32)
-    return cv2.resize(small, shape[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 def _coarse(plane: UInt8[np.ndarray, "height width"]) -> Regions:

@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt16
 
+from foveal.simulate.clouds import clouds
+
 INK = 0.08
 """Ink at its strongest, where air is about 0.1 and the sheet 0.5."""
 
@@ -183,14 +185,6 @@ def draw_fragment(
     return Fragment(slices=_scanned(rng, volume), ink=strokes, region=region, surface=surface)
 
 
-def _clouds(
-    rng: np.random.Generator, shape: tuple[int, ...], cells: tuple[int, int]
-) -> Float[np.ndarray, "height width"]:
-    """Smooth random brightness around 0 with so many cells down and across."""
-    coarse = rng.normal(0, 1, cells).astype(np.float32)
-    return cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
-
-
 def _grain(
     rng: np.random.Generator, shape: tuple[int, ...], across: float, down: float
 ) -> Float[np.ndarray, "height width"]:
@@ -204,7 +198,7 @@ def _outline(rng: np.random.Generator, shape: tuple[int, int]) -> Bool[np.ndarra
     """One ragged piece that covers 0.72 to 0.82 of the plane."""
     y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None]
-    ragged = 0.05 * _clouds(rng, shape, (5, 6)) + 0.015 * _clouds(rng, shape, (20, 24))
+    ragged = 0.05 * clouds(rng, shape, (5, 6)) + 0.015 * clouds(rng, shape, (20, 24))
     distance = (x**6 + y**6) ** (1 / 6) + ragged
     inside = distance < np.quantile(distance, rng.uniform(0.73, 0.82))
     _, pieces, found, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=4)
@@ -218,7 +212,7 @@ def _surface(
     heading = rng.uniform(0, 2 * np.pi)
     y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None] * np.sin(heading)
     x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None] * np.cos(heading)
-    slow = (x + y + 0.5 * _clouds(rng, shape, (4, 5))).astype(np.float32)
+    slow = (x + y + 0.5 * clouds(rng, shape, (4, 5))).astype(np.float32)
     slow = (slow - slow.min()) / np.ptp(slow)
     rough = 0.08 * _grain(rng, shape, 6, 2) + 0.08 * _grain(rng, shape, 9, 9)
     return depth / 3 * (1 + slow) + rough
@@ -321,8 +315,8 @@ def _sheet(
 ) -> Float[np.ndarray, "depth height width"]:
     """Air, dust and the bare sheet, from how far below the surface a voxel is."""
     shape = whole.shape
-    thick = THICK + 0.3 * _clouds(rng, shape, (5, 6)) + 0.35 * _grain(rng, shape, 5, 8)
-    density = 0.4 * _fibrous(rng, below / thick) * (1 + 0.15 * _clouds(rng, shape, (6, 8)))
+    thick = THICK + 0.3 * clouds(rng, shape, (5, 6)) + 0.35 * _grain(rng, shape, 5, 8)
+    density = 0.4 * _fibrous(rng, below / thick) * (1 + 0.15 * clouds(rng, shape, (6, 8)))
     cover = np.clip(below / 1.4 + 0.5, 0, 1) * np.clip((thick - below) / 1.4 + 0.5, 0, 1)
     patches = np.clip(_grain(rng, shape, 8, 3) - 0.8, 0, 2)
     dust = 0.02 * patches * np.clip(1 - np.abs(below + 1), 0, 1)
@@ -362,7 +356,7 @@ def _wavy(
     rows, columns = fibres.shape
     y, x = np.mgrid[:rows, :columns].astype(np.float32)
     lean = rng.normal(0, 0.03) * (x - columns / 2)
-    y = y + (lean + 0.01 * rows * _clouds(rng, fibres.shape, (4, 6))).astype(np.float32)
+    y = y + (lean + 0.01 * rows * clouds(rng, fibres.shape, (4, 6))).astype(np.float32)
     return cv2.remap(fibres, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
 
@@ -371,7 +365,7 @@ def _scanned(
 ) -> UInt16[np.ndarray, "depth height width"]:
     """What the scanner makes of a volume: gradients, rings, noise, and a contrast of its own."""
     contrast, brightness, noise = rng.uniform((0.6, 0.05, 0.02), (1.05, 0.15, 0.04))
-    gain = (1 + 0.06 * _clouds(rng, volume.shape[1:], (3, 3))) * (1 + _hardening(rng, volume))
+    gain = (1 + 0.06 * clouds(rng, volume.shape[1:], (3, 3))) * (1 + _hardening(rng, volume))
     drift = np.cumsum(rng.normal(0, 0.002, len(volume)))
     planes = []
     for plane, offset in zip(volume, drift, strict=True):

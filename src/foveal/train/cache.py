@@ -2,7 +2,8 @@
 
 Two jobs may ask for the same cache: the first makes it, the second waits. A cache is whole or not
 there; one that was interrupted is gone on with, a block of cases at a time. Where caches would grow
-over their limit, a picture is made whenever it is asked for, with the same result.
+over their limit, a picture is made whenever it is asked for, with the same result; which ones
+cannot be made is found out once and kept.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from __future__ import annotations
 import fcntl
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from foveal.errors import DataError, DiskFullError, ShapeError, Stopped, StudyError
-from foveal.study import disk_error, write_json
+from foveal.study import disk_error, lay_out, write_json
+
+KEPT = ".direct.json"
+"""Ends the name of what is kept of arrays that are made anew."""
 
 TIMED_CASES = 8
 
@@ -65,6 +68,11 @@ class Direct:
     dtype: np.dtype
     failed: dict[int, str] = field(default_factory=dict)
 
+    @property
+    def nbytes(self) -> int:
+        """Of one case."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
     def __call__(self, row: int) -> np.ndarray:
         """One case's array."""
         return self.make(row)
@@ -100,12 +108,15 @@ def cached(
         if found is not None and found.failed:
             found = _tried_again(path, found, make)
         if found is None:
+            kept = _kept(path, make)
+            if kept is not None and kept.nbytes * count + _taken(path) > limit_bytes:
+                return _looked_through(path, kept, [*kept.failed], threads, should_stop)
             first = _first(make, count, failed)
             if first is None:
                 return Direct(make, (0,), np.dtype(np.uint8), failed)
             if first.nbytes * count + _taken(path) > limit_bytes:
-                failed = _check(make, range(count), threads, should_stop)
-                return Direct(make, first.shape, first.dtype, failed)
+                direct = Direct(make, first.shape, first.dtype)
+                return _looked_through(path, direct, range(count), threads, should_stop)
             try:
                 _fill(path, make, count, first, threads, should_stop)
             except OSError as error:
@@ -139,6 +150,33 @@ def _load(path: Path) -> Mapped | None:
         return Mapped(values, {int(k): v for k, v in sidecar["failed"].items()})
     except (OSError, ValueError, KeyError, EOFError, AttributeError):
         return None
+
+
+def _kept(path: Path, make: Callable[[int], np.ndarray]) -> Direct | None:
+    """What an earlier call found where there was no room for a cache; None where there is none."""
+    try:
+        kept = json.loads(path.with_suffix(KEPT).read_text())
+        failed = {int(k): v for k, v in kept["failed"].items()}
+        return Direct(make, tuple(kept["shape"]), np.dtype(kept["dtype"]), failed)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _looked_through(
+    path: Path,
+    direct: Direct,
+    rows: Sequence[int],
+    threads: int,
+    should_stop: Callable[[], bool],
+) -> Direct:
+    """The same once it is known which of the rows cannot be made, which is kept."""
+    if not rows:
+        return direct
+    failed = _check(direct.make, rows, threads, should_stop)
+    kept = {"failed": failed, "shape": direct.shape, "dtype": direct.dtype.str}
+    with suppress(StudyError):  # it saves time, nothing else
+        write_json(path.with_suffix(KEPT), kept)
+    return replace(direct, failed=failed)
 
 
 def _tried_again(path: Path, found: Mapped, make: Callable[[int], np.ndarray]) -> Mapped | None:
@@ -200,7 +238,7 @@ def _fill(
     shape = (count, *first.shape)
     done, failed = _so_far(part, progress, shape, first.dtype)
     if not done:
-        _lay_out(part, shape, first.dtype)
+        lay_out(part, shape, first.dtype)
     values = np.lib.format.open_memmap(part, mode="r+")
 
     def store(row: int) -> None:
@@ -232,14 +270,6 @@ def _so_far(
         return int(noted["done"]), {int(k): v for k, v in noted["failed"].items()}
     except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError):
         return 0, {}
-
-
-def _lay_out(part: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """An empty file of full length, so that a full disk is met now and not later."""
-    with part.open("wb") as file:
-        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        os.posix_fallocate(file.fileno(), 0, file.tell() + dtype.itemsize * math.prod(shape))
 
 
 def _check(

@@ -128,7 +128,7 @@ class Augment:
         warp: Share of variants that are turned by any angle, zoomed, slanted, shifted and bent; the
             others are only mirrored and turned by quarters, so that pixels stay as sharp as those
             that will be scored.
-        scale: Smallest and largest zoom; below 1 shows more than the picture and repeats its edge.
+        scale: Smallest and largest zoom; below 1 shows more than the picture, mirrored at its edge.
         shear_degrees: Largest slant either way.
         shift: Largest move either way, as a share of the side.
         elastic: Largest bend of a 5 x 5 lattice, as a share of the side.
@@ -172,7 +172,7 @@ class Augment:
             image: To be varied.
             mask: As high and wide.
             rng: Of all draws.
-            margin: Pixels on every side that only variants show, in place of repeated edges.
+            margin: Pixels on every side that only variants show, in place of mirrored edges.
         """
         picture, moved = self._varied(image, mask, rng, margin)
         assert moved is not None

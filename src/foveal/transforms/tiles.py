@@ -147,7 +147,8 @@ class Dense:
 
 
 PHASES = ((0.0, 0.0), (0.5, 0.5), (0.5, 0.0), (0.0, 0.5))
-"""Shifts down and across, as parts of a network's stride: those first that tell most."""
+"""Shifts of a grid down and across, as parts of its step (a network's stride, the side of a tile):
+those first that tell most."""
 
 
 def _grid(
