@@ -130,6 +130,10 @@ def _say_why(
         context.say(f"again: {len(names)} trainings of {who} (changed: {', '.join(why)})")
 
 
+TOLD_FROM_SHARE, TOLD_FROM_SECONDS = 0.05, 300.0
+"""Of the work, and of time, from which an end is foreseen: pictures are read before all else."""
+
+
 class _Board:
     """Progress of jobs side by side, with an estimate of the end."""
 
@@ -145,13 +149,15 @@ class _Board:
             return
         self.done[number] = float(event["done"])
         share = sum(self.done) / len(self.done)
-        left = (time.monotonic() - self.started) * (1 - share) / max(share, 1e-6)
+        spent = time.monotonic() - self.started
         words = self.names[number]
         if "epoch" in event:
             words += f" epoch {event['epoch']}/{event['epochs']} loss {event['loss']:.4f}"
         if "held" in event:
             words += f" held-out {event['held']:.3f}"
-        self.context.progress("training", share, f"{words}, about {_duration(left)} left")
+        if share >= TOLD_FROM_SHARE or spent >= TOLD_FROM_SECONDS:
+            words += f", about {_duration(spent * (1 - share) / max(share, 1e-6))} left"
+        self.context.progress("training", share, words)
 
 
 def _duration(seconds: float) -> str:
