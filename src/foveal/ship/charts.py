@@ -63,7 +63,13 @@ def intervals(rows: Sequence[tuple[str, float, float, float, str]], *, x: str) -
     step, left, top = 24, 190, 8
     height = top + step * len(rows) + 30
     to_x = _scale(np.array(finite), left, WIDTH + 90)
-    drawn = []
+    drawn = []  # what comes later lies on top
+    for t in _ticks(min(finite), max(finite)):
+        at = f"{to_x(t):.1f}"
+        drawn.append(
+            f'<line class="grid" x1="{at}" x2="{at}" y1="{top}" y2="{height - 30}"/>'
+            f'<text class="tick" x="{at}" y="{height - 14}" text-anchor="middle">{t:g}</text>'
+        )
     for k, (name, low, value, high, kind) in enumerate(rows):
         y = top + step * (k + 0.5)
         drawn.append(f'<text class="name {kind}" x="{left - 10}" y="{y + 4}">{escape(name)}</text>')
@@ -74,12 +80,6 @@ def intervals(rows: Sequence[tuple[str, float, float, float, str]], *, x: str) -
             )
         if np.isfinite(value):
             drawn.append(f'<circle class="dot {kind}" cx="{to_x(value):.1f}" cy="{y}" r="4.5"/>')
-    for t in _ticks(min(finite), max(finite)):
-        at = f"{to_x(t):.1f}"
-        drawn.append(
-            f'<line class="grid" x1="{at}" x2="{at}" y1="{top}" y2="{height - 30}"/>'
-            f'<text class="tick" x="{at}" y="{height - 14}" text-anchor="middle">{t:g}</text>'
-        )
     label = (
         f'<text class="axis" x="{WIDTH + 90}" y="{height - 3}" text-anchor="end">{escape(x)}</text>'
     )
