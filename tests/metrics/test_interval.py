@@ -82,6 +82,18 @@ def test_a_row_compared_with_itself_has_no_error() -> None:
     assert paired_errors(quadratic_kappa, [tally, tally], tally, np.arange(400)) == [0, 0]
 
 
+def test_errors_of_several_scores_are_those_of_each_alone() -> None:
+    y, z = example()
+    other, *tallies = (quadratic_kappa.tally(given, truth_of(y)) for given in (z, z[::-1], y))
+    group = np.arange(400) // 8
+    got = paired_errors(quadratic_kappa, tallies, other, group)
+    for tally, error in zip(tallies, got, strict=True):
+        one, against = (
+            quadratic_kappa.value(resampled_sums(group_sums(t, group))) for t in (tally, other)
+        )
+        assert error == pytest.approx(np.std(one - against) * np.sqrt(50 / 49))
+
+
 def test_draws_depend_on_the_seed_alone() -> None:
     sums = np.arange(12.0).reshape(6, 2)
     assert np.array_equal(resampled_sums(sums, seed=1), resampled_sums(sums, seed=1))

@@ -95,7 +95,7 @@ def _level_below(plane: Shaped[np.ndarray, "row column"], share: float) -> float
 def _is_ink(density: Float[np.ndarray, "3 pixel"]) -> Bool[np.ndarray, " pixel"]:
     """Pen and dirt, told by colour."""
     red, green, blue = density
-    most = np.maximum(np.maximum(red, green), blue)  # ten times as fast as along an axis of three
+    most = np.maximum(np.maximum(red, green), blue)  # along an axis of three it is far slower
     least = np.minimum(np.minimum(red, green), blue)
     spread = (most - least) / np.maximum(most, 1e-6)
     is_black = (spread < GREY) & ((red + green + blue) / 3 > DARK)
