@@ -19,13 +19,13 @@ import torch
 from safetensors.numpy import save_file
 
 from foveal.decide.thresholds import ClosedFormCuts
+from foveal.digests import describe, digest, revive
 from foveal.lattice import Planes
 from foveal.losses.margin import UNKNOWN
 from foveal.manifest import Facts, Truth
 from foveal.predictions import NO_FOLD, Predictions
 from foveal.split.record import NONE
 from foveal.stages.train import FOR_NEW, load_state
-from foveal.study import describe, digest, revive
 from foveal.task import Given
 
 GRADES = 5

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 
 from foveal import stages
+from foveal.digests import digest
 from foveal.stages.address import options_of, recipes_of
 from foveal.stages.split import open_split, truth_of
 from foveal.stages.train import place
-from foveal.study import Study, digest
+from foveal.study import Study
 
 Effect = tuple[str, object, set[str]]
 

@@ -12,10 +12,13 @@ FLOORS = {
     "errors": 0,
     "arrays": 0,
     "machine": 0,
+    "files": 1,
+    "digests": 1,
     "table": 1,
     "manifest": 2,
     "predictions": 2,
-    "study": 3,
+    "settings": 3,
+    "study": 4,
     "metrics": 4,
     "losses": 4,
     "models": 4,
@@ -46,7 +49,17 @@ FLOORS = {
 }
 SHELVES = {"read", "transforms", "models", "losses", "metrics"}
 WITHOUT_TORCH = {
-    *("errors", "arrays", "table", "manifest", "predictions", "study"),
+    *(
+        "errors",
+        "arrays",
+        "files",
+        "digests",
+        "table",
+        "manifest",
+        "predictions",
+        "settings",
+        "study",
+    ),
     *("metrics", "split", "audit", "decide", "combine", "targets", "task", "stages"),
 }
 HEAVY_INSIDE_FUNCTIONS = {"polars", "scipy", "sklearn", "timm", "torch", "pydantic", "ruamel"}

@@ -10,8 +10,10 @@ import pytest
 from conftest import CELLS, FAST, INK, INLINE
 from foveal import cli, stages
 from foveal.cli.verbs import _to_predict
+from foveal.files import write_text
 from foveal.manifest import load
-from foveal.study import Study, format_settings, write_text
+from foveal.settings import format_settings
+from foveal.study import Study
 from foveal.table import Source
 
 

@@ -20,9 +20,9 @@ from foveal.decide.retrieve import (
     top,
     unit,
 )
+from foveal.digests import describe, revive
 from foveal.metrics import MapAtK
 from foveal.predictions import Predictions
-from foveal.study import describe, revive
 
 NEW = "new_whale"
 

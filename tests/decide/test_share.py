@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveal.decide.share import AboveThreshold, Absolute, HighestShare, Share, rank_share
+from foveal.digests import describe, revive
 from foveal.lattice import Planes
 from foveal.manifest import Case, Truth
 from foveal.members.volumes import as_predictions
 from foveal.metrics.overlap import CellFBeta
 from foveal.predictions import Predictions
-from foveal.study import describe, revive
 
 KINDS = [Absolute, Share]
 SHAPES = ((5, 7), (3, 9), (6, 4))

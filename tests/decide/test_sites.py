@@ -10,10 +10,10 @@ import pytest
 from foveal.decide.calibrate import PRIOR_GROUPS, Affine, Line
 from foveal.decide.sites import PerSite, SiteCuts, site_lines
 from foveal.decide.thresholds import ClosedFormCuts, Cuts, ExactCuts, FixedCuts
+from foveal.digests import describe, revive
 from foveal.manifest import Truth
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.predictions import Predictions
-from foveal.study import describe, revive
 
 GRADES = 5
 RULES = [ClosedFormCuts(GRADES), ExactCuts(GRADES), FixedCuts.halves(GRADES)]

@@ -24,13 +24,14 @@ from conftest import (
 )
 from effects import digests, tried, untried
 from foveal import stages
+from foveal.digests import digest
 from foveal.errors import DataError, SplitError, TargetError, UsageError
 from foveal.manifest import load
 from foveal.recipes import segment
 from foveal.scan import scan
 from foveal.stages.open import Opened, open_study
 from foveal.stages.split import split_of
-from foveal.study import Study, digest
+from foveal.study import Study
 from foveal.table import Source
 from foveal.task import Context
 

@@ -18,6 +18,7 @@ from conftest import INLINE, TISSUE, answer, small_study, table_of
 from effects import digests, tried, untried
 from foveal import stages
 from foveal.errors import DataError, ManifestError, SplitError, UsageError
+from foveal.files import read_json
 from foveal.members.slides import Tiles
 from foveal.read.slide import open_slide
 from foveal.recipes import slide
@@ -25,7 +26,7 @@ from foveal.stages.address import build
 from foveal.stages.open import open_study
 from foveal.stages.split import open_split, split_of
 from foveal.stages.train import out_of_fold
-from foveal.study import Study, read_json
+from foveal.study import Study
 from foveal.task import Context
 from pyramids import write_levels, write_slide
 

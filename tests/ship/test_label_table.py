@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
 from foveal.decide.labels import LabelCuts, LabelOdds
+from foveal.digests import describe, revive
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
 from foveal.ship.labels import LabelTable
 from foveal.ship.panels.labels import _average_precision, _f1
-from foveal.study import describe, revive
 from foveal.task import Asked, Given
 
 NAMES = ("golgi", "membrane", "nucleus")

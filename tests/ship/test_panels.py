@@ -10,6 +10,8 @@ import pytest
 
 from conftest import INK, INLINE
 from foveal import lattice, stages
+from foveal.digests import revive
+from foveal.files import csv_text, write_text
 from foveal.manifest import Manifest, Window
 from foveal.predictions import Predictions
 from foveal.ship.panels import segment
@@ -17,7 +19,7 @@ from foveal.ship.panels.slide import by_site
 from foveal.ship.panels.study import chosen_step, folds, groups_of, oof, split_of
 from foveal.split import Folds
 from foveal.split.record import NONE, Split
-from foveal.study import Study, csv_text, revive, write_text
+from foveal.study import Study
 
 
 def table_of(ids: list[str], **roles: list[str]) -> Manifest:

@@ -154,7 +154,7 @@ def split(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Result
         folder: Of the study.
     """
     from foveal import stages
-    from foveal.study import read_json
+    from foveal.files import read_json
 
     with session.work(common, folder) as (study, context):
         stages.split(study, context)
@@ -204,7 +204,7 @@ def combine(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Resu
         folder: Of the study.
     """
     from foveal import stages
-    from foveal.study import read_json
+    from foveal.files import read_json
 
     with session.work(common, folder) as (study, context):
         stages.combine(study, context)
@@ -413,6 +413,6 @@ def _to_predict(study: Any, folder: Path) -> str:
 
 
 def _leaderboard(study: Any) -> str:
-    from foveal.study import read_json
+    from foveal.files import read_json
 
     return leaderboard(read_json(study.combine_folder / "leaderboard.json"))

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 
 from foveal.errors import MemoryBudgetError
-from foveal.study import write_json
+from foveal.files import write_json
 from foveal.task import Job, State
 
 Made = TypeVar("Made")

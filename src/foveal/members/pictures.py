@@ -11,10 +11,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
+from foveal.digests import digest
 from foveal.errors import ManifestError
 from foveal.manifest import Case
 from foveal.predictions import Predictions
-from foveal.study import digest
 from foveal.task import Job, Resources, State
 from foveal.train.cache import Direct, Mapped, cached, seconds_to_make
 

@@ -19,11 +19,11 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from foveal.arrays import Pixels, Resized
+from foveal.digests import digest
 from foveal.members.memory import in_smaller_batches
 from foveal.models.backbone import Backbone, Standardise, is_depthwise
 from foveal.models.bags import TileEncoder
 from foveal.predict.infer import View, score
-from foveal.study import digest
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Batches, Pictures, even_parts
 from foveal.train.checkpoint import Checkpoint

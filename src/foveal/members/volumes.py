@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from foveal.digests import digest
 from foveal.errors import DataError, DiskFullError, UsageError
 from foveal.lattice import cells, part_of, read_mask, region_of
 from foveal.manifest import Case, Window
 from foveal.predictions import NO_FOLD, Predictions
 from foveal.read.slices import find_slices
 from foveal.read.volume import Volume, store
-from foveal.study import digest
 from foveal.task import Resources
 from foveal.train.cache import alone
 

@@ -22,10 +22,10 @@ import numpy as np
 from jaxtyping import Shaped
 
 from foveal.errors import Stopped, StudyError
+from foveal.files import disk_error, lay_out, write_json
 from foveal.manifest import Window
 from foveal.read.image import filled
 from foveal.read.stack import Boxes, Stack, check_slice
-from foveal.study import disk_error, lay_out, write_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from jaxtyping import Float, Int, Shaped
 
 from foveal.decide.calibrate import expected
 from foveal.decide.retrieve import ranked
+from foveal.files import csv_text, write_text
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
 from foveal.ship.numbers import short
 from foveal.split.identities import share_of_new
-from foveal.study import csv_text, write_text
 from foveal.task import Asked, Given
 
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from foveal.files import csv_text, write_text
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
-from foveal.study import csv_text, write_text
 from foveal.task import Asked, Given
 
 

@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from foveal.errors import UnreadableImage
+from foveal.files import csv_text, write_bytes, write_text
 from foveal.lattice import enlarged, region_of
 from foveal.manifest import Case, Truth
 from foveal.metrics.overlap import CellFBeta
 from foveal.predictions import Predictions
 from foveal.read.slices import find_slices
 from foveal.ship.numbers import short
-from foveal.study import csv_text, write_bytes, write_text
 from foveal.task import Asked, Given
 
 

@@ -13,9 +13,9 @@ from importlib import import_module, util
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from foveal.digests import OWN_RECIPES
 from foveal.errors import UsageError, nearest
 from foveal.manifest import Facts
-from foveal.study import OWN_RECIPES
 from foveal.task import Family, Recipe
 
 

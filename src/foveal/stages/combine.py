@@ -8,21 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 from foveal.combine.leaderboard import Entry, Leaderboard, rank
+from foveal.digests import describe
 from foveal.errors import StudyError
+from foveal.files import csv_text
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
 from foveal.split.record import Split
 from foveal.stages.open import Opened, held, say_why
 from foveal.stages.split import open_split, truth_of
 from foveal.stages.train import marks, out_of_fold, place
-from foveal.study import (
-    Study,
-    changed,
-    csv_text,
-    describe,
-    is_done,
-    publish,
-)
+from foveal.study import Study, changed, is_done, publish
 from foveal.task import Context, Recipe
 
 COMBINE_FORMAT = 4

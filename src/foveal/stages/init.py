@@ -15,10 +15,11 @@ import numpy as np
 from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
 from foveal.machine import cores
 from foveal.manifest import Facts, Manifest, grouped, load
+from foveal.settings import Settings, format_settings
 from foveal.stages.address import build, options_of, resolve
 from foveal.stages.open import held, open_study
 from foveal.stages.train import slots_of
-from foveal.study import Settings, Study, create, format_settings
+from foveal.study import Study, create
 from foveal.table import CHANNEL, Source
 from foveal.task import Context, Family, Resources
 

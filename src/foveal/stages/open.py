@@ -9,15 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from foveal.digests import digest
 from foveal.errors import StudyError
 from foveal.manifest import Manifest
+from foveal.settings import Settings
 from foveal.stages.address import build, resolve
-from foveal.study import (
-    Settings,
-    Study,
-    changed,
-    digest,
-)
+from foveal.study import Study, changed
 from foveal.task import Context, Family, Recipe
 
 

@@ -18,7 +18,9 @@ import numpy as np
 
 from foveal import launch
 from foveal.combine.blend import mean
+from foveal.digests import revive
 from foveal.errors import DiskFullError, Stopped, StudyError, UsageError, nearest
+from foveal.files import disk_error, read_json
 from foveal.machine import cores
 from foveal.manifest import Case, Manifest, load
 from foveal.predict.deadline import Deadline
@@ -26,7 +28,7 @@ from foveal.predictions import Predictions
 from foveal.stages.combine import has_leaderboard, require_combined
 from foveal.stages.split import open_split
 from foveal.stages.train import is_trained, load_state, marks, resources_of, slots_of, why_not
-from foveal.study import Study, disk_error, publish, read_json, revive
+from foveal.study import Study, publish
 from foveal.table import CHANNEL, Source, answer_with_prior, read_table
 from foveal.task import Answer, Asked, Context, Given
 

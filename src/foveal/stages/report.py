@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import UsageError, nearest
+from foveal.files import write_text
 from foveal.stages.address import families, family_of
 from foveal.stages.combine import combine, require_combined
 from foveal.stages.init import init
@@ -14,10 +15,7 @@ from foveal.stages.open import held, open_study
 from foveal.stages.predict import predict
 from foveal.stages.split import audit, open_split, split
 from foveal.stages.train import train
-from foveal.study import (
-    Study,
-    write_text,
-)
+from foveal.study import Study
 from foveal.task import Context
 
 

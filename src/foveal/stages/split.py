@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 from foveal.errors import StudyError
+from foveal.files import read_json
 from foveal.manifest import Truth
 from foveal.split.record import NONE, Split
 from foveal.stages.open import Opened, held, open_study, say_why
-from foveal.study import Study, is_done, publish, read_json
+from foveal.study import Study, is_done, publish
 from foveal.task import Context
 
 SPLIT_FORMAT = 2

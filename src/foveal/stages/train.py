@@ -20,24 +20,16 @@ from typing import Any
 import numpy as np
 
 from foveal import launch
+from foveal.digests import describe, digest
 from foveal.errors import TargetError, UsageError, nearest
+from foveal.files import read_json, write_json, write_text
 from foveal.machine import cores
 from foveal.manifest import Truth
 from foveal.predictions import Predictions, join
 from foveal.split.record import NONE, Split
 from foveal.stages.open import Opened, held
 from foveal.stages.split import open_split, split, truth_of
-from foveal.study import (
-    Study,
-    changed,
-    describe,
-    digest,
-    is_done,
-    publish,
-    read_json,
-    write_json,
-    write_text,
-)
+from foveal.study import Study, changed, is_done, publish
 from foveal.task import Context, Job, Member, Resources, State
 
 TRAIN_FORMAT = 6

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from foveal.errors import DataError, DiskFullError, ShapeError, Stopped, StudyError
-from foveal.study import disk_error, lay_out, write_json
+from foveal.files import disk_error, lay_out, write_json
 
 KEPT = ".direct.json"
 """Ends the name of what is kept of arrays that are made anew."""

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from foveal.study import write_bytes
+from foveal.files import write_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float
 from markupsafe import Markup
 
 from foveal.decide.sweep import Histograms
+from foveal.digests import revive
+from foveal.files import read_json
 from foveal.lattice import Planes, part_of, planes_of
 from foveal.manifest import Case
 from foveal.predictions import Predictions, join
@@ -30,7 +32,7 @@ from foveal.ship.panels.study import (
     what_was_run,
 )
 from foveal.split.record import NONE
-from foveal.study import Study, read_json, revive
+from foveal.study import Study
 
 SHOWN = 6
 """Units that are shown."""

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from foveal.arrays import Pixels
 from foveal.errors import DataError
+from foveal.files import read_json
 from foveal.manifest import Case, Truth
 from foveal.metrics.interval import bootstrap
 from foveal.metrics.kappa import quadratic_kappa
@@ -30,7 +31,7 @@ from foveal.ship.panels.study import (
     table,
     what_was_run,
 )
-from foveal.study import Study, read_json
+from foveal.study import Study
 
 SHOWN = 8
 """Slides that are shown."""

@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Int
 from markupsafe import Markup, escape
 
+from foveal.files import read_json
 from foveal.ship.charts import intervals, lines
 from foveal.ship.numbers import number, span
 from foveal.split.record import Split
-from foveal.study import Study, read_json
+from foveal.study import Study
 
 THUMBNAIL_SIDE = 160
 

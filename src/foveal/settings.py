@@ -1,0 +1,90 @@
+"""`study.yaml`: what a person decides, and the facts that `init` measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foveal.errors import StudyError, UsageError, nearest
+from foveal.manifest import Facts
+from foveal.table import Source
+
+LISTS = ("files", "optional", "channels", "target")
+COLUMN_KEYS = ("images", "masks", *LISTS, "id", "group", "site", "weight", "fold", "source")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `study.yaml` holds."""
+
+    recipe: str
+    options: Mapping[str, Any]
+    source: Source
+    facts: Facts
+
+
+def format_settings(settings: Settings) -> str:
+    """`study.yaml` as a person reads it."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
+
+    source, facts = settings.source, dataclasses.asdict(settings.facts)
+    sheet = CommentedMap()
+    sheet["recipe"] = settings.recipe
+    sheet["options"] = dict(settings.options)
+    sheet["table"] = source.table
+    for key in COLUMN_KEYS:
+        value = getattr(source, key)
+        if value:
+            sheet[key] = list(value) if key in LISTS else value
+    sheet["facts"] = {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
+    sheet.yaml_set_start_comment(
+        "A foveal study. Options may be edited; what depends on them runs again.\n"
+        "`foveal recipes ADDRESS` lists every option. Table and columns: foveal init --replace.\n"
+    )
+    sheet.yaml_set_comment_before_after_key("facts", before="\nMeasured by `foveal init`.")
+    out = io.StringIO()
+    yaml = YAML()
+    yaml.width = 10_000
+    yaml.dump(sheet, out)
+    return out.getvalue()
+
+
+def parse_settings(path: Path) -> Settings:
+    """Read settings that `format_settings` wrote and a person may have edited."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        sheet = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise StudyError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    required = ("recipe", "table", "target", "facts")
+    known = (*required, "options", *COLUMN_KEYS)
+    if not isinstance(sheet, dict):
+        raise StudyError(f"{path} is empty or no mapping; cure: foveal init --replace")
+    for key in sheet:
+        if key not in known:
+            raise UsageError(f'unknown key "{key}" in {path}{nearest(str(key), known)}')
+    for key in required:
+        if not sheet.get(key):
+            raise StudyError(f'the key "{key}" is missing in {path}; cure: foveal init --replace')
+    if not isinstance(sheet.get("options") or {}, dict) or not isinstance(sheet["facts"], dict):
+        raise StudyError(f"options: and facts: in {path} must list names and values")
+    columns: dict[str, Any] = {}
+    for key in COLUMN_KEYS:
+        value = sheet.get(key)
+        if value:
+            many = value if isinstance(value, list) else [value]
+            columns[key] = tuple(map(str, many)) if key in LISTS else str(value)
+    source = Source(table=str(sheet["table"]), **columns)
+    return Settings(
+        recipe=str(sheet["recipe"]),
+        options=dict(sheet.get("options") or {}),
+        source=source,
+        facts=Facts.from_json(sheet["facts"]),
+    )
