@@ -64,6 +64,34 @@ def test_a_digest_tells_apart_what_differs_and_ignores_what_may():
     assert digest(Local(speed=1)) == digest(Local(speed=9)) != digest(Local(size=3))
 
 
+@dataclass(frozen=True)
+class Other:
+    size: int = 2
+
+
+@dataclass(frozen=True)
+class Holder:
+    held: object = field(metadata={"inline": True})
+    name: str = "x"
+
+
+@dataclass(frozen=True)
+class Sized(Holder):
+    size: int = 7
+
+
+def test_what_stands_inline_is_told_apart_by_its_kind_and_hides_nothing():
+    assert describe(Holder(Other())) == {
+        "part": f"{__name__}:Holder",
+        "held": f"{__name__}:Other",
+        "size": 2,
+        "name": "x",
+    }
+    assert digest(Holder(Other())) != digest(Holder(Local()))
+    with pytest.raises(TypeError, match="two things are called size"):
+        describe(Sized(Other()))
+
+
 def test_a_digest_is_the_same_in_every_process():
     code = (
         "from foveal.digests import *; from foveal.decide import FixedCuts; import numpy as np;"

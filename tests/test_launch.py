@@ -73,6 +73,28 @@ def test_every_call_reports(tmp_path: Path, slots: tuple[str, ...]) -> None:
     ]  # fmt: skip
 
 
+def count_threads(channel: Channel, *, device: str) -> None:
+    import torch
+
+    channel.report({"threads": torch.get_num_threads()})
+
+
+@pytest.mark.parametrize("slots", [(), ("cpu",)])
+def test_a_job_computes_on_one_thread_wherever_it_runs(
+    tmp_path: Path, slots: tuple[str, ...]
+) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        heard = run(count_threads, [{}], tmp_path, slots=slots)
+        assert [event["threads"] for event in heard if "threads" in event] == [1]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_files_of_the_working_directory_are_no_modules_of_a_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,13 @@ def test_numbers_are_in_the_order_of_their_size_before_other_words() -> None:
     assert labels_of(of).encode(of).sum(axis=0).tolist() == [1] * 7
 
 
+def test_an_empty_cell_among_0_and_1_is_no_word() -> None:
+    with pytest.raises(TargetError, match=r"1 cells.*are empty.*0 or 1 there too") as refusal:
+        Labels.measure(manifest(["0", "1", "", "1"]))
+    assert ["c2" in culprit for culprit in refusal.value.culprits] == [True]
+    assert Labels.measure(manifest(["0", "1", "", "0 1"])) == {"labels": ["0", "1"]}
+
+
 def test_one_column_of_0_and_1_is_one_label() -> None:
     of = manifest(["0", "1", "1.0", "0"])
     assert Labels.measure(of) == {"labels": ["who"]}

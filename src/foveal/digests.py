@@ -23,7 +23,8 @@ def describe(part: object) -> Any:
     that says `inline=True` the fields stand beside its own, so that they are named one by one.
 
     Raises:
-        TypeError: A part cannot be described, such as a lambda or a closure.
+        TypeError: A part cannot be described, such as a lambda or a closure, or a field that stands
+            inline has the name of another.
 
     Example:
         >>> describe((1, 2.5, "a", None))
@@ -45,16 +46,30 @@ def describe(part: object) -> Any:
     if isinstance(part, Mapping):
         return {str(k): describe(v) for k, v in part.items()}
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        said = {"part": _address(type(part))}
+        said: dict[str, Any] = {"part": _address(type(part))}
         for f in dataclasses.fields(part):
             if f.metadata.get("digest", True):
                 value = describe(getattr(part, f.name))
-                said = {**value, **said} if f.metadata.get("inline") else {**said, f.name: value}
+                if f.metadata.get("inline"):
+                    kind = value.pop("part")
+                    said, value = together(said, value), kind
+                said = together(said, {f.name: value})
         return said
     is_bound = inspect.ismethod(part)
     if callable(part) and not is_bound and "<" not in getattr(part, "__qualname__", "<"):
         return {"name": _address(part)}
     raise TypeError(f"{part!r} cannot describe itself; use a function or a frozen dataclass")
+
+
+def together(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Both as one.
+
+    Raises:
+        TypeError: A name is in both, so that one would hide that the other differs.
+    """
+    if taken := one.keys() & other.keys():
+        raise TypeError(f"two things are called {', '.join(sorted(taken))}; cure: another name")
+    return {**one, **other}
 
 
 def _address(thing: Any) -> str:

@@ -99,7 +99,8 @@ def side_by_side(
     if not slots:
         for number, call in enumerate(calls):
             report = _reporter(on_event, number)
-            function(Channel(report, should_stop), device="cpu", **call)
+            with _one_thread():
+                function(Channel(report, should_stop), device="cpu", **call)
         return
     address = f"{function.__module__}:{function.__qualname__}"
     waiting, free = list(enumerate(calls)), list(slots)
@@ -241,10 +242,14 @@ def _one_thread() -> Iterator[None]:
 
     from foveal.train.batches import quiet_libraries
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     quiet_libraries()
-    with threadpool_limits(1):
-        yield
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def main() -> None:

@@ -134,6 +134,10 @@ class Predictions:
             present[self.fold[start:stop] == fold] = has
         return Block(values, present)
 
+    def not_numbers(self) -> list[str]:
+        """Cases with a score that is not a number, which a rule would take for anything."""
+        return [name for name, values in self.arrays() if np.isnan(values).any()]
+
     def walk(self, size: int = 4096) -> Iterator[slice]:
         """Blocks of consecutive cases, so that nobody needs the whole array at once."""
         return (slice(k, min(k + size, len(self))) for k in range(0, len(self), size))

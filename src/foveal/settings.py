@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foveal.digests import digest
 from foveal.errors import StudyError, UsageError, nearest
-from foveal.manifest import Facts
+from foveal.manifest import Facts, Manifest
 from foveal.table import Source
 
 LISTS = ("files", "optional", "channels", "target")
@@ -19,12 +20,28 @@ COLUMN_KEYS = ("images", "masks", *LISTS, "id", "group", "site", "weight", "fold
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `study.yaml` holds."""
+    """What `study.yaml` holds.
+
+    Attributes:
+        recipe: Its address.
+        options: Of the recipe, where they differ from its own.
+        source: The table and what its columns mean.
+        facts: What `init` measured.
+        checked: Digest of the table as it was checked and of the columns that it was read by; empty
+            in studies from before there was one.
+    """
 
     recipe: str
     options: Mapping[str, Any]
     source: Source
     facts: Facts
+    checked: str = ""
+
+
+def digest_of_table(manifest: Manifest, source: Source) -> str:
+    """Differs where the checked table does, or what one of its columns means."""
+    columns = {k: getattr(source, k) for k in COLUMN_KEYS if k not in ("images", "masks")}
+    return digest(manifest, columns)
 
 
 def format_settings(settings: Settings) -> str:
@@ -42,6 +59,8 @@ def format_settings(settings: Settings) -> str:
         if value:
             sheet[key] = list(value) if key in LISTS else value
     sheet["facts"] = {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
+    if settings.checked:
+        sheet["checked"] = settings.checked
     sheet.yaml_set_start_comment(
         "A foveal study. Options may be edited; what depends on them runs again.\n"
         "`foveal recipes ADDRESS` lists every option. Table and columns: foveal init --replace.\n"
@@ -64,7 +83,7 @@ def parse_settings(path: Path) -> Settings:
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise StudyError(f"cannot read {path}: {' '.join(str(error).split())}") from None
     required = ("recipe", "table", "target", "facts")
-    known = (*required, "options", *COLUMN_KEYS)
+    known = (*required, "options", "checked", *COLUMN_KEYS)
     if not isinstance(sheet, dict):
         raise StudyError(f"{path} is empty or no mapping; cure: foveal init --replace")
     for key in sheet:
@@ -87,4 +106,5 @@ def parse_settings(path: Path) -> Settings:
         options=dict(sheet.get("options") or {}),
         source=source,
         facts=Facts.from_json(sheet["facts"]),
+        checked=str(sheet.get("checked") or ""),
     )

@@ -158,6 +158,7 @@ class Labels:
         """
         if _is_flags(manifest, one_each=one_each):
             return {"labels": list(manifest.target_columns)}
+        _require_no_gaps(manifest)
         words = {word for text in manifest.target[:, 0].tolist() for word in text.split()}
         return {"labels": sorted(words, key=in_order)}
 
@@ -276,6 +277,19 @@ def _is_flags(manifest: Manifest, *, one_each: bool) -> bool:
     if manifest.target.shape[1] > 1:
         return True
     return not one_each and all(text.strip() in FLAGS for text in manifest.target[:, 0].tolist())
+
+
+def _require_no_gaps(manifest: Manifest) -> None:
+    """Raise where a column of 0 and 1 has empty cells: neither means that a case has no label."""
+    texts = [text.strip() for text in manifest.target[:, 0].tolist()]
+    gaps = [manifest.name(row) for row, text in enumerate(texts) if not text]
+    said = set(texts) - {""}
+    if gaps and said and said <= FLAGS.keys():
+        raise TargetError(
+            f'{len(gaps)} cells of column "{manifest.target_columns[0]}" are empty, all others are '
+            "0 or 1; cure: 0 or 1 there too, or leave these rows out",
+            gaps,
+        )
 
 
 @dataclass(frozen=True, slots=True)

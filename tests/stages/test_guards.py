@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from conftest import FAST, INLINE, small_study, table_of
 from foveal import stages
@@ -114,6 +115,32 @@ def test_folds_that_are_missing_or_of_other_options_are_named(
     ):
         with pytest.raises(StudyError, match=r"no folds as study\.yaml asks for them"):
             stages.combine(study, INLINE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("group: patient", "group: clinic"),
+        ("site: clinic\n", ""),
+        ("- grade\n", "- grade\n- patient\n"),
+    ],
+)
+def test_columns_edited_after_the_table_was_checked_are_refused(
+    finished: Study, tmp_path: Path, old: str, new: str
+) -> None:
+    study = edited(finished, tmp_path / "s", old, new)
+    for stage in (stages.split, stages.train, stages.combine):
+        with pytest.raises(StudyError, match=r"not those that were checked.*--replace"):
+            stage(study, context=INLINE)
+
+
+def test_a_table_of_another_init_is_refused(finished: Study, tmp_path: Path) -> None:
+    study = Study(tmp_path / "s")
+    shutil.copytree(finished.folder, study.folder)
+    *rows, _ = study.manifest_file.read_text().splitlines(keepends=True)
+    study.manifest_file.write_text("".join(rows))  # as when the disk was full between both files
+    with pytest.raises(StudyError, match="not those that were checked"):
+        stages.split(study, INLINE)
 
 
 def test_replace_looks_at_changed_pictures_and_mends_a_broken_study(
@@ -299,6 +326,33 @@ def test_a_decoder_of_ones_own_answers(eyes: dict, tmp_path: Path) -> None:
     assert {row["grade"] for row in table_of(tmp_path / "x.csv")} <= {"0", "1"}
 
 
+def test_a_rule_of_ones_own_that_is_edited_counts_again(eyes: dict, tmp_path: Path) -> None:
+    recipe = (
+        "from dataclasses import dataclass, replace\n"
+        "from foveal.decide.thresholds import FixedCuts\n"
+        "from foveal.manifest import Facts\n"
+        "from foveal.recipes import grade\n"
+        "from foveal.task import Recipe\n"
+        "FAMILY = grade.FAMILY\n"
+        "@dataclass(frozen=True)\n"
+        "class Half:\n"
+        "    def fit(self, predictions, truth):\n"
+        "        return FixedCuts((0.5,)).fit(predictions, truth)\n"
+        "def mine(facts: Facts, /, *, folds: int = 2) -> Recipe:\n"
+        "    made = grade.small(facts, folds=folds, members='floor', trees=3)\n"
+        "    return replace(made, decode=Half(), panels=())\n"
+    )
+    (tmp_path / "mine.py").write_text(recipe)
+    study = stages.init(tmp_path / "s", recipe=f"{tmp_path}/mine.py:mine", context=INLINE, **eyes)
+    stages.run(study, INLINE)
+    before = (study.combine_folder / "oof.csv").read_bytes()
+    trained = [path.read_bytes() for path in sorted(study.members_folder.rglob("done.json"))]
+    (tmp_path / "mine.py").write_text(recipe.replace("(0.5,)", "(9.5,)"))
+    stages.run(study, INLINE)
+    assert (study.combine_folder / "oof.csv").read_bytes() != before
+    assert [p.read_bytes() for p in sorted(study.members_folder.rglob("done.json"))] == trained
+
+
 def test_a_recipe_file_of_ones_own_may_hold_dataclasses(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from __future__ import annotations\n"
@@ -360,6 +414,27 @@ def test_a_damaged_training_is_called_damaged(finished: Study, eyes: dict, tmp_p
     (tmp_path / "s/members/regression/0/state.safetensors").unlink()
     with pytest.raises(StudyError, match="files are missing or damaged"):
         answer(Study(tmp_path / "s"), eyes, tmp_path / "x.csv", answer="regression")
+
+
+def test_scores_that_are_no_numbers_decide_nothing(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    study = Study(tmp_path / "s")
+    shutil.copytree(finished.folder, study.folder)
+    state = study.job_folder("floor", 1) / "state.safetensors"
+    tensors = load_file(state)
+    save_file({**tensors, "intercept": np.full_like(tensors["intercept"], np.nan)}, state)
+    given = stages.predict(
+        study,
+        table=eyes["table"],
+        images=eyes["images"],
+        out=tmp_path / "x.csv",
+        answer="floor",
+        context=INLINE,
+    )
+    assert set(given.unreadable.values()) == {"the scores of floor are no numbers"}
+    assert len(given.unreadable) == len(table_of(Path(eyes["table"])))
+    assert len({row["grade"] for row in table_of(tmp_path / "x.csv")}) == 1
 
 
 def test_a_row_without_a_picture_gets_the_prior(

@@ -5,6 +5,7 @@ A recipe function's keyword arguments are its documentation, its validation and 
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -77,9 +78,13 @@ def _shipped(family: str) -> Any:
 
 
 def _own_module(path: Path) -> Any:
-    spec = util.spec_from_file_location(f"{OWN_RECIPES}{path}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
+    """The module of a recipe file, called by its content too: what it says changes every digest."""
+    if not path.is_file():
         raise UsageError(f"no such recipe file: {path}")
+    said = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    spec = util.spec_from_file_location(f"{OWN_RECIPES}{path} {said}", path)
+    assert spec is not None  # of any file that ends in .py
+    assert spec.loader is not None
     module = util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)

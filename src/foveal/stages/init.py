@@ -15,7 +15,7 @@ import numpy as np
 from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
 from foveal.machine import cores
 from foveal.manifest import Facts, Manifest, grouped, load
-from foveal.settings import Settings, format_settings
+from foveal.settings import Settings, digest_of_table, format_settings
 from foveal.stages.address import build, options_of, resolve
 from foveal.stages.open import held, open_study
 from foveal.stages.train import slots_of
@@ -97,7 +97,14 @@ def init(
         encoded = made.target.encode(manifest)
         for remark in made.target.remarks(encoded):
             context.warn(remark, [])
-        settings = Settings(recipe=address, options=options, source=source, facts=facts)
+        manifest = Manifest.from_csv(manifest.to_csv())  # as every later stage will see it
+        settings = Settings(
+            recipe=address,
+            options=options,
+            source=source,
+            facts=facts,
+            checked=digest_of_table(manifest, source),
+        )
         made.folds(manifest).require_weight(manifest.weight)
         for member in made.members:
             member.check()

@@ -12,7 +12,7 @@ import numpy as np
 from foveal.digests import digest
 from foveal.errors import StudyError
 from foveal.manifest import Manifest
-from foveal.settings import Settings
+from foveal.settings import Settings, digest_of_table
 from foveal.stages.address import build, resolve
 from foveal.study import Study, changed
 from foveal.task import Context, Family, Recipe
@@ -55,10 +55,10 @@ def open_study(study: Study) -> Opened:
     """
     settings = study.settings()
     manifest = study.manifest()
-    if settings.source.target != manifest.target_columns:
+    if settings.checked not in ("", digest_of_table(manifest, settings.source)):
         raise StudyError(
-            f"{study.settings_file} now names target {', '.join(settings.source.target)}, but the "
-            "table was read for another; cure: foveal init --replace with the new columns"
+            f"{study.settings_file} names columns, or {study.manifest_file.name} holds cases, that "
+            "are not those that were checked; cure: foveal init --replace with the new ones"
         )
     family, function = resolve(settings.recipe)
     recipe = build(function, settings.facts, settings.options)

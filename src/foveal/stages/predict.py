@@ -352,6 +352,15 @@ def _sites(asked: Asked, ids: Sequence[str]) -> np.ndarray | None:
     return sites if (sites != "").any() else None
 
 
+def _require_unchanged(study: Study, member: str, trained: Sequence[str]) -> None:
+    """Raise where fold models are not those that the leaderboard was made of."""
+    if marks(study, member, len(trained)) != list(trained):
+        raise StudyError(
+            f"{member} was trained anew since the leaderboard was made; "
+            f"cure: foveal combine {study.folder}"
+        )
+
+
 def score_job(
     channel: launch.Channel,
     *,
@@ -365,11 +374,7 @@ def score_job(
 ) -> None:
     """Score new cases with all fold models of a member. Runs in a process of its own."""
     opened, made = open_split(Study(Path(study)))
-    if marks(opened.study, member, len(trained)) != list(trained):
-        raise StudyError(
-            f"{member} was trained anew since the leaderboard was made; "
-            f"cure: foveal combine {study}"
-        )
+    _require_unchanged(opened.study, member, trained)
     chosen = next((m for m in opened.recipe.members if m.name == member), None)
     if chosen is None or not is_trained(opened, made, chosen):
         why = "it is no member any more" if chosen is None else why_not(opened, made, chosen)
@@ -378,8 +383,9 @@ def score_job(
             f"{opened.study.settings_file} as it was"
         )
     require_combined(opened, made)
-    manifest = load(Source(**source), answer_with_prior)
     states = [load_state(opened.study.job_folder(member, k)) for k in range(len(trained))]
+    _require_unchanged(opened.study, member, trained)  # nor while they were read
+    manifest = load(Source(**source), answer_with_prior)
     resources = resources_of(opened, device=device, threads=threads, stop=channel.should_stop)
     left_out: dict[str, str] = {}
 
@@ -394,5 +400,7 @@ def score_job(
     except DiskFullError:  # then pictures are read whenever they are looked at
         found = score(replace(resources, cache_bytes=0))
     folder = Path(scratch) / member
-    publish(folder, mean(found).files(), {})
+    scores = mean(found)
+    left_out |= dict.fromkeys(scores.not_numbers(), f"the scores of {member} are no numbers")
+    publish(folder, scores.take([n for n in scores.ids if n not in left_out]).files(), {})
     channel.report({"scored": str(folder), "left_out": left_out})

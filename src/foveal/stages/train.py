@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from foveal import launch
-from foveal.digests import describe, digest
-from foveal.errors import TargetError, UsageError, nearest
+from foveal.digests import describe, digest, together
+from foveal.errors import TargetError, TrainingError, UsageError, nearest
 from foveal.files import read_json, write_json, write_text
 from foveal.machine import cores
 from foveal.manifest import Truth
@@ -186,8 +186,7 @@ def _forget_older_pictures(opened: Opened) -> None:
 def place(opened: Opened, made: Split, member: Member, fold: int) -> tuple[Path, dict[str, object]]:
     """The folder of a job and everything that its result depends on."""
     folder = opened.study.job_folder(member.name, fold)
-    depends: dict[str, object] = dict(describe(member))
-    depends |= {
+    more: dict[str, object] = {
         "format": TRAIN_FORMAT,
         "seed": opened.recipe.seed,
         "target": opened.recipe.target.train(opened.target),
@@ -195,7 +194,7 @@ def place(opened: Opened, made: Split, member: Member, fold: int) -> tuple[Path,
         "folds": digest(made.fold == fold, made.learns(fold), made.group),
         "override": _override(folder),
     }
-    return folder, depends
+    return folder, together(describe(member), more)
 
 
 def is_trained(opened: Opened, made: Split, member: Member) -> bool:
@@ -261,6 +260,12 @@ def fit_job(
     )
     as_new = [case.as_new for case in cases]
     (scores,) = chosen.score([replace(state, for_new={})], as_new, held, resources)
+    if wrong := scores.not_numbers():
+        raise TrainingError(
+            f"{member} scores {len(wrong)} of {len(scores)} held-out cases with what is no number; "
+            "cure: a lower lr=, or precision=32-true",
+            wrong,
+        )
     scores = replace(scores, fold=np.full(len(scores), fold))
     notes = {**state.notes, "fit_seconds": time.monotonic() - started}
     tensors = {**state.tensors, **{FOR_NEW + k: v for k, v in state.for_new.items()}}
