@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from foveal.errors import TargetError
+from foveal.metrics.overlap import f_beta
 
 BINS = 1 << 16
 
@@ -83,14 +84,6 @@ def _counted(
         inside = (place if part.all() else place[np.flatnonzero(part)] for part in (positive, area))
         return np.stack([np.bincount(p, minlength=BINS + 1) for p in inside]).astype(np.float64)
     return np.stack([np.bincount(place, weights=w, minlength=BINS + 1) for w in (positive, area)])
-
-
-def f_beta(
-    hit: Float[np.ndarray, "*edge"], given: Float[np.ndarray, "*edge"], true: float, beta: float
-) -> Float[np.ndarray, "*edge"]:
-    """F-beta from the positive area that was found, the area that was given, and all there is."""
-    below = beta**2 * true + given
-    return np.where(below > 0, (1 + beta**2) * hit / np.maximum(below, 1e-300), 0.0)
 
 
 def best_threshold(volumes: Sequence[Cells], *, beta: float = 0.5) -> Best:

@@ -25,7 +25,7 @@ from foveal.study import (
 )
 from foveal.task import Context, Recipe
 
-COMBINE_FORMAT = 4
+COMBINE_FORMAT = 5
 
 
 def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
