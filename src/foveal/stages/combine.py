@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from foveal.combine.leaderboard import Entry, Leaderboard, rank
+from foveal.combine.leaderboard import Entry, Leaderboard, leave_one_fold_out, rank
 from foveal.errors import StudyError
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
@@ -181,19 +181,20 @@ def _board_csv(board: Leaderboard) -> str:
 def _oof_csv(
     recipe: Recipe, truth: Truth, board: Leaderboard, predictions: dict[str, Predictions]
 ) -> str:
-    """Every case with its fold and what the answer's form tells of it, by the chosen row."""
-    row = board.rows[board.chosen]
-    parts = [predictions[m] for m in row.entry.members]
-    joined = row.entry.blend.fit(parts, truth)(parts)
+    """Every case with its fold and what the answer's form tells of it, by the chosen row.
+
+    Scores are as much out of fold as labels are: by a blend that was fitted on the other folds.
+    """
+    chosen = board.rows[board.chosen].entry
     names: tuple[str, ...] = ()
     lines: dict[int, tuple[object, ...]] = {}
-    for judged, labels in row.labels:
-        ids = [joined.ids[r] for r in judged.tolist()]
-        part = truth.take(judged)
-        told = recipe.answer.out_of_fold(labels, joined.take(ids), part)
+    for part in leave_one_fold_out({m: predictions[m] for m in chosen.members}, truth):
+        scores, labels = part.decided(chosen)
+        of = truth.take(part.judged)
+        told = recipe.answer.out_of_fold(labels, scores, of)
         names = ("id", "fold", *told)
-        cells = zip(ids, part.fold.tolist(), *told.values(), strict=True)
-        lines |= dict(zip(judged.tolist(), cells, strict=True))
+        cells = zip(scores.ids, of.fold.tolist(), *told.values(), strict=True)
+        lines |= dict(zip(part.judged.tolist(), cells, strict=True))
     return csv_text([names, *(lines[r] for r in sorted(lines))])
 
 
