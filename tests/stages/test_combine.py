@@ -1,6 +1,7 @@
 """The rows of the leaderboard for recipes of several kinds of members, and what is written."""
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from foveal.combine.leaderboard import Leaderboard, rank
 from foveal.manifest import Facts, Truth
 from foveal.predictions import Predictions
 from foveal.recipes import grade
-from foveal.stages.combine import _oof_csv, entries
+from foveal.stages.combine import _board_json, _oof_csv, entries
 from foveal.task import Recipe
 
 FACTS = Facts(
@@ -124,3 +125,15 @@ def test_no_score_of_a_case_out_of_fold_knows_what_is_true_of_it() -> None:
         own = truth.fold == truth.fold[case]
         assert moved == (~own).tolist()
         assert after[case]["label"] == before[case]["label"]
+
+
+def test_the_leaderboard_is_valid_json_where_nothing_can_be_told() -> None:
+    """Three cases have no interval, and a fold of one case no kappa."""
+    truth = replace(truth_of(np.array([0, 1, 2]), folds=3), site=np.array(["a", "b", "b"]))
+    board, _ = ranked(truth, {"cumulative": np.arange(3.0), "expectation": np.ones(3)})
+    told = json.loads(json.dumps(_board_json(board, "quadratic_kappa"), allow_nan=False))
+    assert told["nested_interval"] == [None, None]
+    assert {tuple(row["interval"]) for row in told["rows"]} == {(None, None)}
+    wanted = [[v if np.isfinite(v) else None for v in r.folds.values()] for r in board.rows]
+    assert [list(row["folds"].values()) for row in told["rows"]] == wanted
+    assert any(None in scores for scores in wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -70,7 +71,7 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
         }
         files = {
             "leaderboard.json": json.dumps(
-                _board_json(board, recipe.metric.name), indent=1
+                _board_json(board, recipe.metric.name), indent=1, allow_nan=False
             ).encode(),
             "leaderboard.csv": _board_csv(board).encode(),
             "oof.csv": _oof_csv(recipe, truth, board, predictions).encode(),
@@ -137,25 +138,31 @@ def _fit_steps(
 
 
 def _board_json(board: Leaderboard, metric: str) -> dict[str, Any]:
+    """The leaderboard; null where there is no score or interval, for JSON has no nan."""
+    nested = board.nested_interval
     return {
         "metric": metric,
         "chosen": board.rows[board.chosen].entry.name,
-        "nested": board.nested,
-        "nested_interval": board.nested_interval,
+        "nested": None if board.nested is None else _finite(board.nested),
+        "nested_interval": None if nested is None else list(map(_finite, nested)),
         "rows": [
             {
                 "name": row.entry.name,
                 "members": row.entry.members,
-                "score": row.score,
-                "interval": row.interval,
-                "folds": {str(k): v for k, v in row.folds.items()},
-                "sites": row.sites,
+                "score": _finite(row.score),
+                "interval": list(map(_finite, row.interval)),
+                "folds": {str(k): _finite(v) for k, v in row.folds.items()},
+                "sites": {site: _finite(v) for site, v in row.sites.items()},
                 "seconds": row.seconds,
                 "below_floor": row.below_floor,
             }
             for row in board.rows
         ],
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _board_csv(board: Leaderboard) -> str:
