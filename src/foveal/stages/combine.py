@@ -99,19 +99,20 @@ def _combine_depends(opened: Opened, made: Split) -> dict[str, object]:
 
 def entries(recipe: Recipe) -> list[Entry]:
     """The rows of the leaderboard: every member, all of a kind, and all, each blended."""
-    joined: dict[str, tuple[str, ...]] = {}
+    every = tuple(m.name for m in recipe.members)
+    kinds: dict[str, tuple[str, ...]] = {}
     for member in recipe.members:
-        for label in (member.kind, "all"):
-            joined[label] = (*joined.get(label, ()), member.name)
-    joined["all"] = joined.pop("all")  # last, and alone where there is one kind only
-    labels = {members: label for label, members in joined.items() if len(members) > 1}
+        kinds[member.kind] = (*kinds.get(member.kind, ()), member.name)
+    joined = {kind: names for kind, names in kinds.items() if 1 < len(names) < len(every)}
+    if len(every) > 1:
+        joined["all"] = every
     alone = recipe.blends[0]
     rows = [
         Entry(name=m.name, members=(m.name,), blend=alone, decode=recipe.decode)
         for m in recipe.members
     ]
     for blend in recipe.blends:
-        for members, label in labels.items():
+        for label, members in joined.items():
             name = f"{blend.name} of {label}"
             rows.append(Entry(name=name, members=members, blend=blend, decode=recipe.decode))
     return rows
