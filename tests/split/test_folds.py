@@ -187,6 +187,14 @@ def test_one_site_is_left_out_at_a_time() -> None:
         Folds("site")(manifest(["0", "1"]))
 
 
+def test_a_case_without_a_site_is_of_no_site_that_could_be_left_out() -> None:
+    some = manifest(["0", "1"] * 3, site=["x", "", "y", "y", "", "x"])
+    with pytest.raises(SplitError, match=r"2 rows .* empty cell in the site column; cure") as error:
+        Folds("site")(some)
+    assert error.value.culprits == (some.name(1), some.name(4))
+    assert Folds(2)(some).fold.max() == 1
+
+
 def test_sites_are_balanced_too() -> None:
     rng = np.random.default_rng(3)
     grade, site = rng.integers(0, 3, 400), (rng.random(400) < 0.2).astype(int)

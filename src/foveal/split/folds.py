@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, Shaped
 
 from foveal.errors import SplitError
 from foveal.manifest import Manifest
-from foveal.split.record import NONE, Split, groups, numbered, own_folds
+from foveal.split.record import NONE, Split, groups, numbered, own_folds, require_filled
 
 SEARCH_RESTARTS = 100
 SWAP_LIMIT = 400
@@ -96,7 +96,8 @@ class Folds:
 
         Raises:
             SplitError: A group or a pair of equal pictures would lie in two folds, there is only
-                one group or site, or fewer than two folds were asked for.
+                one group or site, a case has no fold or site where those make the folds, or fewer
+                than two folds were asked for.
         """
         group, notes = groups(manifest, near=self.near)
         strata = self.strata(manifest)
@@ -307,6 +308,7 @@ def _swap_some(
 def _by_site(manifest: Manifest, group: Int[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:
     if "site" not in manifest.roles:
         raise SplitError("folds=site needs a site column; cure: foveal init --site COLUMN")
+    require_filled(manifest, "site", cure="name the site of each, or folds=5")
     return _whole(manifest, group, numbered(manifest.roles["site"]), "leaving one site out")
 
 
