@@ -224,11 +224,9 @@ def _search(
         cost = float((total**2).sum())
         if cost < best_cost - 1e-9:
             best, best_cost = fold, cost
-    occupied = len(np.unique(best)) + int((start.any(axis=1)).sum())
-    if occupied < folds:  # every fold must hold a group
-        order = np.argsort(size)
-        empty = [f for f in range(folds) if not (best == f).any() and not start[f].any()]
-        for f, g in zip(empty, _spare(best, order), strict=False):
+    if not start.any():  # what was dealt fills all folds or none, and each must hold a group
+        empty = np.setdiff1d(np.arange(folds), best).tolist()
+        for f, g in zip(empty, _spare(best, np.argsort(size)), strict=False):
             best[g] = f
     return best
 
