@@ -169,7 +169,8 @@ def _finite(value: float) -> float | None:
 def _board_csv(board: Leaderboard) -> str:
     first = board.rows[0]
     parts = [f"fold {k}" for k in first.folds] + [f"site {s}" for s in first.sites]
-    names = ("row", "members", "score", "low", "high", *parts, "seconds_per_case", "chosen", "mark")
+    cost = "seconds_per_case_and_fold_model"
+    names = ("row", "members", "score", "low", "high", *parts, cost, "chosen", "mark")
     table: list[Sequence[object]] = [names]
     for k, row in enumerate(board.rows):
         scores = [*row.folds.values(), *row.sites.values()]
