@@ -124,5 +124,15 @@ def test_the_names_of_sites_end_where_their_numbers_end() -> None:
 
 
 def test_an_interval_that_nobody_can_tell_is_said_in_words() -> None:
-    board = {**BOARD, "rows": [{**row("floor", 0.5, {}), "interval": [float("nan")] * 2}]}
+    board = {**BOARD, "rows": [{**row("floor", 0.5, {}), "interval": [None, None]}]}
     assert leaderboard(board).splitlines()[1] == "  floor  0.500  too few groups"
+
+
+def test_a_score_that_there_is_not_is_a_dash() -> None:
+    one = {**row("floor", 0.5, {"A": 0.25, "far away": None}), "score": None}
+    nested = {"nested": None, "nested_interval": [None, None]}
+    _, line, last = leaderboard({**BOARD, **nested, "rows": [one]}).splitlines()
+    assert line == "  floor      -  0.400 to 0.600  0.250         -"
+    assert last == "* chosen; with the choice itself cross-fitted - (too few groups)"
+    untold = {"nested": None, "nested_interval": None}
+    assert "takes three folds" in leaderboard({**BOARD, **untold})

@@ -47,14 +47,20 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(mean(made).values, whole)
 
 
-def test_masks_without_columns_average_too() -> None:
-    def one(value: float) -> Predictions:
-        return Predictions(
-            ids=("a",), values=np.full(6, value, dtype=np.float32), shapes=((2, 3),), columns=(),
-            fold=np.array([-1]), seconds=np.zeros(1), peak_bytes=np.zeros(1),
-        )  # fmt: skip
+def plane(value: float, *shape: int) -> Predictions:
+    return Predictions(
+        ids=("a",), values=np.full(6, value, dtype=np.float32), shapes=(shape,), columns=(),
+        fold=np.array([-1]), seconds=np.zeros(1), peak_bytes=np.zeros(1),
+    )  # fmt: skip
 
-    assert mean([one(1.0), one(3.0)]).values.tolist() == [2.0] * 6
+
+def test_masks_without_columns_average_too() -> None:
+    assert mean([plane(1.0, 2, 3), plane(3.0, 2, 3)]).values.tolist() == [2.0] * 6
+
+
+def test_masks_of_other_shapes_are_refused_though_they_hold_as_many_values() -> None:
+    with pytest.raises(ShapeError, match="shapes"):
+        mean([plane(1.0, 2, 3), plane(3.0, 3, 2)])
 
 
 def test_other_cases_are_refused() -> None:
@@ -87,7 +93,7 @@ def test_label_average_is_the_mean_of_decided_grades() -> None:
     assert scores_of(vote(made)) == pytest.approx(np.mean(labels, axis=0))
 
 
-def test_costs_add_up() -> None:
+def test_seconds_add_up_and_bytes_are_the_most() -> None:
     a = Predictions.of(["x"], np.ones((1, 1)), columns=("e",), seconds=0.2, peak_bytes=5.0)
     b = Predictions.of(["x"], np.ones((1, 1)), columns=("e",), seconds=0.3, peak_bytes=7.0)
     both = mean([a, b])
@@ -162,11 +168,5 @@ def test_a_higher_power_trusts_the_surest_part_more() -> None:
 
 
 def test_masks_have_power_means_too() -> None:
-    made = [
-        Predictions(
-            ids=("a",), values=np.full(6, value, dtype=np.float32), shapes=((2, 3),), columns=(),
-            fold=np.array([-1]), seconds=np.zeros(1), peak_bytes=np.zeros(1),
-        )
-        for value in (0.25, 1.0)
-    ]  # fmt: skip
+    made = [plane(value, 2, 3) for value in (0.25, 1.0)]
     assert PowerMean("root mean", 0.5)(made).values.tolist() == [0.5625] * 6

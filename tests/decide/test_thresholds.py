@@ -62,6 +62,28 @@ def test_scores_that_run_against_the_truth_give_one_grade() -> None:
     assert kappa(labels, y) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("target", [[0, 0, 4, 1, 2], [3, 3, 3, 3, 3], [4, 4, 4, 0, 1]])
+@pytest.mark.parametrize("score", ["constant", "against", "halves"])
+def test_scores_that_tell_nothing_give_everybody_the_grade_nearest_to_the_mean(
+    score: str, target: list[int], most: int
+) -> None:
+    half = np.repeat(target, 6)
+    y = np.concatenate([half, half])
+    w = np.tile(np.random.default_rng(most).integers(1, most + 1, 30) * 0.1, 2)
+    told = {"constant": np.ones(60), "against": -1.0 * y, "halves": np.repeat([0.0, 1.0], 30)}
+    nearest = np.floor(np.average(y, weights=w) + 0.5)
+    for seed in range(3):  # sums in another order are others in their last digits
+        order = np.random.default_rng(seed).permutation(60)
+        cuts = Cuts(best_cuts(told[score][order], y[order], w[order], 5))
+        assert (cuts.grade(told[score]) == nearest).all()
+
+
+def test_bagged_cuts_of_a_score_that_tells_nothing_give_a_grade_near_the_mean() -> None:
+    y, alike = np.array([0, 0, 4, 1, 2] * 12), as_predictions(np.ones(60))
+    assert set(BaggedExactCuts(5).fit(alike, truth_of(y))(alike).tolist()) == {1}
+
+
 def test_nan_is_refused() -> None:
     with pytest.raises(TargetError, match="finite"):
         best_cuts(np.array([0.0, np.nan]), np.array([0, 1]), np.ones(2), 2)

@@ -7,6 +7,7 @@ from sklearn.metrics import f1_score, fbeta_score
 from conftest import truth_of
 from contracts import planes_truth
 from foveal.lattice import Planes, cells
+from foveal.metrics.interval import bootstrap
 from foveal.metrics.overlap import CellFBeta, FBeta, MacroF1
 from foveal.metrics.ranking import MapAtK
 
@@ -64,12 +65,37 @@ def test_the_score_of_cells_is_called_by_its_name() -> None:
     assert [CellFBeta(b).name for b in (0.5, 1, 2)] == ["f_0.5", "dice", "f_2"]
 
 
-def test_macro_f1_equals_scikit_learn() -> None:
-    rng = np.random.default_rng(1)
-    y, z = rng.integers(0, 2, (40, 5)), rng.integers(0, 2, (40, 5))
-    y[:, 4] = z[:, 4] = 0
-    got = MacroF1().value(MacroF1().tally(z, truth_of(y)).sum(axis=0))
-    assert got == pytest.approx(f1_score(y, z, average="macro", zero_division=0))
+def macro_f1(given: np.ndarray, true: np.ndarray, rows: np.ndarray | slice = slice(None)) -> float:
+    return float(MacroF1().value(MacroF1().tally(given, truth_of(true))[rows].sum(axis=0)))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 40])
+def test_macro_f1_equals_scikit_learn(rows: int) -> None:
+    """Of some rows too, in which a label may be neither true nor given."""
+    rng = np.random.default_rng(rows)
+    y, z = rng.random((2, 40, 5)) < [0.5, 0.2, 0.1, 0.02, 0]
+    y[0, 0] = True
+    got = macro_f1(z, y, np.arange(rows))
+    wanted = f1_score(y[:rows], z[:rows], average="macro", zero_division=np.nan)
+    assert got == pytest.approx(wanted)
+
+
+def test_a_label_that_only_one_side_has_counts_as_wrong() -> None:
+    y, z = np.eye(3, dtype=np.int64)[[0, 0]], np.eye(3, dtype=np.int64)[[0, 1]]
+    assert macro_f1(z, y) == macro_f1(y, z) == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_what_is_perfect_is_perfect_in_every_fold_and_resample() -> None:
+    """Nine rare labels beside a frequent one: most are missing from any part of the cases."""
+    y = np.zeros((60, 10), dtype=np.int64)
+    y[:, 0], y[np.arange(9), np.arange(1, 10)] = 1, 1
+    tally = MacroF1().tally(y, truth_of(y))
+    assert bootstrap(MacroF1(), tally, np.arange(60)) == (1, 1)
+    assert (MacroF1().value(tally) == 1).all()
+
+
+def test_without_a_label_there_is_no_macro_f1() -> None:
+    assert np.isnan(macro_f1(np.zeros((4, 3)), np.zeros((4, 3))))
 
 
 def test_map_at_k_by_hand() -> None:

@@ -225,3 +225,10 @@ def test_the_interval_of_f1_is_around_what_scikit_learn_finds() -> None:
         low, value, high = _f1(true, given_, weight, group)
         assert value == pytest.approx(f1_score(true, given_, sample_weight=weight))
         assert 0 < low < value < high < 1
+
+
+def test_a_rare_label_that_is_always_right_has_no_doubt_and_one_of_nobody_no_f1() -> None:
+    """Most resamples hold no case of it, and say nothing of it."""
+    true, even, group = np.arange(40) == 7, np.ones(40), np.arange(40)
+    assert _f1(true, true, even, group) == (1, 1, 1)
+    assert np.isnan(_f1(true & False, true & False, even, group)).all()

@@ -79,11 +79,15 @@ def test_an_interval_that_nobody_can_tell_is_said_in_words(page: Path, tmp_path:
     file = tmp_path / "s/combine/leaderboard.json"
     board = json.loads(file.read_text())
     for row in board["rows"]:
-        row["interval"] = [float("nan")] * 2
-    file.write_text(json.dumps(board))
-    html = str(leaderboard(Study(tmp_path / "s")).body)
+        row["interval"] = [None, None]
+    board["rows"][0]["score"] = None
+    file.write_text(json.dumps({**board, "nested": None, "nested_interval": [None, None]}))
+    section = leaderboard(Study(tmp_path / "s"))
+    html = str(section.body)
     assert html.count("too few groups") == len(board["rows"])
+    assert html.count("<circle") == len(board["rows"]) - 1
     assert "nan" not in html.lower()
+    assert "it scores - (too few groups)" in section.lead
 
 
 def test_trainings_of_folds_that_are_no_more_are_not_shown(page: Path, tmp_path: Path) -> None:

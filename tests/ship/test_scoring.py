@@ -58,6 +58,12 @@ def test_macro_f1_of_a_column_for_every_label_or_of_words_in_one(tmp_path: Path)
     assert score("macro_f1", answer, truth).value == wanted
 
 
+def test_a_label_of_nobody_is_left_out_of_macro_f1(tmp_path: Path) -> None:
+    truth = "id,a,b\nw,1,0\nx,0,0\ny,1,0\nz,1,0\n"
+    assert of_texts(tmp_path, truth, truth, "macro_f1")[:2] == (1, (1, 1))
+    assert of_texts(tmp_path, truth.replace("x,0,0", "x,0,1"), truth, "macro_f1").value == 0.5
+
+
 def test_map_at_5_of_names_best_first(tmp_path: Path) -> None:
     answer = "id,who\nx,b a\ny,c\nz,a b c d e f\nw,\n"
     got = of_texts(tmp_path, answer, "id,who\nw,a\nx,a\ny,c\nz,f\n", "map_at_5")

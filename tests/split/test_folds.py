@@ -65,6 +65,21 @@ def test_groups_stay_whole_and_no_fold_is_empty(seed: int, folds: int, count: in
     assert set(fold.tolist()) == set(range(folds))
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 8), st.integers(0, 30), st.integers(1, 3))
+def test_no_fold_is_empty_however_many_groups_are_alike(
+    seed: int, folds: int, more: int, kinds: int
+) -> None:
+    """Groups that are alike are dealt, to all folds or none, before the rest is searched for."""
+    rng = np.random.default_rng(seed)
+    size = np.where(np.arange(folds + more) < rng.integers(0, 4), 40, rng.integers(1, 3))
+    group = np.repeat(np.arange(folds + more), size)
+    strata = rng.integers(0, kinds, folds + more)[group][:, None]
+    fold = balanced_folds(group, strata, folds=folds, seed=seed)
+    assert_whole(fold, group)
+    assert set(fold.tolist()) == set(range(folds))
+
+
 def test_without_groups_every_cell_is_even_to_one_case() -> None:
     rng = np.random.default_rng(0)
     strata = np.stack([rng.integers(0, 4, 997), rng.integers(0, 3, 997)], axis=1)
@@ -185,6 +200,14 @@ def test_one_site_is_left_out_at_a_time() -> None:
     assert split.fold.tolist() == [0, 0, 1, 1, 2, 2]
     with pytest.raises(SplitError, match="--site"):
         Folds("site")(manifest(["0", "1"]))
+
+
+def test_a_case_without_a_site_is_of_no_site_that_could_be_left_out() -> None:
+    some = manifest(["0", "1"] * 3, site=["x", "", "y", "y", "", "x"])
+    with pytest.raises(SplitError, match=r"2 rows .* empty cell in the site column; cure") as error:
+        Folds("site")(some)
+    assert error.value.culprits == (some.name(1), some.name(4))
+    assert Folds(2)(some).fold.max() == 1
 
 
 def test_sites_are_balanced_too() -> None:

@@ -1,13 +1,20 @@
-"""The rows of the leaderboard, written out by hand for recipes of several kinds of members."""
+"""The rows of the leaderboard for recipes of several kinds of members, and what is written."""
 
+import csv
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from conftest import truth_of
 from foveal.combine.blend import CalibratedMean, LabelAverage, NonNegative
-from foveal.manifest import Facts
+from foveal.combine.leaderboard import Leaderboard, rank
+from foveal.manifest import Facts, Truth
+from foveal.predictions import Predictions
 from foveal.recipes import grade
-from foveal.stages.combine import entries
+from foveal.stages.combine import _board_json, _oof_csv, entries
 from foveal.task import Recipe
 
 FACTS = Facts(
@@ -86,3 +93,47 @@ def test_names_are_told_apart_for_every_recipe() -> None:
         assert len({e.name for e in found}) == len(found)
         assert len({(e.members, e.blend) for e in found}) == len(found)
         assert found[-1].members == tuple(m.name for m in made.members)
+
+
+def ranked(truth: Truth, scores: dict[str, np.ndarray]) -> tuple[Leaderboard, dict]:
+    ids = [str(k) for k in range(len(truth.target))]
+    predictions = {
+        name: Predictions.of(ids, s[:, None].astype(np.float32), columns=("expected",))
+        for name, s in scores.items()
+    }
+    made = recipe(tuple(scores))
+    return rank(entries(made), predictions, truth, metric=made.metric), predictions
+
+
+def test_no_score_of_a_case_out_of_fold_knows_what_is_true_of_it() -> None:
+    rng = np.random.default_rng(0)
+    truth = truth_of(rng.integers(0, 5, 60), folds=3)
+    scores = {name: truth.target + rng.normal(0, 1, 60) for name in NETWORKS}
+    board, predictions = ranked(truth, scores)
+
+    def out_of_fold(of: Truth) -> list[dict[str, str]]:
+        text = _oof_csv(recipe(NETWORKS), of, board, predictions)
+        return list(csv.DictReader(text.splitlines()))
+
+    before = out_of_fold(truth)
+    assert [row["id"] for row in before] == list(map(str, range(60)))
+    for case in (0, 31):
+        target = truth.target.copy()
+        target[case] = 4 - target[case] if target[case] != 2 else 0
+        after = out_of_fold(replace(truth, target=target))
+        moved = [a["score"] != b["score"] for a, b in zip(after, before, strict=True)]
+        own = truth.fold == truth.fold[case]
+        assert moved == (~own).tolist()
+        assert after[case]["label"] == before[case]["label"]
+
+
+def test_the_leaderboard_is_valid_json_where_nothing_can_be_told() -> None:
+    """Three cases have no interval, and a fold of one case no kappa."""
+    truth = replace(truth_of(np.array([0, 1, 2]), folds=3), site=np.array(["a", "b", "b"]))
+    board, _ = ranked(truth, {"cumulative": np.arange(3.0), "expectation": np.ones(3)})
+    told = json.loads(json.dumps(_board_json(board, "quadratic_kappa"), allow_nan=False))
+    assert told["nested_interval"] == [None, None]
+    assert {tuple(row["interval"]) for row in told["rows"]} == {(None, None)}
+    wanted = [[v if np.isfinite(v) else None for v in r.folds.values()] for r in board.rows]
+    assert [list(row["folds"].values()) for row in told["rows"]] == wanted
+    assert any(None in scores for scores in wanted)

@@ -68,7 +68,7 @@ def next_call(verb: str, folder: Path, rest: str = "") -> str:
 
 def leaderboard(board: Mapping[str, Any]) -> str:
     """The leaderboard as aligned text, the chosen row marked."""
-    from foveal.ship.numbers import span
+    from foveal.ship.numbers import number, span
 
     width = max(len(r["name"]) for r in board["rows"])
     sites = list(board["rows"][0]["sites"])
@@ -77,16 +77,18 @@ def leaderboard(board: Mapping[str, Any]) -> str:
     lines = [f"  {'row':{width}}  score  {'95 % interval':14}  {names}"]
     for row in board["rows"]:
         mark = "*" if row["name"] == board["chosen"] else " "
-        by_site = "  ".join(f"{row['sites'][s]:{w}.3f}" for s, w in zip(sites, widths, strict=True))
+        by_site = "  ".join(
+            f"{number(row['sites'][s]):>{w}}" for s, w in zip(sites, widths, strict=True)
+        )
         note = "  below the floor" if row["below_floor"] else ""
-        scores = f"{row['score']:5.3f}  {span(row['interval']):14}  {by_site}{note}"
+        scores = f"{number(row['score']):>5}  {span(row['interval']):14}  {by_site}{note}"
         lines.append(f"{mark} {row['name']:{width}}  {scores}")
-    if board["nested"] is None:
+    if board["nested_interval"] is None:
         lines.append(
             "* chosen; to cross-fit the choice itself takes three folds with cases that count"
         )
     else:
-        nested = f"{board['nested']:.3f} ({span(board['nested_interval'])})"
+        nested = f"{number(board['nested'])} ({span(board['nested_interval'])})"
         lines.append(f"* chosen; with the choice itself cross-fitted {nested}")
     return "\n".join(line.rstrip() for line in lines)
 

@@ -47,7 +47,8 @@ class Blend(Protocol):
 def mean(parts: Sequence[Predictions], power: float = 1.0) -> Predictions:
     """The mean over those parts that have a value, block by block.
 
-    This is how a member answers for new cases: the mean of its fold models. Costs add up.
+    This is how a member answers for new cases: the mean of its fold models. Seconds add up, as one
+    part is scored after the other; peak bytes are those of the part that takes the most.
 
     Args:
         parts: Of the same cases and columns.
@@ -55,7 +56,7 @@ def mean(parts: Sequence[Predictions], power: float = 1.0) -> Predictions:
             to agree, above 1 the surest part has most to say.
 
     Raises:
-        ShapeError: The parts hold other cases or columns than each other.
+        ShapeError: The parts hold other cases, columns or shapes than each other.
     """
     first = _aligned(parts)
     if not first.columns:
@@ -193,8 +194,11 @@ class LabelAverage:
 
 def _aligned(parts: Sequence[Predictions]) -> Predictions:
     first = parts[0]
-    if any(p.ids != first.ids or p.columns != first.columns for p in parts):
-        raise ShapeError("predictions to be blended hold other cases or columns than each other")
+    form = first.ids, first.columns, first.shapes
+    if any((p.ids, p.columns, p.shapes) != form for p in parts):
+        raise ShapeError(
+            "predictions to be blended hold other cases, columns or shapes than each other"
+        )
     return first
 
 

@@ -64,10 +64,13 @@ Labelled = list[tuple[Int[np.ndarray, "_"], Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """An entry with its honest scores."""
+    """An entry with its honest scores.
+
+    Attributes:
+        seconds: That scoring a case took, by one fold model a member; an answer runs all of them.
+    """
 
     entry: Entry
-    labels: Labelled
     score: float
     interval: tuple[float, float]
     folds: dict[int, float]
@@ -119,14 +122,13 @@ def rank(
         nested = judged(picked, truth, metric)
     scores = [_value(metric, one.tally) for one in verdicts]
     rows = []
-    for entry, label, verdict, score, below in zip(
-        entries, labels, verdicts, scores, _below(entries, scores, floor), strict=True
+    for entry, verdict, score, below in zip(
+        entries, verdicts, scores, _below(entries, scores, floor), strict=True
     ):
         seconds = sum(float(predictions[m].seconds.mean()) for m in entry.members)
         rows.append(
             Row(
                 entry=entry,
-                labels=label,
                 score=score,
                 interval=bootstrap(metric, verdict.pieces, verdict.group),
                 folds=_split_scores(metric, verdict.tally, truth.fold),
@@ -163,10 +165,15 @@ class Partition:
     seen: dict[str, Predictions]
     truth: Truth
 
-    def labelled(self, entry: Entry) -> tuple[Int[np.ndarray, " row"], Any]:
-        """The judged rows and their labels, by blend and decoder fitted on what was seen."""
+    def decided(self, entry: Entry) -> tuple[Predictions, Any]:
+        """Scores and labels of the judged rows, by blend and decoder fitted on what was seen."""
         blend, decode = entry.fit(self.seen, self.truth)
-        return self.judged, decode(blend([self.unseen[m] for m in entry.members]), self.site)
+        scores = blend([self.unseen[m] for m in entry.members])
+        return scores, decode(scores, self.site)
+
+    def labelled(self, entry: Entry) -> tuple[Int[np.ndarray, " row"], Any]:
+        """The judged rows and their labels."""
+        return self.judged, self.decided(entry)[1]
 
 
 def leave_one_fold_out(predictions: dict[str, Predictions], truth: Truth) -> Iterator[Partition]:

@@ -98,7 +98,7 @@ class Ranked:
         return np.array([label.cut_of_share() for label in self.labels])
 
     def common_cut(self) -> float:
-        """The one cut of the highest macro F1; infinite where no case has any label."""
+        """The one cut of the highest macro F1 of labels that cases have; infinite without any."""
         tried = np.unique(np.concatenate([label.own for label in self.labels]))
         if not len(tried):
             return np.inf

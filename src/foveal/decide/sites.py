@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, Shaped
 
 from foveal.decide.calibrate import PRIOR_GROUPS, Affine, Line, expected, groups_seen
 from foveal.decide.thresholds import Cuts
-from foveal.manifest import Text, Truth
+from foveal.manifest import Truth
 from foveal.metrics.interval import paired_errors
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.predictions import Predictions
@@ -73,13 +73,15 @@ class PerSite:
 
     def fit(self, predictions: Predictions, truth: Truth) -> SiteCuts:
         """Fit on out-of-fold scores."""
-        pooled = SiteCuts(cuts=self.decode.fit(predictions, truth))
+        pooled = self.decode.fit(predictions, truth)
         if truth.site is None or len(np.unique(truth.site[truth.site != ""])) < 2:
-            return pooled
-        return self._own(predictions, truth) if self._helps(predictions, truth) else pooled
+            return SiteCuts(cuts=pooled)
+        if not self._helps(predictions, truth):
+            return SiteCuts(cuts=pooled)
+        return self._own(predictions, truth, pooled)
 
-    def _own(self, predictions: Predictions, truth: Truth) -> SiteCuts:
-        """A line for every site, and cuts on the scale that they share."""
+    def _own(self, predictions: Predictions, truth: Truth, pooled: Cuts) -> SiteCuts:
+        """A line for every site, and cuts on the scale that they share, beside those for all."""
         scores = expected(predictions)
         names, lines = site_lines(scores, truth)
         common = Affine().fit(scores, truth)
@@ -91,7 +93,7 @@ class PerSite:
             predictions.ids, scaled[:, None].astype(np.float32), columns=predictions.columns
         )
         return SiteCuts(
-            cuts=self.decode.fit(predictions, truth),
+            cuts=pooled,
             sites=names,
             lines=lines,
             of_lines=self.decode.fit(on_scale, truth),
@@ -108,8 +110,9 @@ class PerSite:
             rest, out = np.flatnonzero(part_of != out_part), np.flatnonzero(part_of == out_part)
             seen, unseen = (predictions.take([predictions.ids[r] for r in k]) for k in (rest, out))
             known = truth.take(rest)
-            labels[0, out] = self.decode.fit(seen, known)(unseen)
-            labels[1, out] = self._own(seen, known)(unseen, _of(truth.site, out))
+            pooled = self.decode.fit(seen, known)
+            labels[0, out] = pooled(unseen)
+            labels[1, out] = self._own(seen, known, pooled)(unseen, truth.take(out).site)
         common, own = (quadratic_kappa.tally(one, truth) for one in labels)
         gain = quadratic_kappa.value(own.sum(axis=0)) - quadratic_kappa.value(common.sum(axis=0))
         (error,) = paired_errors(quadratic_kappa, [own], common, truth.group)
@@ -148,7 +151,3 @@ def site_lines(
             )
         )
     return tuple(names), tuple(lines)
-
-
-def _of(site: Text | None, rows: np.ndarray) -> Shaped[np.ndarray, " row"] | None:
-    return None if site is None else site[rows]

@@ -1,9 +1,9 @@
 """The best threshold of a mask: exact, from two histograms and the few bins that matter.
 
 F-beta of everything above a threshold needs three numbers: the positives above it, the area above
-it, and all positives. Histograms of both give them at every edge between bins, and they add, so
-volumes, parts and folds may be counted apart. Between two edges F-beta cannot pass what it would be
-if the positives of the bin came first; only bins where that beats the best edge are opened::
+it, and all positives. Histograms of both, counted over one volume after the other, give them at
+every edge between bins. Between two edges F-beta cannot pass what it would be if the positives of
+the bin came first; only bins where that beats the best edge are opened::
 
     best = best_threshold([(scores, positive, area)], beta=0.5)
     best.threshold, best.value
@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from foveal.errors import TargetError
+from foveal.metrics.overlap import f_beta
 
 BINS = 1 << 16
 
@@ -43,7 +44,7 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class Histograms:
-    """Positive area and area by score; those of several volumes add up."""
+    """Positive area and area by score, of several volumes together."""
 
     positive: Float[np.ndarray, " bin"]
     area: Float[np.ndarray, " bin"]
@@ -56,9 +57,6 @@ class Histograms:
         for scores, positive, area in _chunks(volumes):
             counts += _counted(bin_of(scores, room[: len(scores)]), positive, area)
         return cls(*counts)
-
-    def __add__(self, other: Histograms) -> Histograms:
-        return Histograms(self.positive + other.positive, self.area + other.area)
 
     def above(self) -> tuple[Float[np.ndarray, " edge"], Float[np.ndarray, " edge"]]:
         """Positive area and area at or above the lower edge of every bin, and 0 above the last."""
@@ -83,14 +81,6 @@ def _counted(
         inside = (place if part.all() else place[np.flatnonzero(part)] for part in (positive, area))
         return np.stack([np.bincount(p, minlength=BINS + 1) for p in inside]).astype(np.float64)
     return np.stack([np.bincount(place, weights=w, minlength=BINS + 1) for w in (positive, area)])
-
-
-def f_beta(
-    hit: Float[np.ndarray, "*edge"], given: Float[np.ndarray, "*edge"], true: float, beta: float
-) -> Float[np.ndarray, "*edge"]:
-    """F-beta from the positive area that was found, the area that was given, and all there is."""
-    below = beta**2 * true + given
-    return np.where(below > 0, (1 + beta**2) * hit / np.maximum(below, 1e-300), 0.0)
 
 
 def best_threshold(volumes: Sequence[Cells], *, beta: float = 0.5) -> Best:

@@ -28,6 +28,9 @@ from foveal.predictions import Predictions
 
 PRIOR_KAPPA = 0.8
 
+NO_KAPPA = 1e-9
+"""Below it the best cuts are no better than one grade for everybody; sums are exact to less."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
@@ -88,8 +91,8 @@ class ClosedFormCuts:
         meaning = self.calibrate.fit(raw, truth)
         scores = meaning(raw)
         mean = float(np.average(scores, weights=truth.weight))
-        square = np.average(truth.target**2, weights=truth.weight)
-        curve = _Curve.of(*_tied(scores, truth.target, truth.weight), square)
+        second_moment = np.average(truth.target**2, weights=truth.weight)
+        curve = _Curve.of(*_tied(scores, truth.target, truth.weight), second_moment)
         half = np.arange(1, self.grades) - 0.5
         groups, kappa = groups_seen(truth), 1.0
         for _ in range(30):  # damped, because the kappa of cuts is a step function
@@ -157,6 +160,8 @@ def best_cuts(
 
     Returns:
         Ascending cuts, midway between neighbouring scores; -inf or inf where a grade is not used.
+        Where scores tell nothing, so that every rule has a kappa of 0: the grade nearest to the
+        mean for everybody.
 
     Raises:
         TargetError: A score is not finite.
@@ -178,6 +183,8 @@ def best_cuts(
         if reached <= kappa:
             break
         kappa = reached
+    if kappa < NO_KAPPA:
+        passed = np.searchsorted(block_mean, half)
     middle = np.full(len(start) + 1, np.inf)
     middle[0] = -np.inf
     below, above = values[start[1:] - 1], values[start[1:]]
@@ -192,13 +199,13 @@ class _Curve:
 
     scores: np.ndarray
     mean: float
-    spread: float
+    second_moment: float
     weight_above: np.ndarray
     gain_above: np.ndarray
 
     @classmethod
     def of(
-        cls, scores: np.ndarray, weight: np.ndarray, target: np.ndarray, square: float
+        cls, scores: np.ndarray, weight: np.ndarray, target: np.ndarray, second_moment: float
     ) -> _Curve:
         """From ascending scores, their weight and mean truth, and the mean of the squared truth."""
         share = weight / weight.sum()
@@ -206,13 +213,13 @@ class _Curve:
         above = np.zeros((2, len(share) + 1))
         np.cumsum(share[::-1], out=above[0, -2::-1])
         np.cumsum((share * (target - mean))[::-1], out=above[1, -2::-1])
-        return cls(scores, mean, float(square), above[0], above[1])
+        return cls(scores, mean, float(second_moment), above[0], above[1])
 
     def kappa(self, passed: np.ndarray) -> float:
         """Kappa when grade k starts at position `passed[k - 1]`."""
         step = 2 * np.arange(1, len(passed) + 1) - 1 - 2 * self.mean
         gain = 2 * self.gain_above[passed].sum()
-        scale = self.spread + (self.weight_above[passed] * step).sum()
+        scale = self.second_moment + (self.weight_above[passed] * step).sum()
         return float(gain / scale) if scale > 0 else 0.0
 
 

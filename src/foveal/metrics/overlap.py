@@ -12,10 +12,27 @@ from foveal.manifest import Truth
 from foveal.metrics.interval import whole_cases
 
 
-def _f_beta(counts: Float[np.ndarray, "*pool 3"], beta: float) -> Float[np.ndarray, "*pool"]:
-    hit, extra, missed = np.moveaxis(counts, -1, 0)
-    scale = (1 + beta**2) * hit + extra + beta**2 * missed
-    return np.where(scale > 0, (1 + beta**2) * hit / np.maximum(scale, 1e-300), 0.0)
+def f_beta(
+    hit: Float[np.ndarray, "*pool"] | float,
+    given: Float[np.ndarray, "*pool"] | float,
+    true: Float[np.ndarray, "*pool"] | float,
+    beta: float,
+) -> Float[np.ndarray, "*pool"]:
+    """F-beta from what was found, what was given and what is true; 0 where all are nothing.
+
+    Args:
+        hit: Weight, or area, of what is both given and true.
+        given: Of all that is given.
+        true: Of all that is true.
+        beta: Below 1 favours precision.
+    """
+    below = beta**2 * true + given
+    return np.where(below > 0, (1 + beta**2) * hit / np.maximum(below, 1e-300), 0.0)
+
+
+def _of_counts(counts: Float[np.ndarray, "*pool 3"], beta: float) -> Float[np.ndarray, "*pool"]:
+    hit, extra, missed = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    return f_beta(hit, hit + extra, hit + missed, beta)
 
 
 def _counts(
@@ -44,7 +61,7 @@ class FBeta:
 
     def value(self, sums: Float[np.ndarray, "*pool 3"]) -> Float[np.ndarray, "*pool"]:
         """F-beta of each pool; 0 where nothing is there and nothing was found."""
-        return _f_beta(np.asarray(sums, dtype=np.float64), self.beta)
+        return _of_counts(sums, self.beta)
 
     pieces = whole_cases
 
@@ -72,7 +89,7 @@ class CellFBeta:
 
     def value(self, sums: Float[np.ndarray, "*pool 3"]) -> Float[np.ndarray, "*pool"]:
         """F-beta of each pool; 0 where nothing is there and nothing was found."""
-        return _f_beta(np.asarray(sums, dtype=np.float64), self.beta)
+        return _of_counts(sums, self.beta)
 
     def pieces(
         self, tally: Float[np.ndarray, "case 3"], labels: Sequence[np.ndarray], truth: Truth
@@ -102,7 +119,10 @@ class CellFBeta:
 class MacroF1:
     """The mean over labels of F1, each label pooled over cases.
 
-    Labels and truth are 0/1 arrays "case label".
+    Labels and truth are 0/1 arrays "case label". A label that no case of a pool has or was given is
+    neither right nor wrong there and is left out of that pool's mean, as by scikit-learn with
+    `zero_division=nan`: a rare label is missing from many a fold, site and resample, and a perfect
+    answer is worth 1 in each.
     """
 
     name: str = "macro_f1"
@@ -115,8 +135,10 @@ class MacroF1:
         return (truth.weight[:, None, None] * counts).reshape(len(labels), -1)
 
     def value(self, sums: Float[np.ndarray, "*pool stat"]) -> Float[np.ndarray, "*pool"]:
-        """Macro F1 of each pool."""
-        sums = np.asarray(sums, dtype=np.float64)
-        return np.asarray(_f_beta(sums.reshape(*sums.shape[:-1], -1, 3), 1.0).mean(axis=-1))
+        """Macro F1 of each pool; nan where no case has a label or was given one."""
+        counts = np.asarray(sums, dtype=np.float64).reshape(*np.shape(sums)[:-1], -1, 3)
+        met = (counts > 0).any(axis=-1).sum(axis=-1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(_of_counts(counts, 1.0).sum(axis=-1) / met)
 
     pieces = whole_cases

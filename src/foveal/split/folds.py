@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, Shaped
 
 from foveal.errors import SplitError
 from foveal.manifest import Manifest
-from foveal.split.record import NONE, Split, groups, numbered, own_folds
+from foveal.split.record import NONE, Split, groups, numbered, own_folds, require_filled
 
 SEARCH_RESTARTS = 100
 SWAP_LIMIT = 400
@@ -96,7 +96,8 @@ class Folds:
 
         Raises:
             SplitError: A group or a pair of equal pictures would lie in two folds, there is only
-                one group or site, or fewer than two folds were asked for.
+                one group or site, a case has no fold or site where those make the folds, or fewer
+                than two folds were asked for.
         """
         group, notes = groups(manifest, near=self.near)
         strata = self.strata(manifest)
@@ -223,11 +224,9 @@ def _search(
         cost = float((total**2).sum())
         if cost < best_cost - 1e-9:
             best, best_cost = fold, cost
-    occupied = len(np.unique(best)) + int((start.any(axis=1)).sum())
-    if occupied < folds:  # every fold must hold a group
-        order = np.argsort(size)
-        empty = [f for f in range(folds) if not (best == f).any() and not start[f].any()]
-        for f, g in zip(empty, _spare(best, order), strict=False):
+    if not start.any():  # what was dealt fills all folds or none, and each must hold a group
+        empty = np.setdiff1d(np.arange(folds), best).tolist()
+        for f, g in zip(empty, _spare(best, np.argsort(size)), strict=False):
             best[g] = f
     return best
 
@@ -307,6 +306,7 @@ def _swap_some(
 def _by_site(manifest: Manifest, group: Int[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:
     if "site" not in manifest.roles:
         raise SplitError("folds=site needs a site column; cure: foveal init --site COLUMN")
+    require_filled(manifest, "site", cure="name the site of each, or folds=5")
     return _whole(manifest, group, numbered(manifest.roles["site"]), "leaving one site out")
 
 

@@ -202,6 +202,20 @@ def numbered(values: Shaped[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:
     return np.unique(values, return_inverse=True)[1].reshape(-1)
 
 
+def require_filled(manifest: Manifest, role: str, *, cure: str) -> None:
+    """Go on where every case has a cell of this role.
+
+    Raises:
+        SplitError: Some have an empty one.
+    """
+    empty = manifest.roles[role] == ""
+    if empty.any():
+        rows = list(compress(map(manifest.name, range(len(empty))), empty))
+        raise SplitError(
+            f"{len(rows)} rows have an empty cell in the {role} column; cure: {cure}", rows
+        )
+
+
 def own_folds(manifest: Manifest, *, empty_is_none: bool) -> Int[np.ndarray, " case"]:
     """The user's folds, in the order of their names, numbers by their size.
 
@@ -214,9 +228,8 @@ def own_folds(manifest: Manifest, *, empty_is_none: bool) -> Int[np.ndarray, " c
     """
     names = manifest.roles["fold"]
     empty = names == ""
-    if empty.any() and not empty_is_none:
-        rows = list(compress(map(manifest.name, range(len(names))), empty))
-        raise SplitError(f"{len(rows)} rows have an empty cell in the fold column", rows)
+    if not empty_is_none:
+        require_filled(manifest, "fold", cure="name the fold of each, or no --fold")
     fold = np.full(len(names), NONE)
     place = {name: k for k, name in enumerate(sorted({*names[~empty].tolist()}, key=in_order))}
     fold[~empty] = [place[name] for name in names[~empty].tolist()]

@@ -2,9 +2,10 @@
 
 Volumes that share slices, or a group, are one. Where fewer remain than folds were asked for, and no
 group was named, every volume is cut at the same lines into as many parts as folds, of equal region
-area over all volumes, and a fold judges one part of each: volumes may lie on top of each other, so
-the same place is never on both sides. What is learned keeps a distance from what is judged, the
-guard of the member that learns::
+area over all volumes, and a fold judges one part of each: volumes may lie on top of each other. The
+lines are the same shares of every side, so that in volumes of one size the same place is never both
+learned from and judged; of volumes of several sizes that lie on top of each other, it may be. What
+is learned keeps a distance from what is judged, the guard of the member that learns::
 
     made = VolumeFolds(5, lattice=8, profile=region_profile)(manifest)
     made.units(manifest).case(0).window

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from foveal.combine.leaderboard import Entry, Leaderboard, rank
+from foveal.combine.leaderboard import Entry, Leaderboard, leave_one_fold_out, rank
 from foveal.digests import describe
 from foveal.errors import StudyError
 from foveal.files import csv_text
@@ -20,7 +21,7 @@ from foveal.stages.train import marks, out_of_fold, place
 from foveal.study import Study, changed, is_done, publish
 from foveal.task import Context, Recipe
 
-COMBINE_FORMAT = 4
+COMBINE_FORMAT = 5
 
 
 def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
@@ -65,7 +66,7 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
         }
         files = {
             "leaderboard.json": json.dumps(
-                _board_json(board, recipe.metric.name), indent=1
+                _board_json(board, recipe.metric.name), indent=1, allow_nan=False
             ).encode(),
             "leaderboard.csv": _board_csv(board).encode(),
             "oof.csv": _oof_csv(recipe, truth, board, predictions).encode(),
@@ -93,19 +94,20 @@ def _combine_depends(opened: Opened, made: Split) -> dict[str, object]:
 
 def entries(recipe: Recipe) -> list[Entry]:
     """The rows of the leaderboard: every member, all of a kind, and all, each blended."""
-    joined: dict[str, tuple[str, ...]] = {}
+    every = tuple(m.name for m in recipe.members)
+    kinds: dict[str, tuple[str, ...]] = {}
     for member in recipe.members:
-        for label in (member.kind, "all"):
-            joined[label] = (*joined.get(label, ()), member.name)
-    joined["all"] = joined.pop("all")  # last, and alone where there is one kind only
-    labels = {members: label for label, members in joined.items() if len(members) > 1}
+        kinds[member.kind] = (*kinds.get(member.kind, ()), member.name)
+    joined = {kind: names for kind, names in kinds.items() if 1 < len(names) < len(every)}
+    if len(every) > 1:
+        joined["all"] = every
     alone = recipe.blends[0]
     rows = [
         Entry(name=m.name, members=(m.name,), blend=alone, decode=recipe.decode)
         for m in recipe.members
     ]
     for blend in recipe.blends:
-        for members, label in labels.items():
+        for label, members in joined.items():
             name = f"{blend.name} of {label}"
             rows.append(Entry(name=name, members=members, blend=blend, decode=recipe.decode))
     return rows
@@ -132,19 +134,21 @@ def _fit_steps(
 
 
 def _board_json(board: Leaderboard, metric: str) -> dict[str, Any]:
+    """The leaderboard; null where there is no score or interval, for JSON has no nan."""
+    nested = board.nested_interval
     return {
         "metric": metric,
         "chosen": board.rows[board.chosen].entry.name,
-        "nested": board.nested,
-        "nested_interval": board.nested_interval,
+        "nested": None if board.nested is None else _finite(board.nested),
+        "nested_interval": None if nested is None else list(map(_finite, nested)),
         "rows": [
             {
                 "name": row.entry.name,
                 "members": row.entry.members,
-                "score": row.score,
-                "interval": row.interval,
-                "folds": {str(k): v for k, v in row.folds.items()},
-                "sites": row.sites,
+                "score": _finite(row.score),
+                "interval": list(map(_finite, row.interval)),
+                "folds": {str(k): _finite(v) for k, v in row.folds.items()},
+                "sites": {site: _finite(v) for site, v in row.sites.items()},
                 "seconds": row.seconds,
                 "below_floor": row.below_floor,
             }
@@ -153,10 +157,15 @@ def _board_json(board: Leaderboard, metric: str) -> dict[str, Any]:
     }
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def _board_csv(board: Leaderboard) -> str:
     first = board.rows[0]
     parts = [f"fold {k}" for k in first.folds] + [f"site {s}" for s in first.sites]
-    names = ("row", "members", "score", "low", "high", *parts, "seconds_per_case", "chosen", "mark")
+    cost = "seconds_per_case_and_fold_model"
+    names = ("row", "members", "score", "low", "high", *parts, cost, "chosen", "mark")
     table: list[Sequence[object]] = [names]
     for k, row in enumerate(board.rows):
         scores = [*row.folds.values(), *row.sites.values()]
@@ -176,19 +185,20 @@ def _board_csv(board: Leaderboard) -> str:
 def _oof_csv(
     recipe: Recipe, truth: Truth, board: Leaderboard, predictions: dict[str, Predictions]
 ) -> str:
-    """Every case with its fold and what the answer's form tells of it, by the chosen row."""
-    row = board.rows[board.chosen]
-    parts = [predictions[m] for m in row.entry.members]
-    joined = row.entry.blend.fit(parts, truth)(parts)
+    """Every case with its fold and what the answer's form tells of it, by the chosen row.
+
+    Scores are as much out of fold as labels are: by a blend that was fitted on the other folds.
+    """
+    chosen = board.rows[board.chosen].entry
     names: tuple[str, ...] = ()
     lines: dict[int, tuple[object, ...]] = {}
-    for judged, labels in row.labels:
-        ids = [joined.ids[r] for r in judged.tolist()]
-        part = truth.take(judged)
-        told = recipe.answer.out_of_fold(labels, joined.take(ids), part)
+    for part in leave_one_fold_out({m: predictions[m] for m in chosen.members}, truth):
+        scores, labels = part.decided(chosen)
+        of = truth.take(part.judged)
+        told = recipe.answer.out_of_fold(labels, scores, of)
         names = ("id", "fold", *told)
-        cells = zip(ids, part.fold.tolist(), *told.values(), strict=True)
-        lines |= dict(zip(judged.tolist(), cells, strict=True))
+        cells = zip(scores.ids, of.fold.tolist(), *told.values(), strict=True)
+        lines |= dict(zip(part.judged.tolist(), cells, strict=True))
     return csv_text([names, *(lines[r] for r in sorted(lines))])
 
 

@@ -57,7 +57,8 @@ def scores(study: Study) -> Section:
     values = [float(r["score"]) for r in oof(study)]
     chart = histogram(values, [c for c in cuts if math.isfinite(c)], x="expected grade", y="cases")
     said = ", ".join(f"{c:.3f}" for c in cuts)
-    return Section("Scores and cuts", f"Cuts fitted on all out-of-fold scores: {said}.", chart)
+    lead = f"Scores out of fold, and the cuts that answer, fitted on all of them: {said}."
+    return Section("Scores and cuts", lead, chart)
 
 
 def worst_cases(study: Study) -> Section:

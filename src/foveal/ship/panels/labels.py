@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from foveal.manifest import Truth
 from foveal.metrics.interval import bootstrap
-from foveal.metrics.overlap import FBeta
+from foveal.metrics.overlap import MacroF1
 from foveal.ship.charts import intervals
 from foveal.ship.numbers import number
 from foveal.ship.panels.study import (
@@ -48,15 +48,17 @@ def by_label(study: Study) -> Section:
     score = np.array([[float(row[SCORE + name]) for name in names] for row in rows])
     weight = np.array([float(row["weight"]) for row in rows])
     hit, there, told = (weight @ has for has in (true & given, true, given))
-    precision, recall = hit / np.maximum(told, SOME), hit / np.maximum(there, SOME)
-    f1 = 2 * hit / np.maximum(there + told, SOME)
+    with np.errstate(invalid="ignore"):  # nan where nobody was given, or has, the label
+        precision, recall = hit / told, hit / there
+    group = groups_of(study, [row["id"] for row in rows])
+    f1 = [_f1(*pair, weight, group) for pair in zip(true.T, given.T, strict=True)]
     order = np.argsort(-there, kind="stable").tolist()
     lines = [
         [
             names[k],
             f"{true[:, k].sum():,}",
             f"{given[:, k].sum():,}",
-            number(float(f1[k])),
+            number(f1[k][1]),
             number(float(precision[k])),
             number(float(recall[k])),
             number(_average_precision(score[:, k], true[:, k], weight)),
@@ -64,9 +66,7 @@ def by_label(study: Study) -> Section:
         ]
         for k in order
     ]
-    group = groups_of(study, [row["id"] for row in rows])
-    f1s = [_f1(true[:, k], given[:, k], weight, group) for k in order]
-    chart = intervals([(names[k], *f1, "") for k, f1 in zip(order, f1s, strict=True)], x="F1")
+    chart = intervals([(names[k], *f1[k], "") for k in order], x="F1")
     header = ["label", "have it", "given", "F1", "precision", "recall", "average precision"]
     header += ["cut"] if cuts else []
     lead = "Chosen row, out of fold, the most frequent label first, with intervals over groups."
@@ -77,8 +77,8 @@ def by_label(study: Study) -> Section:
 def _f1(
     true: np.ndarray, given: np.ndarray, weight: np.ndarray, group: np.ndarray
 ) -> tuple[float, float, float]:
-    """Lower end, value and upper end of one label's F1."""
-    metric, fold = FBeta(1.0), np.zeros(len(true), np.int64)
+    """Lower end, value and upper end of one label's F1; nan where nobody has it or was given it."""
+    metric, fold = MacroF1(), np.zeros(len(true), np.int64)
     truth = Truth(target=true[:, None], weight=weight, group=group, fold=fold)
     tally = metric.tally(given[:, None], truth)
     low, high = bootstrap(metric, tally, group)

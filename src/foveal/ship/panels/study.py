@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,7 +94,7 @@ def leaderboard(study: Study) -> Section:
     ]
     metric = board["metric"].replace("_", " ")
     nested = "To repeat the choice itself inside the folds takes three with cases that count."
-    if board["nested"] is not None:
+    if board["nested_interval"] is not None:
         nested = (
             f"With the choice itself repeated inside the folds it scores {number(board['nested'])} "
             f"({span(board['nested_interval'])})."
@@ -214,8 +215,10 @@ def _members(study: Study) -> dict[str, list[Path]]:
 
 
 def _triple(row: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Lower end, score and upper end; nan, which a chart leaves out, where there is none."""
     low, high = row["interval"]
-    return low, row["score"], high
+    low, score, high = (math.nan if v is None else v for v in (low, row["score"], high))
+    return low, score, high
 
 
 def _name(row: Mapping[str, Any], board: Mapping[str, Any]) -> Markup:
