@@ -1,9 +1,9 @@
 """The best threshold of a mask: exact, from two histograms and the few bins that matter.
 
 F-beta of everything above a threshold needs three numbers: the positives above it, the area above
-it, and all positives. Histograms of both, counted over one volume after the other, give them at
-every edge between bins. Between two edges F-beta cannot pass what it would be if the positives of
-the bin came first; only bins where that beats the best edge are opened::
+it, and all positives. Histograms of both give them at every edge between bins, and they add, so
+volumes, parts and folds may be counted apart. Between two edges F-beta cannot pass what it would be
+if the positives of the bin came first; only bins where that beats the best edge are opened::
 
     best = best_threshold([(scores, positive, area)], beta=0.5)
     best.threshold, best.value
@@ -44,7 +44,7 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class Histograms:
-    """Positive area and area by score, of several volumes together."""
+    """Positive area and area by score; those of several volumes add up."""
 
     positive: Float[np.ndarray, " bin"]
     area: Float[np.ndarray, " bin"]
@@ -57,6 +57,9 @@ class Histograms:
         for scores, positive, area in _chunks(volumes):
             counts += _counted(bin_of(scores, room[: len(scores)]), positive, area)
         return cls(*counts)
+
+    def __add__(self, other: Histograms) -> Histograms:
+        return Histograms(self.positive + other.positive, self.area + other.area)
 
     def above(self) -> tuple[Float[np.ndarray, " edge"], Float[np.ndarray, " edge"]]:
         """Positive area and area at or above the lower edge of every bin, and 0 above the last."""
