@@ -22,7 +22,7 @@ from foveal.models.heads import Classes, Scalar, Steps
 from foveal.options import FLOOR, wanted
 from foveal.ship.answer import GradeTable
 from foveal.split.record import Split
-from foveal.targets import Ordinal
+from foveal.targets.ordinal import Ordinal
 from foveal.task import Approach, Member, Recipe
 
 REGRESSION = Approach(

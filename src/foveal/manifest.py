@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from foveal.errors import ManifestError, nearest
+from foveal.errors import ManifestError, TargetError, nearest
 from foveal.table import (
     Refuse,
     Source,
@@ -223,6 +223,20 @@ class Manifest:
     def name(self, row: int) -> str:
         """A row as people look for it."""
         return f'row {row + 1} (id "{self.ids[row]}")'
+
+    def only_target(self) -> Shaped[np.ndarray, " case"]:
+        """The target of a family that has one column.
+
+        Raises:
+            TargetError: There are several.
+        """
+        names = self.target_columns
+        if len(names) > 1:
+            raise TargetError(
+                f"--target {','.join(names)}: this recipe has one target column; cure: "
+                f"--target {names[0]}"
+            )
+        return self.target[:, 0]
 
     @property
     def weight(self) -> Float[np.ndarray, " case"]:

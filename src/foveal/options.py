@@ -26,7 +26,7 @@ from foveal.models.patches import PatchDictionary
 from foveal.read.image import Photograph
 from foveal.split.record import numbered
 from foveal.survey import Surveyed, measure
-from foveal.targets import Labels
+from foveal.targets.labels import Labels
 from foveal.task import Approach, Member
 from foveal.train.optim import AdamW, Sgd
 from foveal.transforms.augment import Prepare

@@ -44,7 +44,7 @@ from foveal.ship.panels.labels import LABEL_PANELS
 from foveal.simulate.cells import simulate_cells
 from foveal.split import Folds, by_label
 from foveal.survey import survey
-from foveal.targets import Labels
+from foveal.targets.labels import Labels
 from foveal.task import Approach, Family, Recipe
 from foveal.train.optim import AdamW
 from foveal.train.sampling import Balanced

@@ -50,7 +50,7 @@ from foveal.ship.panels.grade import GRADE_PANELS
 from foveal.simulate.retina import simulate_retina
 from foveal.split import Folds, groups
 from foveal.survey import Surveyed, measure, survey
-from foveal.targets import Ordinal
+from foveal.targets.ordinal import Ordinal
 from foveal.task import Family, Recipe
 from foveal.train.sampling import Balanced
 from foveal.transforms.augment import Augment, Prepare

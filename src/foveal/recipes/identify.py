@@ -53,7 +53,7 @@ from foveal.ship.panels.identity import IDENTITY_PANELS
 from foveal.simulate.flukes import simulate_flukes
 from foveal.split.identities import QueryFolds
 from foveal.survey import Surveyed, measure, survey
-from foveal.targets import Identity
+from foveal.targets.identity import Identity
 from foveal.task import Family, Member, Recipe
 from foveal.train.sampling import PerIndividual
 from foveal.transforms.augment import Augment, Prepare

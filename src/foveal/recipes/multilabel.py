@@ -58,7 +58,7 @@ from foveal.ship.panels.labels import LABEL_PANELS
 from foveal.simulate.cells import simulate_cells
 from foveal.split import Folds, by_label
 from foveal.survey import survey
-from foveal.targets import Labels as LabelTarget
+from foveal.targets.labels import Labels as LabelTarget
 from foveal.task import Approach, Family, Member, Recipe
 from foveal.train.sampling import Mixture, Uniform
 from foveal.transforms.augment import Augment, Prepare

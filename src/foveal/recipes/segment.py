@@ -48,7 +48,7 @@ from foveal.ship.panels.segment import MASK_PANELS
 from foveal.simulate.scroll import simulate_scroll
 from foveal.split.record import numbered
 from foveal.split.volumes import VolumeFolds
-from foveal.targets import Mask
+from foveal.targets.mask import Mask
 from foveal.task import Family, Member, Recipe
 from foveal.transforms.augment import Augment
 from foveal.transforms.mix import CellCutmix, FirstOf, Mixup

@@ -51,7 +51,7 @@ from foveal.ship.panels.slide import slide_panels
 from foveal.simulate.biopsy import simulate_biopsy
 from foveal.slides import NAMED, SlideSeen, WithTissue, is_blank, measure, survey
 from foveal.split import Folds
-from foveal.targets import Ordinal
+from foveal.targets.ordinal import Ordinal
 from foveal.task import Family, Recipe
 from foveal.train.sampling import Balanced
 from foveal.transforms.augment import Augment

@@ -19,7 +19,7 @@ from foveal.metrics.kappa import quadratic_kappa
 from foveal.metrics.overlap import FBeta, MacroF1
 from foveal.metrics.ranking import MapAtK
 from foveal.table import read_table
-from foveal.targets import FLAGS
+from foveal.targets.labels import FLAGS
 
 MOST_GRADES = 1e6
 """A larger number is no grade."""

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from foveal.errors import SplitError
-from foveal.manifest import Manifest, Window
+from foveal.manifest import Manifest, Truth, Window
 from foveal.table import in_order
 
 NONE = -1
@@ -74,6 +74,21 @@ class Split:
     def learns(self, fold: int) -> Bool[np.ndarray, " case"]:
         """The cases that a fold's models learn from."""
         return (self.fold != fold) & (self.hidden != fold) & (self.hidden != EVERY)
+
+    def truth(self, manifest: Manifest, target: np.ndarray) -> Truth:
+        """What the table says of every unit, the same for every fold.
+
+        Args:
+            manifest: A row a unit.
+            target: Of every unit.
+        """
+        return Truth(
+            target=target,
+            weight=manifest.weight,
+            group=self.group,
+            fold=self.fold,
+            site=manifest.roles.get("site"),
+        )
 
     def require_weight(self, weight: Float[np.ndarray, " case"]) -> Split:
         """This split, if every fold's models learn from something that counts.

@@ -1,0 +1,67 @@
+"""Where something is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+from foveal.errors import TargetError
+from foveal.lattice import blocks_of, planes_of
+from foveal.manifest import Manifest, Truth, Window
+from foveal.metrics.interval import FEWEST
+from foveal.split.record import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """One mask a volume, as wide and high as its slices.
+
+    Attributes:
+        lattice: Pixels a cell is wide in which masks are learned and judged.
+    """
+
+    lattice: int
+
+    def encode(self, manifest: Manifest) -> Shaped[np.ndarray, " case"]:
+        """The file of every case's mask; `init` has read them, and who predicts needs none."""
+        return manifest.only_target()
+
+    def remarks(self, encoded: Shaped[np.ndarray, " case"]) -> list[str]:
+        """Nothing that is not measured elsewhere."""
+        return []
+
+    def train(self, encoded: Shaped[np.ndarray, " case"]) -> Shaped[np.ndarray, " case"]:
+        """The files themselves."""
+        return encoded
+
+    def truth(
+        self, manifest: Manifest, encoded: Shaped[np.ndarray, " case"], split: Split
+    ) -> Truth:
+        """What lies in every cell of every unit.
+
+        Raises:
+            TargetError: A mask is missing, or was harmed since `init`.
+        """
+        missing = sorted({path for path in encoded.tolist() if not Path(path).is_file()})
+        if missing:
+            raise TargetError(
+                f"{len(missing)} masks are missing, without which nothing is trained or judged; "
+                "cure: put them back",
+                missing,
+            )
+        planes = planes_of(manifest.cases(), encoded.tolist(), self.lattice)
+        block = None
+        if split.window is not None:  # parts of volumes that may lie on top of each other
+            block = blocks_of(split.window, self.lattice)
+        elif len(np.unique(split.group)) < FEWEST:
+            whole = [_window_of(plane.shape, self.lattice) for plane in planes.area]
+            block = blocks_of(whole, self.lattice, split.group)
+        return replace(split.truth(manifest, encoded), target=replace(planes, block=block))
+
+
+def _window_of(cells: tuple[int, ...], lattice: int) -> Window:
+    """All of a plane of so many cells."""
+    return Window(top=0, left=0, height=cells[0] * lattice, width=cells[1] * lattice)

@@ -1,0 +1,97 @@
+"""A grade a case."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from foveal.errors import TargetError
+from foveal.manifest import Manifest, Truth
+from foveal.split.record import Split
+
+MOST_GRADES = 100
+"""More are years, or the numbers of cases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ordinal:
+    """One grade a case, 0 to grades-1."""
+
+    grades: int
+
+    @staticmethod
+    def measure(manifest: Manifest) -> dict[str, Any]:
+        """The number of grades that the column suggests: the largest + 1."""
+        found = [_number(v) for v in manifest.target[:, 0].tolist()]
+        whole = [int(v) for v in found if v >= 0 and v == int(v)] if found else []
+        return {"grades": max(whole, default=0) + 1}
+
+    def encode(self, manifest: Manifest) -> Int[np.ndarray, " case"]:
+        """The grade of every case.
+
+        Raises:
+            TargetError: A grade is empty, no number, negative, fractional or too large, or all
+                cases have the same one.
+        """
+        texts = manifest.only_target().tolist()
+        wrong = [(k, self._trouble(text)) for k, text in enumerate(texts)]
+        culprits = [f"{manifest.name(k)}: {why}" for k, why in wrong if why]
+        column = manifest.target_columns[0]
+        if self.grades > MOST_GRADES:
+            raise TargetError(
+                f'column "{column}" would have grades 0 to {self.grades - 1}; a scale has at most '
+                f"{MOST_GRADES}; cure: number the grades 0, 1, 2, ..., or another --target"
+            )
+        if culprits:
+            raise TargetError(
+                f'{len(culprits)} values of column "{column}" are no grades of 0 to '
+                f"{self.grades - 1}; cure: correct them, or say grades=K for K grades",
+                culprits,
+            )
+        grades = np.array([int(float(text)) for text in texts], dtype=np.int64)
+        if len(np.unique(grades)) < 2:
+            raise TargetError(
+                f'all {len(grades)} cases have grade {grades[0]} in column "{column}"; there is '
+                "nothing to learn; cure: another --target"
+            )
+        return grades
+
+    def _trouble(self, text: str) -> str:
+        """Why a text is no grade; empty if it is one."""
+        value = _number(text)
+        if not text.strip():
+            return "the cell is empty"
+        if math.isnan(value):
+            return f'"{text}" is no number'
+        if value < 0:
+            return f"{text} is negative"
+        if value != int(value):
+            return f"{text} is fractional"
+        if value >= self.grades:
+            return f"{text} is too large"
+        return ""
+
+    def remarks(self, encoded: Int[np.ndarray, " case"]) -> list[str]:
+        """Grades that no case has."""
+        missing = sorted(set(range(self.grades)) - set(encoded.tolist()))
+        return [f"no case has grade {', '.join(map(str, missing))}"] if missing else []
+
+    def train(self, encoded: Int[np.ndarray, " case"]) -> Float[np.ndarray, "case grade"]:
+        """One distribution over grades a case."""
+        return np.eye(self.grades, dtype=np.float32)[encoded]
+
+    def truth(self, manifest: Manifest, encoded: Int[np.ndarray, " case"], split: Split) -> Truth:
+        """The grade of every case."""
+        return split.truth(manifest, encoded)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan

@@ -1,0 +1,147 @@
+"""Labels: as columns or as words, and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from foveal.errors import TargetError
+from foveal.manifest import Manifest
+from foveal.split import Folds
+from foveal.targets.labels import Labels
+from targeted import manifest
+
+
+def columns(**cells: list[str]) -> Manifest:
+    """A manifest whose target columns have these cells."""
+    of = manifest(next(iter(cells.values())))
+    return replace(of, target=np.array(list(cells.values())).T, target_columns=tuple(cells))
+
+
+def labels_of(of: Manifest) -> Labels:
+    return Labels(tuple(Labels.measure(of)["labels"]))
+
+
+FLAGGED = columns(nucleus=["0", "1", " 1 ", "0.0"], golgi=["1.0", "0", "1", "0"])
+WORDS = manifest(["golgi", "nucleus", " nucleus  golgi ", ""])
+
+
+@pytest.mark.parametrize("of", [FLAGGED, WORDS], ids=["columns", "words"])
+def test_columns_of_0_and_1_and_words_say_the_same(of: Manifest) -> None:
+    target = Labels(("nucleus", "golgi"))
+    assert sorted(Labels.measure(of)["labels"]) == ["golgi", "nucleus"]
+    encoded = target.encode(of)
+    assert encoded.tolist() == [[0, 1], [1, 0], [1, 1], [0, 0]]
+    learned = target.train(encoded)
+    assert learned.dtype == np.float32
+    np.testing.assert_array_equal(learned, encoded)
+    names = [set(text.split()) for text in target.names_of(of).tolist()]
+    assert names == [{"golgi"}, {"nucleus"}, {"golgi", "nucleus"}, set()]
+
+
+def test_labels_are_in_the_order_of_their_columns_or_of_the_alphabet() -> None:
+    assert Labels.measure(FLAGGED) == {"labels": ["nucleus", "golgi"]}
+    assert Labels.measure(WORDS) == {"labels": ["golgi", "nucleus"]}
+
+
+def test_numbers_are_in_the_order_of_their_size_before_other_words() -> None:
+    of = manifest(["10 2", "16 0", "b", "1 a", ""])
+    assert Labels.measure(of) == {"labels": ["0", "1", "2", "10", "16", "a", "b"]}
+    assert labels_of(of).encode(of).sum(axis=0).tolist() == [1] * 7
+
+
+def test_an_empty_cell_among_0_and_1_is_no_word() -> None:
+    with pytest.raises(TargetError, match=r"1 cells.*are empty.*0 or 1 there too") as refusal:
+        Labels.measure(manifest(["0", "1", "", "1"]))
+    assert ["c2" in culprit for culprit in refusal.value.culprits] == [True]
+    assert Labels.measure(manifest(["0", "1", "", "0 1"])) == {"labels": ["0", "1"]}
+
+
+def test_one_column_of_0_and_1_is_one_label() -> None:
+    of = manifest(["0", "1", "1.0", "0"])
+    assert Labels.measure(of) == {"labels": ["who"]}
+    assert labels_of(of).encode(of).tolist() == [[0], [1], [1], [0]]
+    assert labels_of(of).names_of(of).tolist() == ["", "who", "who", ""]
+
+
+def test_one_column_with_any_other_number_is_words() -> None:
+    of = manifest(["0", "1", "0 2", ""])
+    assert Labels.measure(of) == {"labels": ["0", "1", "2"]}
+    assert labels_of(of).encode(of).tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 1], [0, 0, 0]]
+
+
+def test_the_same_labels_in_another_order_are_the_same() -> None:
+    of = manifest(["b a", "a b", "a  b a", "a"])
+    target = labels_of(of)
+    assert target.encode(of).tolist() == [[1, 1], [1, 1], [1, 1], [1, 0]]
+    assert len(set(target.names_of(of).tolist())) == 2
+
+
+@pytest.mark.parametrize("cell", ["2", "", "yes", "nan", "-1", "0.5", "1 0"])
+def test_what_is_neither_0_nor_1_is_named_with_row_and_column(cell: str) -> None:
+    of = columns(nucleus=["0", "1", "1"], golgi=["1", cell, "0"])
+    with pytest.raises(TargetError, match="1 cells are neither 0 nor 1") as error:
+        labels_of(of).encode(of)
+    assert error.value.culprits == (f'row 2 (id "c1"): golgi is "{cell}"',)
+
+
+@pytest.mark.parametrize("name", ["golgi body", "a\tb", "a\u00a0b", ""])
+def test_labels_with_white_space_in_their_names_are_refused(name: str) -> None:
+    of = columns(nucleus=["0", "1"], **{name: ["1", "0"]})
+    with pytest.raises(TargetError, match="1 labels have white space") as error:
+        labels_of(of).encode(of)
+    assert error.value.culprits == (f'"{name}"',)
+
+
+@pytest.mark.parametrize(
+    ("of", "what"),
+    [
+        (manifest(["0", "0"]), "no label in who"),
+        (manifest(["1", "1"]), "all labels in who"),
+        (manifest(["", " "]), "no label in who"),
+        (manifest(["a b", "b a"]), "all labels in who"),
+        (columns(a=["0", "0"], b=["0", "0"]), "no label in a,b"),
+        (columns(a=["1", "1"], b=["1", "1"]), "all labels in a,b"),
+    ],
+)
+def test_where_nobody_or_everybody_has_all_labels_there_is_nothing_to_learn(
+    of: Manifest, what: str
+) -> None:
+    with pytest.raises(TargetError, match=f"all cases have {what}.*nothing to learn"):
+        labels_of(of).encode(of)
+
+
+def test_words_that_a_study_does_not_know_are_named_with_the_nearest() -> None:
+    with pytest.raises(TargetError, match="1 words are no labels of this study") as error:
+        Labels(("nucleus", "golgi")).encode(manifest(["golgi", "nucleus nuclues"]))
+    assert error.value.culprits == ('row 2 (id "c1"): nuclues; did you mean "nucleus"?',)
+
+
+def test_cases_with_no_label_or_several_are_named_where_each_has_one() -> None:
+    of = manifest(["a", "b", "a b", "", "b"])
+    with pytest.raises(TargetError, match="2 cases have no label or several") as error:
+        Labels(("a", "b"), one_each=True).encode(of)
+    assert error.value.culprits == ('row 3 (id "c2")', 'row 4 (id "c3")')
+    one = Labels(("a", "b"), one_each=True).encode(of.take([0, 1, 4]))
+    assert one.tolist() == [[1, 0], [0, 1], [0, 1]]
+
+
+def test_labels_that_say_nothing_or_little_are_remarked() -> None:
+    counts = {"all": 12, "enough": 5, "few": 4, "one": 1, "nobody": 0}
+    encoded = np.array([[int(k < n) for n in counts.values()] for k in range(12)])
+    assert Labels(tuple(counts)).remarks(encoded) == [
+        "every case has label all",
+        "only 4 cases have label few: its score will be mostly luck",
+        "only 1 cases have label one: its score will be mostly luck",
+        "no case has label nobody",
+    ]
+    assert Labels(("enough",)).remarks(encoded[:, 1:2]) == []
+
+
+def test_the_truth_of_labels_is_what_the_table_says() -> None:
+    of = manifest(["a", "b", "a b"] * 5, weight=np.arange(15.0))
+    encoded, split = labels_of(of).encode(of), Folds(3)(of)
+    truth = labels_of(of).truth(of, encoded, split)
+    np.testing.assert_array_equal(truth.target, encoded)
+    np.testing.assert_array_equal(truth.weight, np.arange(15.0) / 7.5)
+    np.testing.assert_array_equal(truth.fold, split.fold)
