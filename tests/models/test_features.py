@@ -73,3 +73,27 @@ def test_the_histogram_is_the_share_of_every_level():
     image[:2] = 255
     shares = DESCRIBE(image)[:16]
     assert (shares[0], shares[15], shares.sum()) == (0.75, 0.25, 1.0)
+
+
+def test_channels_that_go_together_are_told_from_those_that_do_not():
+    one = picture(64, 64, 1)[:, :, 0]
+    cases = (one, 255 - one, np.rot90(one, 2))
+    found = [DESCRIBE._agreement(np.stack([one, other], axis=2) / 255) for other in cases]
+    np.testing.assert_allclose(found[0], [1, 1, 1], atol=1e-4)
+    np.testing.assert_allclose(found[1], [-1, -1, -1], atol=1e-4)
+    assert (np.abs(found[2]) < 0.95).all()
+    wanted = [np.corrcoef(one.ravel(), np.rot90(one, 2).ravel())[0, 1]]
+    np.testing.assert_allclose(found[2][:1], wanted, atol=1e-5)
+
+
+def test_the_texture_of_one_channel_among_several_is_seen():
+    smooth = picture(64, 64, 3).astype(np.int64)
+    checks = np.indices((64, 64)).sum(axis=0) % 2 * 8 - 4
+    up = np.stack([checks, -checks, 0 * checks], axis=2)  # grey stays as it is
+    rough = np.clip(smooth, 8, 247) + up
+    calm = np.clip(smooth, 8, 247)
+    seen, unseen = DESCRIBE(rough.astype(np.uint8)), DESCRIBE(calm.astype(np.uint8))
+    textures = slice(26 * 3, 26 * 3 + 4 * 92)
+    per = [np.abs(a - b).max() for a, b in zip(*(np.split(x[textures], 4) for x in (seen, unseen)))]
+    assert per[0] < 0.05 < min(per[1:3])
+    assert per[3] == 0
