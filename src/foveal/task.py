@@ -99,7 +99,7 @@ class Job:
         group: What must not be split, for choices inside the training rows.
         judge: From predictions of the held rows to a number, for curves.
         folder: For checkpoints.
-        mark: Digest of all that decides this training.
+        mark: Digest of all that decides this training, but for `overrides`.
         resources: What may be used.
         report: Told how far it is.
         overrides: Settings changed for this job alone, such as `accumulate` after out of memory.

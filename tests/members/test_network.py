@@ -11,6 +11,7 @@ import torch
 from conftest import FAST, job_of
 from foveal import stages
 from foveal.errors import MemoryBudgetError
+from foveal.files import read_json
 from foveal.losses import ordinal
 from foveal.members.network import Network
 from foveal.members.training import snapshots_of
@@ -134,7 +135,7 @@ def test_out_of_memory_halves_the_batch_and_writes_it_down(
     work = job(opened, tmp_path, report=notes.append)
     state = member.fit(work)
     assert state.notes["accumulate"] == 4
-    assert (tmp_path / "override.json").read_text().split() == ["{", '"accumulate":', "4", "}"]
+    assert read_json(tmp_path / "override.json") == {"of": work.mark, "accumulate": 4}
     assert "cut into 4 parts" in notes[1]["note"]
     with pytest.raises(MemoryBudgetError, match="size="):
         replace(member, loss=hungry(0)).fit(job(opened, tmp_path / "b"))

@@ -16,6 +16,7 @@ from torch import Tensor
 from conftest import INK, INLINE, draw_scans
 from foveal import stages
 from foveal.errors import DiskFullError, MemoryBudgetError, Stopped, UsageError
+from foveal.files import read_json
 from foveal.lattice import cells, part_of, region_of
 from foveal.losses.overlap import CrossEntropyAndFBeta
 from foveal.losses.overlap import foreground as plain_foreground
@@ -801,9 +802,7 @@ def test_out_of_memory_cuts_the_batch_and_writes_it_down(
         job(whole, tmp_path, report=notes.append)
     )
     assert state.notes["accumulate"] == parts
-    assert (tmp_path / "override.json").read_text().split() == [
-        "{", '"accumulate":', str(parts), "}"
-    ]  # fmt: skip
+    assert read_json(tmp_path / "override.json") == {"of": "m", "accumulate": parts}
     assert f"cut into {parts} parts" in [n["note"] for n in notes if "note" in n][-1]
 
 
