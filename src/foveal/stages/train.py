@@ -32,7 +32,7 @@ from foveal.stages.split import open_split, split, truth_of
 from foveal.study import Study, changed, is_done, publish
 from foveal.task import Context, Job, Member, Resources, State
 
-TRAIN_FORMAT = 6
+TRAIN_FORMAT = 7
 FOR_NEW = "for_new."
 """Before the names of arrays that only answers for new cases may use."""
 
