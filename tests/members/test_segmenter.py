@@ -325,6 +325,26 @@ def test_the_crops_of_a_step_do_not_depend_on_the_steps_before(
     assert all(torch.equal(a, b) for a, b in zip(second, late, strict=True))
 
 
+def test_volumes_of_8_and_of_16_bit_are_learned_at_one_scale(
+    lessons: Callable, tmp_path: Path
+) -> None:
+    of = draw_scans(tmp_path, sizes=[(64, 96)] * 3, depths=(4, 4, 4), region=None, seed=5)
+    for file in sorted((tmp_path / "a").iterdir()):
+        plane = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(tmp_path / "b" / file.name), plane.astype(np.uint16) * 257)
+    study = opened_study(tmp_path / "study", of, folds=3)
+    work = job(study, tmp_path, int(study[1].fold[2]))
+    assert [work.cases[k].id for k in work.train] == ["a", "b"]
+    member = network(study)
+    shallow, deep, both = (
+        crops(lessons(member, replace(work, weight=np.array(weight))))[0]
+        for weight in ((1.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+    )
+    assert shallow.dtype == both.dtype == np.uint16
+    np.testing.assert_array_equal(shallow, deep)
+    assert both.std() == pytest.approx(deep.std(), rel=0.2)
+
+
 # --- depth ----------------------------------------------------------------------------------------
 
 

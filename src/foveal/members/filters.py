@@ -57,6 +57,7 @@ class FilterTrees:
         samples: Most cells that it learns from.
         guard: Pixels that learning keeps away from parts that the fold judges.
         spare_bits: Of 16, that the study's volumes leave empty.
+        bits: Of the study.
     """
 
     kind: ClassVar[str] = "classical"
@@ -68,6 +69,7 @@ class FilterTrees:
     samples: int = 20_000
     guard: int = 0
     spare_bits: int = 0
+    bits: int = 8
 
     def fit(self, job: Job) -> State:
         """Learn from cells of the training rows, drawn evenly."""
@@ -131,7 +133,7 @@ class FilterTrees:
 
     @property
     def _volumes(self) -> StoredVolumes:
-        return StoredVolumes(self.slices, self.spare_bits)
+        return StoredVolumes(self.slices, self.spare_bits, self.bits)
 
     def _bands(self, volume: Volume, window: Window) -> Iterator[tuple[slice, np.ndarray]]:
         """Bands of a window: which rows of cells, and the responses "row column feature" there."""

@@ -200,7 +200,8 @@ class Segmenter:
 
     @property
     def _volumes(self) -> StoredVolumes:
-        return StoredVolumes(self.network.slices + 2 * self.z_shift, self.spare_bits)
+        slices = self.network.slices + 2 * self.z_shift
+        return StoredVolumes(slices, self.spare_bits, self.training.bits)
 
     def _built(self) -> VolumetricModel:
         """The network before it has learned anything."""
