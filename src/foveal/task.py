@@ -90,7 +90,8 @@ class Job:
     """One member to be trained without one fold.
 
     Attributes:
-        key: Seed and fold.
+        key: Seed of the study, a number for the member's name, and the fold last: members look at
+            other draws and start from other weights, or their mistakes would be alike.
         cases: All cases of the study.
         train: Rows to learn from.
         held: Rows that the fold judges; looked at for curves only.

@@ -9,10 +9,11 @@ from conftest import FAST, INLINE, small_study
 from foveal import stages
 from foveal.errors import Stopped
 from foveal.files import read_json
+from foveal.members.network import Network
 from foveal.stages.split import open_split
 from foveal.stages.train import _Board, place
 from foveal.study import Study
-from foveal.task import Context
+from foveal.task import Context, Job, State
 from foveal.train import loop
 
 
@@ -36,6 +37,22 @@ def test_no_end_is_foreseen_before_there_is_something_to_go_by(
     now[0] += 301
     early.hear(0, {"done": 0.01})
     assert heard[-1] == "one, about 8h17m left"
+
+
+def test_every_training_has_draws_of_its_own(
+    eyes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, keys = Network.fit, set()
+
+    def fit(self: Network, job: Job) -> State:
+        keys.add(job.key)
+        return plain(self, job)
+
+    monkeypatch.setattr(Network, "fit", fit)
+    of = {"members": "regression,cumulative", "seed": 7, "folds": 2, "epochs": 1}
+    stages.train(small_study("grade", {"small": FAST}, tmp_path / "s", eyes, **of), context=INLINE)
+    names = {"regression": 917721476, "cumulative": 2857502310}
+    assert keys == {(7, number, fold) for number in names.values() for fold in range(2)}
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from foveal.members.volumes import (
 from foveal.predictions import Predictions
 from foveal.read.volume import Volume
 from foveal.task import Job, Resources, State
+from foveal.train.seeds import seed_of
 
 WIDTHS = (1.0, 2.0, 4.0, 8.0)
 """Of the filters, in pixels."""
@@ -88,13 +89,12 @@ class FilterTrees:
             x += [table[drawn[rows]] for rows, table in self._bands(volume, window)]
             y.append((cells(true, self.lattice) / np.maximum(area, 1))[drawn])
             w.append(job.weight[k] * area[drawn])
-        seed = int(np.random.SeedSequence(job.key).generate_state(1)[0] % 2**31)
         nodes = forest(
             np.concatenate(x),
             np.concatenate(y)[:, None],
             np.concatenate(w),
             trees=self.trees,
-            seed=seed,
+            seed=seed_of(job.key),
         )
         job.report({"done": 1.0})
         return State(nodes)

@@ -18,7 +18,7 @@ from foveal.manifest import Case, Window
 from foveal.members.crops import Crops
 from foveal.members.memory import in_smaller_batches, with_less_memory
 from foveal.members.pictures import peak_bytes
-from foveal.members.training import Training, seed_of
+from foveal.members.training import Training
 from foveal.members.volumes import (
     StoredVolumes,
     as_predictions,
@@ -35,6 +35,7 @@ from foveal.predictions import Predictions
 from foveal.read.volume import Volume
 from foveal.task import Job, Resources, State
 from foveal.train.loop import laid_out
+from foveal.train.seeds import seed_of
 from foveal.transforms.tiles import Dense, Windows
 
 Plan = Callable[[int, int], Cover]

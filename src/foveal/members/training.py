@@ -333,11 +333,6 @@ def _prefix(back: int) -> str:
     return f"{back}{SNAPSHOT}" if back else ""
 
 
-def seed_of(key: tuple[int, ...]) -> int:
-    """One number from several, for generators that take one."""
-    return int(np.random.SeedSequence(key).generate_state(1)[0])
-
-
 def _step_seconds(model: nn.Module, images: Tensor) -> float:
     started = time.monotonic()
     model(images).sum().backward()

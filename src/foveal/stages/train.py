@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -250,7 +251,7 @@ def fit_job(
     started = time.monotonic()
     state = chosen.fit(
         Job(
-            key=(recipe.seed, fold),
+            key=(recipe.seed, zlib.crc32(member.encode()), fold),
             cases=cases,
             train=np.flatnonzero(made.learns(fold)),
             held=held,

@@ -1,7 +1,7 @@
 """Batches filled by threads, the same for any number of them.
 
-Every picture of a batch is varied with a generator made from (seed, fold, epoch, place of the
-draw), so it does not matter who makes it or when. Decoding and warping release the interpreter
+Every picture of a batch is varied with a generator made from (seed, member, fold, epoch, place of
+the draw), so it does not matter who makes it or when. Decoding and warping release the interpreter
 lock; plain threads that write into one array beat worker processes on few cores and copy nothing.
 """
 
@@ -68,7 +68,7 @@ class Batches:
 
         Args:
             parts: Rows of every batch.
-            key: Seed, fold and epoch.
+            key: Of the job, and the epoch.
             first: The batch to begin with; the ones before it are not made.
         """
         starts = np.cumsum([0, *map(len, parts)])

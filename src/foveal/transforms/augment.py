@@ -6,7 +6,7 @@ bending into *one* map, and reads the picture once through it (every further int
 Colour is one line a channel, or one table where gamma bends it::
 
     picture = Prepare(height=256, width=256)(image)
-    varied = Augment(rotate_degrees=180)(picture, np.random.default_rng((seed, fold, epoch, place)))
+    varied = Augment(rotate_degrees=180)(picture, np.random.default_rng((*key, epoch, place)))
 """
 
 from __future__ import annotations
