@@ -1,5 +1,6 @@
 """A network on crops: where it learns, what it sees there, and what becomes of its scores."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,6 +22,7 @@ from foveal.lattice import cells, part_of, region_of
 from foveal.losses.overlap import CrossEntropyAndFBeta
 from foveal.losses.overlap import foreground as plain_foreground
 from foveal.manifest import Case
+from foveal.members.crops import Crops
 from foveal.members.segmenter import Segmenter
 from foveal.members.training import Training
 from foveal.members.volumes import StoredVolumes, learnable
@@ -32,6 +34,7 @@ from foveal.split.record import Split
 from foveal.stages.open import Opened
 from foveal.stages.split import open_split
 from foveal.task import Job, Member, Resources, State
+from foveal.train.batches import AHEAD
 from foveal.transforms.augment import Augment
 from foveal.transforms.mix import CellCutmix, Mixup
 from foveal.transforms.tiles import Dense, Inner, Windows, uniform
@@ -343,6 +346,30 @@ def test_volumes_of_8_and_of_16_bit_are_learned_at_one_scale(
     assert shallow.dtype == both.dtype == np.uint16
     np.testing.assert_array_equal(shallow, deep)
     assert both.std() == pytest.approx(deep.std(), rel=0.2)
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_crops_are_the_same_bits_whoever_makes_them_and_are_made_ahead(
+    cut: Units, lessons: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    member = replace(trained(network(cut), augment=VIVID), crops=40, foreground=0.3)
+    work = job(cut, tmp_path)
+    wanted = crops(lessons(member, work), epochs=2)
+    of = lessons(member, replace(work, resources=replace(work.resources, threads=threads)))
+    for got, one in zip(crops(of, epochs=2), wanted, strict=True):
+        np.testing.assert_array_equal(got, one)
+    makers, plain = [], Crops._crop
+
+    def watched(self: Crops, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        makers.append(threading.get_ident())
+        return plain(self, rng)
+
+    monkeypatch.setattr(Crops, "_crop", watched)
+    running = of(0, 0)
+    next(running)
+    running.close()
+    assert len(makers) == (1 + AHEAD) * member.training.batch
+    assert threading.get_ident() not in makers
 
 
 # --- depth ----------------------------------------------------------------------------------------

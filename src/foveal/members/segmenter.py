@@ -170,6 +170,7 @@ class Segmenter:
             foreground=self.foreground,
             number=self.crops,
             key=job.key,
+            threads=job.resources.threads,
         )
         held = [(job.cases[k], self._volumes(job.cases[k], job.resources)) for k in job.held]
 

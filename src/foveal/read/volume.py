@@ -48,6 +48,11 @@ class Volume:
         return self.values.shape[2]
 
     @property
+    def dtype(self) -> np.dtype:
+        """Of what a window shows."""
+        return np.dtype(np.uint16) if self.bits == 16 else self.values.dtype
+
+    @property
     def plane(self) -> tuple[int, int]:
         """Height and width of a slice."""
         return self.values.shape[:2]
