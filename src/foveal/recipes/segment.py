@@ -451,7 +451,7 @@ def _recipe(
         blends=(PowerMean(),),
         decode=DECIDE[decide](beta),
         probabilities=AsTheyAre(),
-        answer=MaskFolder(lattice),
+        answer=MaskFolder(lattice, beta),
         panels=MASK_PANELS,
         seed=seed,
     )
