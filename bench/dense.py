@@ -85,7 +85,7 @@ def trained(folder: Path, options: dict) -> tuple[Segmenter, Job, State]:
 def ways(member: Segmenter, job: Job, state: State) -> dict[str, Way]:
     """Every way to score the last fragment."""
     lattice, case = member.network.lattice, job.cases[job.held[0]]
-    volume = StoredVolumes(member.network.slices)(case, job.resources)
+    volume = StoredVolumes(member.network.slices, bits=member.training.bits)(case, job.resources)
     step = int(state.notes["dense_step"])
     model = member._restored(state).eval()
     shape = (CORNER.height // lattice, CORNER.width // lattice)

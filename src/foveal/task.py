@@ -90,7 +90,8 @@ class Job:
     """One member to be trained without one fold.
 
     Attributes:
-        key: Seed and fold.
+        key: Seed of the study, a number for the member's name, and the fold last: members look at
+            other draws and start from other weights, or their mistakes would be alike.
         cases: All cases of the study.
         train: Rows to learn from.
         held: Rows that the fold judges; looked at for curves only.
@@ -99,7 +100,7 @@ class Job:
         group: What must not be split, for choices inside the training rows.
         judge: From predictions of the held rows to a number, for curves.
         folder: For checkpoints.
-        mark: Digest of all that decides this training.
+        mark: Digest of all that decides this training, but for `overrides`.
         resources: What may be used.
         report: Told how far it is.
         overrides: Settings changed for this job alone, such as `accumulate` after out of memory.

@@ -12,6 +12,7 @@ import torch
 from conftest import NEW, job_of
 from foveal.decide.retrieve import unit
 from foveal.errors import MemoryBudgetError
+from foveal.files import read_json
 from foveal.losses.margin import UNKNOWN, ArcFace, CosFace, MarginLoss
 from foveal.members.eigenpictures import FLOOR_OF_VARIANCE, Eigenpictures
 from foveal.members.embedder import Embedder, at_length_one
@@ -258,8 +259,7 @@ def test_out_of_memory_halves_the_batch_and_writes_it_down(
         job(swum, tmp_path, report=notes.append)
     )
     assert state.notes["accumulate"] == parts
-    written = (tmp_path / "override.json").read_text().split()
-    assert written == ["{", '"accumulate":', str(parts), "}"]
+    assert read_json(tmp_path / "override.json") == {"of": "m", "accumulate": parts}
     assert [n["note"] for n in notes if "note" in n] == [
         f"out of memory: the batch is cut into {2**k} parts" for k in range(1, parts.bit_length())
     ]

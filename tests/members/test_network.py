@@ -11,6 +11,7 @@ import torch
 from conftest import FAST, job_of
 from foveal import stages
 from foveal.errors import MemoryBudgetError
+from foveal.files import read_json
 from foveal.losses import ordinal
 from foveal.members.network import Network
 from foveal.members.training import snapshots_of
@@ -134,7 +135,7 @@ def test_out_of_memory_halves_the_batch_and_writes_it_down(
     work = job(opened, tmp_path, report=notes.append)
     state = member.fit(work)
     assert state.notes["accumulate"] == 4
-    assert (tmp_path / "override.json").read_text().split() == ["{", '"accumulate":', "4", "}"]
+    assert read_json(tmp_path / "override.json") == {"of": work.mark, "accumulate": 4}
     assert "cut into 4 parts" in notes[1]["note"]
     with pytest.raises(MemoryBudgetError, match="size="):
         replace(member, loss=hungry(0)).fit(job(opened, tmp_path / "b"))
@@ -182,7 +183,8 @@ def test_the_time_of_large_pictures_is_told_from_smaller_ones(
 ) -> None:
     seen: list[torch.Size] = []
 
-    def step(_: torch.nn.Module, images: torch.Tensor) -> float:
+    def step(_: torch.nn.Module, images: torch.Tensor, *, is_mixed: bool) -> float:
+        assert not is_mixed
         seen.append(images.shape)
         return 2.0
 
@@ -199,3 +201,17 @@ def test_the_time_of_large_pictures_is_told_from_smaller_ones(
         assert set(seen) == {shape}
         assert seconds == pytest.approx(times * 2.0 / shape[0] * 10 * 3)
         seen.clear()
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)]
+)
+def test_the_step_that_is_timed_computes_as_the_training_does(
+    opened: Opened, tmp_path: Path, precision: str, kind: torch.dtype
+) -> None:
+    model, seen = torch.nn.Conv2d(3, 2, 3), set()
+    model.register_forward_hook(lambda _model, _given, made: seen.add(made.dtype))
+    trained(network(opened), precision=precision).training.seconds(
+        model, 10, Resources(cache=tmp_path)
+    )
+    assert seen == {kind}

@@ -1,5 +1,6 @@
 """A network on crops: where it learns, what it sees there, and what becomes of its scores."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,10 +17,12 @@ from torch import Tensor
 from conftest import INK, INLINE, draw_scans
 from foveal import stages
 from foveal.errors import DiskFullError, MemoryBudgetError, Stopped, UsageError
+from foveal.files import read_json
 from foveal.lattice import cells, part_of, region_of
 from foveal.losses.overlap import CrossEntropyAndFBeta
 from foveal.losses.overlap import foreground as plain_foreground
 from foveal.manifest import Case
+from foveal.members.crops import Crops
 from foveal.members.segmenter import Segmenter
 from foveal.members.training import Training
 from foveal.members.volumes import StoredVolumes, learnable
@@ -31,6 +34,7 @@ from foveal.split.record import Split
 from foveal.stages.open import Opened
 from foveal.stages.split import open_split
 from foveal.task import Job, Member, Resources, State
+from foveal.train.batches import AHEAD
 from foveal.transforms.augment import Augment
 from foveal.transforms.mix import CellCutmix, Mixup
 from foveal.transforms.tiles import Dense, Inner, Windows, uniform
@@ -322,6 +326,50 @@ def test_the_crops_of_a_step_do_not_depend_on_the_steps_before(
     assert of.steps == 2
     (_, second), (late,) = list(of(3, 0)), list(of(3, 1))
     assert all(torch.equal(a, b) for a, b in zip(second, late, strict=True))
+
+
+def test_volumes_of_8_and_of_16_bit_are_learned_at_one_scale(
+    lessons: Callable, tmp_path: Path
+) -> None:
+    of = draw_scans(tmp_path, sizes=[(64, 96)] * 3, depths=(4, 4, 4), region=None, seed=5)
+    for file in sorted((tmp_path / "a").iterdir()):
+        plane = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(tmp_path / "b" / file.name), plane.astype(np.uint16) * 257)
+    study = opened_study(tmp_path / "study", of, folds=3)
+    work = job(study, tmp_path, int(study[1].fold[2]))
+    assert [work.cases[k].id for k in work.train] == ["a", "b"]
+    member = network(study)
+    shallow, deep, both = (
+        crops(lessons(member, replace(work, weight=np.array(weight))))[0]
+        for weight in ((1.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+    )
+    assert shallow.dtype == both.dtype == np.uint16
+    np.testing.assert_array_equal(shallow, deep)
+    assert both.std() == pytest.approx(deep.std(), rel=0.2)
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_crops_are_the_same_bits_whoever_makes_them_and_are_made_ahead(
+    cut: Units, lessons: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    member = replace(trained(network(cut), augment=VIVID), crops=40, foreground=0.3)
+    work = job(cut, tmp_path)
+    wanted = crops(lessons(member, work), epochs=2)
+    of = lessons(member, replace(work, resources=replace(work.resources, threads=threads)))
+    for got, one in zip(crops(of, epochs=2), wanted, strict=True):
+        np.testing.assert_array_equal(got, one)
+    makers, plain = [], Crops._crop
+
+    def watched(self: Crops, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        makers.append(threading.get_ident())
+        return plain(self, rng)
+
+    monkeypatch.setattr(Crops, "_crop", watched)
+    running = of(0, 0)
+    next(running)
+    running.close()
+    assert len(makers) == (1 + AHEAD) * member.training.batch
+    assert threading.get_ident() not in makers
 
 
 # --- depth ----------------------------------------------------------------------------------------
@@ -707,7 +755,7 @@ def test_settings_of_large_crops_reach_the_scores(
     assert not same(planes(member, work, state), planes(other, work, state))
 
 
-@pytest.mark.parametrize("change", [{"mean": (0.9,)}, {"std": (0.9,)}, {"bits": 16}])
+@pytest.mark.parametrize("change", [{"mean": (0.9,)}, {"std": (0.9,)}])
 def test_brightness_matters_unless_every_input_is_its_own_measure(
     cut: Units, tmp_path: Path, change: dict
 ) -> None:
@@ -801,9 +849,7 @@ def test_out_of_memory_cuts_the_batch_and_writes_it_down(
         job(whole, tmp_path, report=notes.append)
     )
     assert state.notes["accumulate"] == parts
-    assert (tmp_path / "override.json").read_text().split() == [
-        "{", '"accumulate":', str(parts), "}"
-    ]  # fmt: skip
+    assert read_json(tmp_path / "override.json") == {"of": "m", "accumulate": parts}
     assert f"cut into {parts} parts" in [n["note"] for n in notes if "note" in n][-1]
 
 

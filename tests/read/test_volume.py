@@ -229,3 +229,11 @@ def test_a_camera_of_12_bits_fills_its_16_when_a_part_is_read(tmp_path: Path) ->
     stored = store(find_slices(str(written(tmp_path / "s", planes))), tmp_path / "v.npy")
     window = Window(top=-3, left=2, height=12, width=9)
     np.testing.assert_array_equal(replace(stored, spare_bits=4)(window), stored(window) << 4)
+
+
+def test_a_volume_of_8_bit_fills_the_16_of_others(tmp_path: Path) -> None:
+    stored = store(find_slices(str(written(tmp_path / "s", voxels(np.uint8)))), tmp_path / "v.npy")
+    window = Window(top=-3, left=2, height=12, width=9)
+    deep = replace(stored, spare_bits=4, bits=16)(window)
+    assert deep.dtype == np.uint16
+    np.testing.assert_array_equal(deep, stored(window).astype(np.uint16) * 257)

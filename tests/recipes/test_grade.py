@@ -54,6 +54,7 @@ EFFECTS = [
         "balance": 1.0, "precision": "bf16-mixed", "layout": "contiguous",
     }.items()),
     ("flip", 0.0, {"networks", "patches"}),  # which then tell mirror images apart
+    ("crop_border", False, MEMBERS),
     ("trees", 9, {"floor", "patches"}),
     ("words", 9, {"patches"}),
     *(("cuts", rule, {"decisions"}) for rule in RULES),

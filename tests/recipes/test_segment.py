@@ -262,7 +262,15 @@ def test_a_second_run_trains_nothing(finished: Study) -> None:
     assert "training" not in heard
 
 
+def deepen(folder: Path) -> None:
+    """The same slices as a camera of 12 bits writes them."""
+    for file in folder.iterdir():
+        plane = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(file), plane.astype(np.uint16) * 16)
+
+
 HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "another depth": (lambda f: deepen(f / "a"), "16 bit, where the study has 8"),
     "slice": (lambda f: (f / "a/1.png").write_bytes((f / "a/1.png").read_bytes()[:90]), "1.png"),
     "folder": (lambda f: shutil.rmtree(f / "a"), "no such file"),
     "region": (lambda f: (f / "a-region.png").write_bytes(b"no picture"), "a-region.png"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,6 +140,23 @@ def test_masks_are_read_once_and_only_shown_units_are_decided(
     assert sorted(read) == sorted([*manifest.target[:, 0].tolist(), *regions])
     assert decided == [3]
     assert page.count('<div class="triple">') == 3
+
+
+@pytest.mark.parametrize(("beta", "name", "words"), [(4.0, "f_4", "F4"), (1.0, "dice", "Dice")])
+def test_units_are_judged_by_what_the_study_is_judged_by(
+    segmented: Study, tmp_path: Path, beta: float, name: str, words: str
+) -> None:
+    study = Study(tmp_path / "s")
+    shutil.copytree(segmented.folder, study.folder)
+    text = study.settings_file.read_text()
+    study.settings_file.write_text(text.replace("options:\n", f"options:\n  beta: {beta}\n"))
+    stages.run(study, INLINE)
+    body = segment.masks(study).body
+    scores = {row["id"]: float(row[name]) for row in oof(study)}
+    shown = re.findall(r"(\w+), the middle slice", body)
+    assert shown == sorted(scores, key=lambda name: scores[name])
+    assert body.count(f"<figcaption>{words} ") == len(shown)
+    assert body.count(f">{words}</th>") == 1
 
 
 def test_pictures_of_masks_are_the_worst_and_say_whose_cut_they_show(segmented: Study) -> None:

@@ -1,7 +1,20 @@
-import pytest
+"""Trainings: what is said of their end, and what becomes of one that memory was too small for."""
 
-from foveal.stages.train import _Board
-from foveal.task import Context
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import FAST, INLINE, small_study
+from foveal import stages
+from foveal.errors import Stopped
+from foveal.files import read_json
+from foveal.members.network import Network
+from foveal.stages.split import open_split
+from foveal.stages.train import _Board, place
+from foveal.study import Study
+from foveal.task import Context, Job, State
+from foveal.train import loop
 
 
 def test_no_end_is_foreseen_before_there_is_something_to_go_by(
@@ -24,3 +37,70 @@ def test_no_end_is_foreseen_before_there_is_something_to_go_by(
     now[0] += 301
     early.hear(0, {"done": 0.01})
     assert heard[-1] == "one, about 8h17m left"
+
+
+def test_every_training_has_draws_of_its_own(
+    eyes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, keys = Network.fit, set()
+
+    def fit(self: Network, job: Job) -> State:
+        keys.add(job.key)
+        return plain(self, job)
+
+    monkeypatch.setattr(Network, "fit", fit)
+    of = {"members": "regression,cumulative", "seed": 7, "folds": 2, "epochs": 1}
+    stages.train(small_study("grade", {"small": FAST}, tmp_path / "s", eyes, **of), context=INLINE)
+    names = {"regression": 917721476, "cumulative": 2857502310}
+    assert keys == {(7, number, fold) for number in names.values() for fold in range(2)}
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
+    """Parts, epoch and step of all steps that are made, where one of 8 cases needs two parts."""
+    plain, made = loop._Training.step, []
+
+    def step(
+        self: loop._Training, images: torch.Tensor, target: torch.Tensor, epoch: int, step: int
+    ) -> torch.Tensor:
+        if self.plan.accumulate == 1 and len(images) > 6:
+            raise torch.OutOfMemoryError("no more")
+        made.append((self.plan.accumulate, epoch, step))
+        return plain(self, images, target, epoch, step)
+
+    monkeypatch.setattr(loop._Training, "step", step)
+    return made
+
+
+def too_large(folder: Path, eyes: dict, **options: object) -> Study:
+    of = {"members": "regression", "batch": 8, **options}
+    study = small_study("grade", {"small": FAST}, folder, eyes, **of)
+    stages.split(study, INLINE)
+    return study
+
+
+def test_a_training_that_ran_out_of_memory_goes_on_where_it_was_stopped(
+    eyes: dict, tmp_path: Path, steps: list
+) -> None:
+    study = too_large(tmp_path / "s", eyes)
+    stop = Context(slots=(), should_stop=lambda: len(steps) == 2)
+    with pytest.raises(Stopped):
+        stages.train(study, fold=0, context=stop)
+    stages.train(study, fold=0, context=INLINE)
+    each = len(steps) // FAST["epochs"]
+    assert steps == [(2, epoch, step) for epoch in range(FAST["epochs"]) for step in range(each)]
+
+
+def test_too_little_memory_for_one_training_says_nothing_of_another(
+    eyes: dict, tmp_path: Path, steps: list
+) -> None:
+    study = too_large(tmp_path / "s", eyes)
+    stages.train(study, fold=0, context=INLINE)
+    opened, made = open_split(study)
+    assert place(opened, made, opened.recipe.members[0], 0)[1]["override"] == {"accumulate": 2}
+    text = study.settings_file.read_text()
+    study.settings_file.write_text(text.replace("batch: 8", "batch: 4"))
+    steps.clear()
+    stages.train(study, fold=0, context=INLINE)
+    assert {parts for parts, _, _ in steps} == {1}
+    assert read_json(study.job_folder("regression", 0) / "state.json")["accumulate"] == 1

@@ -64,6 +64,25 @@ def test_the_limit_counts_all_caches_of_a_folder(tmp_path):
     assert [type(c) for c in (first, second, third)] == [Mapped, Direct, Mapped]
 
 
+def test_the_limit_counts_what_others_are_filling(tmp_path):
+    size, others = made(0).nbytes * 7, []
+
+    def slow(row: int) -> np.ndarray:
+        if row == 3:  # long after this cache found room for itself
+            others.append(cached(tmp_path / "b.npy", made, 7, threads=1, limit_bytes=1.9 * size))
+        return made(row)
+
+    first = cached(tmp_path / "a.npy", slow, 7, threads=1, limit_bytes=1.9 * size)
+    assert [type(c) for c in (first, *others)] == [Mapped, Direct]
+
+
+def test_what_was_begun_of_a_cache_is_not_counted_twice(tmp_path):
+    stops, size = iter([False, True]), made(0).nbytes * 3 * BLOCK
+    with pytest.raises(Stopped):
+        cache(tmp_path, count=3 * BLOCK, limit_bytes=size, should_stop=lambda: next(stops))
+    assert type(cache(tmp_path, count=3 * BLOCK, limit_bytes=size)) is Mapped
+
+
 @pytest.mark.parametrize("limit", [1e9, 0])
 def test_what_cannot_be_made_is_recorded_with_its_reason(tmp_path, limit):
     reasons = {0: "row 0 is no picture", 3: "row 3 is no picture"}

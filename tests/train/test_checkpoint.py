@@ -124,6 +124,19 @@ def test_an_optimiser_goes_on_as_if_it_had_never_stopped(
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("optim", [AdamW(0.1), Sgd(0.1)], ids=repr)
+def test_what_an_optimiser_went_back_to_stays_as_it_was(optim: Callable) -> None:
+    model = nn.Linear(4, 2)
+    optimizer = optim(model)
+    step(model, optimizer, range(3))
+    anchor = {k: v.clone() for k, v in optimizer_tensors(optimizer).items()}
+    before = {k: v.clone() for k, v in anchor.items()}
+    load_optimizer(optimizer, anchor)
+    step(model, optimizer, range(2))
+    assert before
+    assert all(torch.equal(v, anchor[k]) for k, v in before.items())
+
+
 def test_names_under_a_prefix_lose_it_once() -> None:
     names = ("model.model.w", "models.w", "a.model.w")
     assert set(under(dict.fromkeys(names, WEIGHTS), "model.")) == {"model.w"}

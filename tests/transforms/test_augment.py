@@ -145,11 +145,17 @@ def test_quarter_turns_move_no_other_setting() -> None:
             assert turned.tobytes() in back
 
 
-def test_without_quarter_turns_nothing_is_drawn_for_them() -> None:
-    image, one, other = picture(), rng(3), rng(3)
-    np.testing.assert_array_equal(STILL(image, one), image)
-    other.random(63 + image.shape[2])
-    assert one.random() == other.random()
+@pytest.mark.parametrize("size", [(20, 40), (41, 17)])
+def test_what_is_no_square_is_turned_upside_down_or_not_at_all(size: tuple[int, int]) -> None:
+    """Whatever lies at its ends would else be out of sight, and still be owed to the label."""
+    image, margin = picture(3, rows=size[0] + 10, columns=size[1] + 10), 5
+    inner = image[margin:-margin, margin:-margin]
+    found = [TURNED.with_mask(image, image, rng(k), margin=margin) for k in range(400)]
+    upside_down = [np.array_equal(one, np.rot90(inner, 2)) for one, _ in found]
+    assert abs(np.mean(upside_down) - 0.5) < 0.1
+    assert all(np.array_equal(one, moved) for one, moved in found)
+    for (one, _), turned in zip(found, upside_down, strict=True):
+        assert turned or np.array_equal(one, inner)
 
 
 SHARP = replace(BENT, quarter_turns=True, warp=0.0)
@@ -174,6 +180,15 @@ def test_a_share_of_the_variants_is_warped_as_all_would_be() -> None:
         assert is_warped or found == SHARP(image, rng(seed)).tobytes()
         warped += is_warped
     assert 40 < warped < 80
+
+
+def test_no_setting_moves_what_is_drawn_after_a_picture() -> None:
+    image, left = picture(), set()
+    for change in ({}, {"warp": 0.4}, {"warp": 0.0}, *({k: v} for k, v in SETTINGS.items())):
+        one = rng(3)
+        replace(STILL, **change)(image, one)
+        left.add(one.random())
+    assert len(left) == 1
 
 
 def test_half_a_turn_is_both_flips():

@@ -17,6 +17,7 @@ from foveal.manifest import Window
 from foveal.members.training import SAMPLER_STREAM, Training
 from foveal.models.volumetric import Volumetric
 from foveal.read.volume import Volume
+from foveal.train.batches import filled
 from foveal.transforms.augment import Augment
 
 PAIR_STREAM = 1 << 22
@@ -39,6 +40,7 @@ class Crops:
         foreground: Share of crops that are drawn around foreground; the others are drawn evenly.
         number: Crops of an epoch.
         key: Of the randomness.
+        threads: That make crops; changes no pixel.
     """
 
     volumes: Sequence[Volume]
@@ -52,6 +54,7 @@ class Crops:
     foreground: float
     number: int
     key: tuple[int, ...]
+    threads: int = 1
 
     @cached_property
     def everywhere(self) -> _Places:
@@ -75,14 +78,19 @@ class Crops:
 
     def __call__(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Crops and target planes of the steps from `first` on."""
-        batch = self.training.batch
-        for step in range(first, self.steps):
-            rngs = (
-                np.random.default_rng((*self.key, epoch, SAMPLER_STREAM + k))
-                for k in range(step * batch, (step + 1) * batch)
-            )
-            images, targets = zip(*map(self._crop, rngs), strict=True)
-            yield torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets))
+        height, width = self.training.size
+        lattice, sizes = self.network.lattice, [self.training.batch] * self.steps
+        forms = [
+            ((self.network.slices, height, width), self.volumes[0].dtype),
+            ((2, -(-height // lattice), -(-width // lattice)), np.dtype(np.float32)),
+        ]
+        _ = self.everywhere, self.marked  # worked out once, before threads ask for them
+
+        def fill(place: int, image: np.ndarray, target: np.ndarray) -> None:
+            rng = np.random.default_rng((*self.key, epoch, SAMPLER_STREAM + place))
+            image[...], target[...] = self._crop(rng)
+
+        yield from map(_as_tensors, filled(fill, sizes, forms, threads=self.threads, first=first))
 
     def pairs(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Crops "slice height width" as they are, and the same with as much again around them."""
@@ -164,6 +172,11 @@ class _Places:
         row = int(np.searchsorted(rows, rng.random() * rows[-1], side="right"))
         columns = np.flatnonzero(np.logical_and.reduce([p[row] for p in self.planes[unit]]))
         return unit, (row, int(columns[int(rng.random() * len(columns))]))
+
+
+def _as_tensors(arrays: tuple[np.ndarray, ...]) -> tuple[Tensor, Tensor]:
+    images, targets = (torch.from_numpy(array) for array in arrays)
+    return images, targets
 
 
 def around(row: int, column: int, height: int, width: int) -> Window:

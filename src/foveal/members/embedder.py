@@ -22,11 +22,12 @@ from foveal.manifest import Case
 from foveal.members.gallery import NOBODY, answers, with_gallery
 from foveal.members.memory import with_less_memory
 from foveal.members.pictures import Stored, all_readable, readable
-from foveal.members.training import Training, seed_of
+from foveal.members.training import Training
 from foveal.models.heads import Embedding
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Pictures
+from foveal.train.seeds import seed_of
 
 WEIGHTS = "model."
 """Before the names of the network's weights in a state."""

@@ -32,6 +32,7 @@ from foveal.members.volumes import (
 from foveal.predictions import Predictions
 from foveal.read.volume import Volume
 from foveal.task import Job, Resources, State
+from foveal.train.seeds import seed_of
 
 WIDTHS = (1.0, 2.0, 4.0, 8.0)
 """Of the filters, in pixels."""
@@ -57,6 +58,7 @@ class FilterTrees:
         samples: Most cells that it learns from.
         guard: Pixels that learning keeps away from parts that the fold judges.
         spare_bits: Of 16, that the study's volumes leave empty.
+        bits: Of the study.
     """
 
     kind: ClassVar[str] = "classical"
@@ -68,6 +70,7 @@ class FilterTrees:
     samples: int = 20_000
     guard: int = 0
     spare_bits: int = 0
+    bits: int = 8
 
     def fit(self, job: Job) -> State:
         """Learn from cells of the training rows, drawn evenly."""
@@ -86,13 +89,12 @@ class FilterTrees:
             x += [table[drawn[rows]] for rows, table in self._bands(volume, window)]
             y.append((cells(true, self.lattice) / np.maximum(area, 1))[drawn])
             w.append(job.weight[k] * area[drawn])
-        seed = int(np.random.SeedSequence(job.key).generate_state(1)[0] % 2**31)
         nodes = forest(
             np.concatenate(x),
             np.concatenate(y)[:, None],
             np.concatenate(w),
             trees=self.trees,
-            seed=seed,
+            seed=seed_of(job.key),
         )
         job.report({"done": 1.0})
         return State(nodes)
@@ -131,7 +133,7 @@ class FilterTrees:
 
     @property
     def _volumes(self) -> StoredVolumes:
-        return StoredVolumes(self.slices, self.spare_bits)
+        return StoredVolumes(self.slices, self.spare_bits, self.bits)
 
     def _bands(self, volume: Volume, window: Window) -> Iterator[tuple[slice, np.ndarray]]:
         """Bands of a window: which rows of cells, and the responses "row column feature" there."""

@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-LEAST_SPREAD = 1e-3
-"""Of a column to be learned; one that as good as never changes stays quiet."""
+from foveal.members.ridge import spread
 
 PAIRS = 1 << 16
 """Of a case and a tree that walk together: memory follows from these, not from all."""
@@ -30,7 +29,7 @@ def forest(
     """
     from sklearn.ensemble import ExtraTreesRegressor
 
-    scale = np.maximum(y.std(axis=0), LEAST_SPREAD)
+    _, scale = spread(y, w)
     goal = y / scale
     fitted = ExtraTreesRegressor(
         trees, min_samples_leaf=2, max_features=0.3, random_state=seed, n_jobs=1

@@ -24,6 +24,8 @@ FULL = ("allocate memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "CUDA error: out
 def with_less_memory(name: str, job: Job, batch: int, attempt: Callable[[int], State]) -> State:
     """Try to train; out of memory cuts the batch into parts, which is written down.
 
+    It holds for this very training: one of another size or batch is tried whole again.
+
     Args:
         name: Of the member.
         job: To be done.
@@ -42,7 +44,7 @@ def with_less_memory(name: str, job: Job, batch: int, attempt: Callable[[int], S
             )
         accumulate = min(2 * accumulate, batch)
         job.report({"note": f"out of memory: the batch is cut into {accumulate} parts"})
-        write_json(job.folder / "override.json", {"accumulate": accumulate})
+        write_json(job.folder / "override.json", {"of": job.mark, "accumulate": accumulate})
     return state
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 
 from foveal.members.forest import forest, walk
 from foveal.members.ridge import USUAL_ALPHA, cross_fitted, inner_folds, ridge
+from foveal.train.seeds import seed_of
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of ridge, to choose from."""
@@ -48,7 +49,7 @@ def fit_mixed(
         trees: Of the forest.
         key: Where all randomness comes from.
     """
-    seed = int(np.random.SeedSequence(key).generate_state(1)[0] % 2**31)
+    seed = seed_of(key)
     fold, columns = inner_folds(y, group, seed), y.shape[1]
     alpha, share = np.full(columns, USUAL_ALPHA), np.full(columns, USUAL_SHARE)
     if fold is not None:

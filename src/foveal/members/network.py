@@ -14,13 +14,14 @@ from torch import nn
 from foveal.manifest import Case
 from foveal.members.memory import with_less_memory
 from foveal.members.pictures import Prepared, all_readable, readable, score_each
-from foveal.members.training import Training, seed_of, snapshots_of
+from foveal.members.training import Training, snapshots_of
 from foveal.models.bags import TileWeights
 from foveal.models.heads import Attention, Head
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Pictures
 from foveal.train.cache import Direct, Mapped
+from foveal.train.seeds import seed_of
 from foveal.transforms.views import identity
 
 

@@ -27,8 +27,9 @@ def spread(
     x: Float[np.ndarray, "case feature"], w: Float[np.ndarray, " case"]
 ) -> tuple[Float[np.ndarray, " feature"], Float[np.ndarray, " feature"]]:
     """Mean and standard deviation of every feature; 1 for one that as good as never changes."""
-    scale = x.std(axis=0, dtype=np.float64)
-    return np.average(x, axis=0, weights=w), np.where(scale > 1e-6, scale, 1.0)
+    centre = np.average(x, axis=0, weights=w)
+    scale = np.sqrt(np.average((x - centre) ** 2, axis=0, weights=w))
+    return centre, np.where(scale > 1e-6, scale, 1.0)
 
 
 def standardised(

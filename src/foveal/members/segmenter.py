@@ -18,7 +18,7 @@ from foveal.manifest import Case, Window
 from foveal.members.crops import Crops
 from foveal.members.memory import in_smaller_batches, with_less_memory
 from foveal.members.pictures import peak_bytes
-from foveal.members.training import Training, seed_of
+from foveal.members.training import Training
 from foveal.members.volumes import (
     StoredVolumes,
     as_predictions,
@@ -35,6 +35,7 @@ from foveal.predictions import Predictions
 from foveal.read.volume import Volume
 from foveal.task import Job, Resources, State
 from foveal.train.loop import laid_out
+from foveal.train.seeds import seed_of
 from foveal.transforms.tiles import Dense, Windows
 
 Plan = Callable[[int, int], Cover]
@@ -169,6 +170,7 @@ class Segmenter:
             foreground=self.foreground,
             number=self.crops,
             key=job.key,
+            threads=job.resources.threads,
         )
         held = [(job.cases[k], self._volumes(job.cases[k], job.resources)) for k in job.held]
 
@@ -200,7 +202,8 @@ class Segmenter:
 
     @property
     def _volumes(self) -> StoredVolumes:
-        return StoredVolumes(self.network.slices + 2 * self.z_shift, self.spare_bits)
+        slices = self.network.slices + 2 * self.z_shift
+        return StoredVolumes(slices, self.spare_bits, self.training.bits)
 
     def _built(self) -> VolumetricModel:
         """The network before it has learned anything."""

@@ -273,7 +273,8 @@ class Training:
             resources: Whose device computes.
             channels: Of its input; as many as the mean has if left out.
         """
-        _, channels_last = self.numerics(model, resources.device)
+        precision, channels_last = self.numerics(model, resources.device)
+        is_mixed = precision == "bf16-mixed"
         layout = torch.channels_last if channels_last else torch.contiguous_format
         channels = channels or len(self.mean)
         count = min(self.batch, 4)
@@ -286,7 +287,7 @@ class Training:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as a job computes
         try:
-            seconds = min(_step_seconds(model, images) for _ in range(3))
+            seconds = min(_step_seconds(model, images, is_mixed=is_mixed) for _ in range(3))
         finally:
             torch.set_num_threads(threads)
         return larger * seconds / len(images) * cases * self.epochs
@@ -333,14 +334,11 @@ def _prefix(back: int) -> str:
     return f"{back}{SNAPSHOT}" if back else ""
 
 
-def seed_of(key: tuple[int, ...]) -> int:
-    """One number from several, for generators that take one."""
-    return int(np.random.SeedSequence(key).generate_state(1)[0])
-
-
-def _step_seconds(model: nn.Module, images: Tensor) -> float:
+def _step_seconds(model: nn.Module, images: Tensor, *, is_mixed: bool) -> float:
     started = time.monotonic()
-    model(images).sum().backward()
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=is_mixed):
+        outputs = model(images)
+    outputs.float().sum().backward()
     if images.is_cuda:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(images.device)
     return time.monotonic() - started

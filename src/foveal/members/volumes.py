@@ -14,6 +14,7 @@ from foveal.errors import DataError, DiskFullError, UsageError
 from foveal.lattice import cells, part_of, read_mask, region_of
 from foveal.manifest import Case, Window
 from foveal.predictions import NO_FOLD, Predictions
+from foveal.read.image import check_depth
 from foveal.read.slices import find_slices
 from foveal.read.volume import Volume, store
 from foveal.task import Resources
@@ -29,16 +30,19 @@ class StoredVolumes:
     Attributes:
         slices: How many; beyond the ends the edge slice is repeated.
         spare_bits: Of 16, that the study's volumes leave empty.
+        bits: Of the study.
     """
 
     slices: int
     spare_bits: int = 0
+    bits: int = 8
 
     def __call__(self, case: Case, resources: Resources) -> Volume:
         """The volume of a case, stored when it is first asked for.
 
         Raises:
-            DataError: A slice or the region cannot be read, or they do not fit each other.
+            DataError: A slice or the region cannot be read, or they do not fit each other or the
+                study.
             StudyError: The disk is full.
         """
         stack = find_slices(case.paths[0])
@@ -53,8 +57,9 @@ class StoredVolumes:
                 slices=(first, first + self.slices),
                 should_stop=resources.should_stop,
             )
+        check_depth(volume.values.dtype, self.bits, case.paths[0])
         region_of(case, *volume.plane)
-        return replace(volume, spare_bits=self.spare_bits)
+        return replace(volume, spare_bits=self.spare_bits, bits=self.bits)
 
 
 def each_readable(

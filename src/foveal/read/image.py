@@ -42,7 +42,8 @@ class Photograph:
 
     Attributes:
         channels: Wanted; a grey picture is repeated where colour is wanted.
-        bits: 8 or 16; an 8-bit picture is stretched where 16 are wanted.
+        bits: 8 or 16; an 8-bit picture is stretched where 16 are wanted. One of 16 is refused where
+            8 are: how many of them a camera uses cannot be told from a single picture.
         spare_bits: Of 16, that the study's pictures leave empty.
         at_least: Shorter and longer side, in pixels, under which no picture is wanted: a JPEG is
             decoded at 1/2, 1/4 or 1/8 where both sides stay as long, in down to a third of the
@@ -58,7 +59,7 @@ class Photograph:
         """The picture of a case.
 
         Raises:
-            UnreadableImage: A file does not decode in full, or there are other channels.
+            UnreadableImage: A file does not decode in full, has other channels or is too deep.
         """
         image = _joined(case, [decode(path, self.at_least) for path in case.paths])
         if image.shape[2] == 1 and self.channels == 3:
@@ -67,13 +68,28 @@ class Photograph:
             raise UnreadableImage(
                 f"{case.paths[0]}: {image.shape[2]} channels, where the study has {self.channels}"
             )
-        if self.bits == 16 and image.dtype == np.uint8:
-            image = image.astype(np.uint16) * 257
-        elif self.bits == 8 and image.dtype == np.uint16:
-            image = (image >> 8).astype(np.uint8)
-        elif self.bits == 16:
-            image = filled(image, self.spare_bits)
-        return np.moveaxis(image, 2, 0)
+        check_depth(image.dtype, self.bits, case.paths[0])
+        return np.moveaxis(at_depth(image, self.bits, self.spare_bits), 2, 0)
+
+
+def check_depth(dtype: np.dtype, bits: int, name: str) -> None:
+    """Raise `UnreadableImage` where a file is deeper than the study."""
+    if dtype.itemsize * 8 > bits:
+        raise UnreadableImage(f"{name}: {dtype.itemsize * 8} bit, where the study has {bits}")
+
+
+def at_depth(
+    values: Shaped[np.ndarray, "*_"], bits: int, spare_bits: int
+) -> Shaped[np.ndarray, "*_"]:
+    """Values at the full scale of a study: those of 8 bit stretched to 16, those of 16 filled.
+
+    Example:
+        >>> at_depth(np.array([1, 255], dtype=np.uint8), 16, 4).tolist()
+        [257, 65535]
+    """
+    if values.dtype == np.uint8:
+        return values.astype(np.uint16) * np.uint16(257) if bits == 16 else values
+    return filled(values, spare_bits)
 
 
 def filled(values: Shaped[np.ndarray, "*_"], spare_bits: int) -> Shaped[np.ndarray, "*_"]:

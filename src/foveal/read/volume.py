@@ -24,7 +24,7 @@ from jaxtyping import Shaped
 from foveal.errors import Stopped, StudyError
 from foveal.files import disk_error, lay_out, write_json
 from foveal.manifest import Window
-from foveal.read.image import filled
+from foveal.read.image import at_depth
 from foveal.read.stack import Boxes, Stack, check_slice
 
 
@@ -35,15 +35,22 @@ class Volume:
     Attributes:
         values: "height width depth", 8 or 16 bit unsigned.
         spare_bits: Of 16, that the study's volumes leave empty.
+        bits: Of the study; values of 8 are stretched where it has 16.
     """
 
     values: np.ndarray
     spare_bits: int = 0
+    bits: int = 8
 
     @property
     def depth(self) -> int:
         """How many slices were stored."""
         return self.values.shape[2]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of what a window shows."""
+        return np.dtype(np.uint16) if self.bits == 16 else self.values.dtype
 
     @property
     def plane(self) -> tuple[int, int]:
@@ -59,7 +66,7 @@ class Volume:
             part = self.values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         else:
             part = self.values[np.ix_(rows, columns)]
-        return np.ascontiguousarray(filled(part, self.spare_bits if part.itemsize > 1 else 0))
+        return np.ascontiguousarray(at_depth(part, self.bits, self.spare_bits))
 
 
 def mirrored(start: int, count: int, size: int) -> np.ndarray:

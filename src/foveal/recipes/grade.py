@@ -75,6 +75,7 @@ def aptos(
     ema: Decay = 0.99,
     clip: Positive = 1.0,
     views: Views = "centre",
+    crop_border: bool = True,
     local_contrast: NotNegative = 0.0,
     cutout: Share = 0.0,
     mixup: Share = 0.5,
@@ -111,6 +112,7 @@ def aptos(
         ema: Decay of the average of the weights, which is what answers.
         clip: Largest norm of the gradient.
         views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight.
+        crop_border: Whether dark borders are cut off before a picture is resized.
         local_contrast: Weight of the picture minus its blur; 4 is usual, 0 leaves it out.
         cutout: Probability of a hidden square.
         mixup: Share of batches whose pictures are blended.
@@ -157,7 +159,9 @@ def aptos(
     available: list[Network] = []
     for side in dict.fromkeys((224, size)):
         height, width = shape_of(side, aspect=1.0)
-        prepare = Prepare(height=height, width=width, local_contrast=local_contrast)
+        prepare = Prepare(
+            height=height, width=width, crop_border=crop_border, local_contrast=local_contrast
+        )
         members_of_size = networks(
             APPROACHES,
             pictures_of(facts, prepare),
@@ -170,7 +174,7 @@ def aptos(
     count = grade_count(facts, grades)
     return graded(
         count,
-        (*classical_of(facts, Learns()), *available),
+        (*classical_of(facts, Learns(), crop_border=crop_border), *available),
         members=members,
         folds=Folds(folds, seed),
         decode=CUTS[cuts](count),
@@ -199,6 +203,7 @@ def small(
     ema: Decay = 0.99,
     clip: Positive = 1.0,
     views: Views = "flips",
+    crop_border: bool = True,
     rotate: Degrees = 15.0,
     flip: Share = 0.5,
     elastic: Annotated[float, Field(ge=0, le=0.2)] = 0.0,
@@ -238,6 +243,7 @@ def small(
         ema: Decay of the average of the weights, which is what answers.
         clip: Largest norm of the gradient.
         views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight.
+        crop_border: Whether dark borders are cut off before a picture is resized.
         rotate: Largest turn either way, in degrees.
         flip: Probability of a mirror image, each way; 0 also tells the patches that they differ.
         elastic: Largest bend, as a share of the side.
@@ -255,7 +261,8 @@ def small(
         cuts: closed_form, exact, bagged_exact, halves or fifths.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
-    height, width = shape_of(size, facts.aspect)
+    aspect = facts.aspect if crop_border else facts.width / facts.height
+    height, width = shape_of(size, aspect)
     training = Training(
         size=(height, width),
         mean=facts.mean,
@@ -287,8 +294,10 @@ def small(
             cutout=cutout,
         ),
     )
-    classical = classical_of(facts, Learns(), trees=trees, words=words, mirrored=flip > 0)
-    pictures = pictures_of(facts, Prepare(height=height, width=width))
+    classical = classical_of(
+        facts, Learns(), trees=trees, words=words, mirrored=flip > 0, crop_border=crop_border
+    )
+    pictures = pictures_of(facts, Prepare(height=height, width=width, crop_border=crop_border))
     approaches = networks(APPROACHES, pictures, training, pooling=pooling, dropout=dropout)
     count = grade_count(facts, grades)
     return graded(

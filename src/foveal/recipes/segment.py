@@ -244,6 +244,7 @@ def small(
         trees=trees,
         guard=guard,
         spare_bits=facts.spare_bits,
+        bits=facts.bits,
     )
     return _recipe(
         (floor, network),
@@ -417,7 +418,9 @@ def vesuvius(
         for name in backbone.split(",")
         for channels, groups, blocks in ((5, 7, 3), (3, 9, 6))
     ]
-    floor = FilterTrees(lattice=lattice, slices=35, guard=guard, spare_bits=facts.spare_bits)
+    floor = FilterTrees(
+        lattice=lattice, slices=35, guard=guard, spare_bits=facts.spare_bits, bits=facts.bits
+    )
     return _recipe(
         (floor, *networks),
         members=members,
@@ -448,7 +451,7 @@ def _recipe(
         blends=(PowerMean(),),
         decode=DECIDE[decide](beta),
         probabilities=AsTheyAre(),
-        answer=MaskFolder(lattice),
+        answer=MaskFolder(lattice, beta),
         panels=MASK_PANELS,
         seed=seed,
     )

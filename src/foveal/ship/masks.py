@@ -32,11 +32,13 @@ class MaskFolder:
 
     Attributes:
         lattice: Pixels a cell is wide.
+        beta: Of the F-beta that units are judged by.
     """
 
     suffix: ClassVar[str] = ""
 
     lattice: int
+    beta: float = 0.5
 
     def prior(
         self, truth: Shaped[np.ndarray, " case"], weight: Float[np.ndarray, " case"]
@@ -79,14 +81,14 @@ class MaskFolder:
         self, labels: Sequence[np.ndarray], predictions: Predictions, truth: Truth
     ) -> dict[str, list]:
         """Pixels found, given and true of every unit, and what they come to."""
-        tally = CellFBeta(0.5).tally(labels, replace(truth, weight=np.ones(len(truth.weight))))
+        judge, dice = CellFBeta(self.beta), CellFBeta(1.0)
+        tally = judge.tally(labels, replace(truth, weight=np.ones(len(truth.weight))))
         hit, extra, missed = tally.T
         return {
             "hit": [short(v) for v in hit.tolist()],
             "given": [short(v) for v in (hit + extra).tolist()],
             "true": [short(v) for v in (hit + missed).tolist()],
-            "f_0.5": [short(v) for v in CellFBeta(0.5).value(tally).tolist()],
-            "dice": [short(v) for v in CellFBeta(1.0).value(tally).tolist()],
+            **{one.name: [short(v) for v in one.value(tally).tolist()] for one in (judge, dice)},
         }
 
 

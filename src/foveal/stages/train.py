@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from foveal.stages.split import open_split, split, truth_of
 from foveal.study import Study, changed, is_done, publish
 from foveal.task import Context, Job, Member, Resources, State
 
-TRAIN_FORMAT = 6
+TRAIN_FORMAT = 7
 FOR_NEW = "for_new."
 """Before the names of arrays that only answers for new cases may use."""
 
@@ -192,9 +193,9 @@ def place(opened: Opened, made: Split, member: Member, fold: int) -> tuple[Path,
         "target": opened.recipe.target.train(opened.target),
         "cases": opened.cases,
         "folds": digest(made.fold == fold, made.learns(fold), made.group),
-        "override": _override(folder),
     }
-    return folder, together(describe(member), more)
+    depends = together(describe(member), more)
+    return folder, {**depends, "override": _override(folder, digest(depends))}
 
 
 def is_trained(opened: Opened, made: Split, member: Member) -> bool:
@@ -211,9 +212,17 @@ def why_not(opened: Opened, made: Split, member: Member) -> str:
     return f"changed: {', '.join(why)}" if why else "files are missing or damaged"
 
 
-def _override(folder: Path) -> Mapping[str, Any]:
+def _override(folder: Path, mark: str) -> Mapping[str, Any]:
+    """What was changed for a job when memory ran out; nothing where that was another training."""
     path = folder / "override.json"
-    return read_json(path) if path.is_file() else {}
+    kept = read_json(path) if path.is_file() else {}
+    is_own = kept.get("of") == mark
+    return {name: value for name, value in kept.items() if is_own and name != "of"}
+
+
+def _mark_of(depends: Mapping[str, object]) -> str:
+    """Of a training, whatever became of it when memory ran out, which its checkpoint says too."""
+    return digest({name: part for name, part in depends.items() if name != "override"})
 
 
 def fit_job(
@@ -237,12 +246,12 @@ def fit_job(
     held = np.flatnonzero(made.fold == fold)
     truth = truth_of(opened, made)
     cases = opened.manifest.cases()
-    mark = digest(depends)
+    mark = _mark_of(depends)
     curve = _Curve(folder, mark, channel)
     started = time.monotonic()
     state = chosen.fit(
         Job(
-            key=(recipe.seed, fold),
+            key=(recipe.seed, zlib.crc32(member.encode()), fold),
             cases=cases,
             train=np.flatnonzero(made.learns(fold)),
             held=held,
@@ -254,7 +263,7 @@ def fit_job(
             mark=mark,
             resources=resources,
             report=curve.hear,
-            overrides=_override(folder),
+            overrides=_override(folder, mark),
             checkpoint_seconds=checkpoint_seconds,
         )
     )

@@ -1,7 +1,7 @@
 """Batches filled by threads, the same for any number of them.
 
-Every picture of a batch is varied with a generator made from (seed, fold, epoch, place of the
-draw), so it does not matter who makes it or when. Decoding and warping release the interpreter
+Every picture of a batch is varied with a generator made from (seed, member, fold, epoch, place of
+the draw), so it does not matter who makes it or when. Decoding and warping release the interpreter
 lock; plain threads that write into one array beat worker processes on few cores and copy nothing.
 """
 
@@ -68,41 +68,67 @@ class Batches:
 
         Args:
             parts: Rows of every batch.
-            key: Seed, fold and epoch.
+            key: Of the job, and the epoch.
             first: The batch to begin with; the ones before it are not made.
         """
-        starts = np.cumsum([0, *map(len, parts)])
+        rows = [int(row) for part in parts for row in part]
         *size, channels = self.pictures.shape
-        memory = _Memory((*(self.size or size), channels), self.pictures.dtype)
-        with ThreadPoolExecutor(max(1, self.threads)) as pool:
-            coming: deque[tuple[np.ndarray, list[Future]]] = deque()
-            for k in range(first, len(parts)):
-                coming.append(self._begin(pool, memory, parts[k], (*key, int(starts[k]))))
-                if len(coming) > AHEAD:
-                    yield _finish(*coming.popleft())
-            while coming:
-                yield _finish(*coming.popleft())
+        form = ((*(self.size or size), channels), self.pictures.dtype)
 
-    def _begin(
-        self,
-        pool: ThreadPoolExecutor,
-        memory: _Memory,
-        rows: Int[np.ndarray, " draw"],
-        key: tuple[int, ...],
-    ) -> tuple[np.ndarray, list[Future]]:
-        out = memory(len(rows))
-        chunks = np.array_split(np.arange(len(rows)), max(1, self.threads))
-        return out, [pool.submit(self._fill, out, rows, chunk, key) for chunk in chunks]
-
-    def _fill(
-        self, out: np.ndarray, rows: np.ndarray, chunk: np.ndarray, key: tuple[int, ...]
-    ) -> None:
-        for k in chunk.tolist():
-            picture = self.pictures(int(rows[k]))
+        def fill(place: int, out: np.ndarray) -> None:
+            picture = self.pictures(rows[place])
             if self.augment is not None:
-                place = (*key[:-1], key[-1] + k)
-                picture = self.augment(picture, np.random.default_rng(place))
-            out[k] = picture
+                picture = self.augment(picture, np.random.default_rng((*key, place)))
+            out[...] = picture
+
+        sizes = [len(part) for part in parts]
+        yield from map(_as_tensor, filled(fill, sizes, [form], threads=self.threads, first=first))
+
+
+def filled(
+    fill: Callable[..., None],
+    sizes: Sequence[int],
+    forms: Sequence[tuple[tuple[int, ...], np.dtype]],
+    *,
+    threads: int,
+    first: int = 0,
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Batches of arrays whose draws are filled by threads, some of them ahead.
+
+    Args:
+        fill: Given the place of a draw in the epoch and its part of every array, writes into these;
+            what it writes must follow from the place alone.
+        sizes: Draws of every batch.
+        forms: Shape and kind of a draw's part of each array.
+        threads: That fill; changes no bit.
+        first: The batch to begin with; the ones before it are not made.
+    """
+    starts = np.cumsum([0, *sizes]).tolist()
+    memory = [_Memory(*form) for form in forms]
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        coming: deque[tuple[tuple[np.ndarray, ...], list[Future]]] = deque()
+        for k in range(first, len(sizes)):
+            arrays = tuple(one(sizes[k]) for one in memory)
+            chunks = np.array_split(np.arange(sizes[k]), max(1, threads))
+            jobs = [pool.submit(_fill, fill, arrays, chunk, starts[k]) for chunk in chunks]
+            coming.append((arrays, jobs))
+            if len(coming) > AHEAD:
+                yield _finish(*coming.popleft())
+        while coming:
+            yield _finish(*coming.popleft())
+
+
+def _fill(
+    fill: Callable[..., None], arrays: tuple[np.ndarray, ...], chunk: np.ndarray, start: int
+) -> None:
+    for k in chunk.tolist():
+        fill(start + k, *(array[k] for array in arrays))
+
+
+def _finish(arrays: tuple[np.ndarray, ...], jobs: list[Future]) -> tuple[np.ndarray, ...]:
+    for job in jobs:
+        job.result()
+    return arrays
 
 
 class _Memory:
@@ -125,12 +151,11 @@ class _Memory:
         return lent
 
 
-def _finish(out: np.ndarray, jobs: list[Future]) -> Tensor:
-    for job in jobs:
-        job.result()
-    if out.dtype == np.uint16:
-        out = out.astype(np.float32)  # few operations know uint16
-    return torch.from_numpy(out).permute(0, 3, 1, 2)
+def _as_tensor(arrays: tuple[np.ndarray, ...]) -> Tensor:
+    (pictures,) = arrays
+    if pictures.dtype == np.uint16:
+        pictures = pictures.astype(np.float32)  # few operations know uint16
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
 
 
 def quiet_libraries() -> None:

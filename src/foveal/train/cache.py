@@ -138,8 +138,13 @@ def _give_back(path: Path) -> None:
 
 
 def _taken(path: Path) -> int:
-    """Bytes of the other caches of a folder."""
-    return sum(p.stat().st_size for p in path.parent.glob("*.npy") if p != path)
+    """Bytes of the other caches of a folder, also of those that others are filling."""
+    own, taken = (path, path.with_suffix(".part")), 0
+    for kind in ("*.npy", "*.part"):
+        for other in path.parent.glob(kind):
+            with suppress(FileNotFoundError):  # finished or given back since it was listed
+                taken += 0 if other in own else other.stat().st_size
+    return taken
 
 
 def _load(path: Path) -> Mapped | None:

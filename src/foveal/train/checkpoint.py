@@ -67,11 +67,15 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give an optimiser back the state that `optimizer_tensors` took."""
+    """Give an optimiser back the state that `optimizer_tensors` took, which stays as it is.
+
+    It would else take over what has the right kind already, such as its count of steps, and count
+    on in place: whoever goes back to the same tensors twice would not come to the same place.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = value
+        state.setdefault(int(number), {})[name] = value.clone()
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     for parameter, own in optimizer.state.items():

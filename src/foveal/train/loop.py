@@ -4,7 +4,7 @@ The loop is handed callables and knows no picture, loss or network by name. What
 a training stands in `Plan`; the clock decides only when to save and when to stop. A training that
 was stopped at any step and goes on ends in the same bits as one that was not (on a CPU)::
 
-    (weights,) = fit(model, loss, data, Plan(epochs=10), key=(seed, fold), ...)
+    (weights,) = fit(model, loss, data, Plan(epochs=10), key=(seed, member, fold), ...)
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from foveal.errors import Stopped, TrainingError
 from foveal.train.checkpoint import Checkpoint, load_optimizer, optimizer_tensors, under
 from foveal.train.optim import AdamW, Average, warm_up_and_cosine
+from foveal.train.seeds import seed_of
 
 NAN_RETRIES = 2
 MIX_STREAM = 1 << 20
@@ -124,7 +125,7 @@ def fit(
         loss: From logits and target to a number that falls.
         data: Batches of any epoch.
         plan: What decides the bits.
-        key: Seed and fold; with epoch and step it seeds the mix.
+        key: Of the randomness; with epoch and step it seeds the mix.
         watch: Observer, stop signal and checkpoint.
         mix: Blends the cases of a batch.
         device: "cpu" or "cuda:0".
@@ -289,7 +290,7 @@ class _Training:
         """The epoch and step to go on with, and the loss added up so far."""
         found = checkpoint.load()
         if found is None:
-            torch.manual_seed(np.random.SeedSequence(self.key).generate_state(1)[0].item())
+            torch.manual_seed(seed_of(self.key))
             return 0, 0, torch.zeros((), device=self.device)
         tensors, numbers = found
         self.anchor = under(tensors, "anchor.")

@@ -6,7 +6,7 @@ bending into *one* map, and reads the picture once through it (every further int
 Colour is one line a channel, or one table where gamma bends it::
 
     picture = Prepare(height=256, width=256)(image)
-    varied = Augment(rotate_degrees=180)(picture, np.random.default_rng((seed, fold, epoch, place)))
+    varied = Augment(rotate_degrees=180)(picture, np.random.default_rng((*key, epoch, place)))
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ class Augment:
         flip_horizontal: Probability of a mirror image, left to right.
         flip_vertical: Probability of a mirror image, top to bottom.
         rotate_degrees: Largest turn either way.
-        quarter_turns: Whether a picture is turned by 0 to 3 quarters first, all alike.
+        quarter_turns: Whether a picture is turned by 0 to 3 quarters first, all alike; by 0 or 2
+            where it is no square, which others would turn out of sight.
         warp: Share of variants that are turned by any angle, zoomed, slanted, shifted and bent; the
             others are only mirrored and turned by quarters, so that pixels stay as sharp as those
             that will be scored.
@@ -192,9 +193,11 @@ class Augment:
         draws = rng.random(63 + image.shape[2])
         cut, around_zero = draws[:3], 2 * draws[3:] - 1
         shape, tone, bend = around_zero[:7], around_zero[7:10], around_zero[10:60]
-        quarters = int(4 * rng.random()) if self.quarter_turns else 0
-        how = self if self.warp == 1 or rng.random() < self.warp else self._upright()
-        matrix = how._matrix(shape, height, width, quarters) + np.array([[0, 0, margin]] * 2)
+        turned, warped = rng.random(2)
+        quarters = int(4 * turned) if height == width else 2 * int(2 * turned)
+        how = self if warped < self.warp else self._upright()
+        matrix = how._matrix(shape, height, width, quarters * self.quarter_turns)
+        matrix += np.array([[0, 0, margin]] * 2)
         move = how._movement(matrix, bend, height, width)
         picture = self._coloured(move(image), tone, around_zero[60:])
         if cut[0] < self.cutout:

@@ -16,6 +16,7 @@ from foveal.digests import revive
 from foveal.files import read_json
 from foveal.lattice import Planes, part_of, planes_of
 from foveal.manifest import Case
+from foveal.metrics.overlap import CellFBeta
 from foveal.predictions import Predictions, join
 from foveal.read.slices import find_slices
 from foveal.ship.numbers import number
@@ -52,11 +53,18 @@ class _Units:
         cases: Volumes, or parts of them.
         truth: Their masks, cell by cell.
         scores: What the chosen row scored out of fold.
+        judge: What the study judges them by.
     """
 
     cases: list[Case]
     truth: Planes
     scores: Predictions
+    judge: CellFBeta
+
+    @property
+    def judged_by(self) -> str:
+        """The judge's name, for people."""
+        return self.judge.name.replace("_", "").capitalize()
 
 
 def masks(study: Study) -> Section:
@@ -66,10 +74,10 @@ def masks(study: Study) -> Section:
         "Chosen row, out of fold, in pixels. Average precision of all cells together: "
         f"{number(average_precision(units.scores, units.truth))}."
     )
-    header = ["", "fold", "true", "given", "hit", "F0.5", "Dice"]
+    header = ["", "fold", "true", "given", "hit", *dict.fromkeys((units.judged_by, "Dice"))]
     lines = [
         [r["id"], r["fold"], *(f"{float(r[k]):,.0f}" for k in ("true", "given", "hit"))]
-        + [number(float(r[k])) for k in ("f_0.5", "dice")]
+        + [number(float(r[k])) for k in dict.fromkeys((units.judge.name, "dice"))]
         for r in rows
     ]
     return Section("Masks", lead, table(header, lines) + _pictures(study, units, rows))
@@ -98,19 +106,20 @@ def _units(study: Study) -> _Units:
     made = split_of(study)
     units, rows = made.units(study.manifest()), np.flatnonzero(made.fold != NONE)
     cases = [units.case(k) for k in rows.tolist()]
-    lattice = int(read_json(study.combine_folder / "answers.json")["answer"]["lattice"])
-    truth = planes_of(cases, units.target[rows, 0].tolist(), lattice)
+    answer = read_json(study.combine_folder / "answers.json")["answer"]
+    truth = planes_of(cases, units.target[rows, 0].tolist(), int(answer["lattice"]))
     step, parts = chosen_step(study), []
     for member in step["members"]:
         folders = [study.job_folder(member, k) for k in range(made.folds)]
         whole = join([Predictions.open(folder, prefix="oof-") for folder in folders])
         parts.append(whole.take([case.id for case in cases]))
-    return _Units(cases, truth, revive(step["blend"])(parts))
+    judge = CellFBeta(float(answer["beta"]))
+    return _Units(cases, truth, revive(step["blend"])(parts), judge)
 
 
 def _pictures(study: Study, units: _Units, rows: Sequence[Mapping[str, str]]) -> Markup:
     """Slice, scores and errors of some units, the worst first."""
-    f = {r["id"]: float(r["f_0.5"]) for r in rows}
+    f = {r["id"]: float(r[units.judge.name]) for r in rows}
     order = sorted(range(len(units.cases)), key=lambda k: f[units.cases[k].id])[:SHOWN]
     shown = units.scores.take([units.cases[k].id for k in order])
     given = revive(chosen_step(study)["decode"])(shown)
@@ -120,7 +129,7 @@ def _pictures(study: Study, units: _Units, rows: Sequence[Mapping[str, str]]) ->
         cards = (
             _card(_middle(units.cases[k]), f"{name}, the middle slice"),
             _card(np.round(np.asarray(plane) * 255).astype(np.uint8), "scores"),
-            _card(_errors(mask, share >= 0.5), f"F0.5 {number(f[name])}"),
+            _card(_errors(mask, share >= 0.5), f"{units.judged_by} {number(f[name])}"),
         )
         lines.append(Markup('<div class="triple">{}</div>').format(Markup("").join(cards)))
     lead = (
