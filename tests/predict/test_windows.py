@@ -129,6 +129,12 @@ def relative(windows: Tensor) -> Tensor:
 
 
 def test_the_shift_test_tells_who_depends_on_the_window() -> None:
-    assert shift_agreement(convolved, pairs()) == pytest.approx(1, abs=1e-6)
-    assert shift_agreement(relative, pairs()) < 0.9
-    assert shift_agreement(lambda w: 0 * cell_means(w), pairs()) == 0
+    assert shift_agreement(convolved, pairs(), 2) == pytest.approx(1, abs=1e-6)
+    assert shift_agreement(relative, pairs(), 2) < 0.9
+    assert shift_agreement(lambda w: 0 * cell_means(w), pairs(), 2) == 0
+
+
+def test_the_shift_test_looks_at_all_that_a_halo_leaves() -> None:
+    found = [shift_agreement(convolved, pairs(), edge) for edge in (0, 1, 2)]
+    assert max(found[:2]) < 0.9  # it sees two cells around every cell
+    assert found[2] == pytest.approx(1, abs=1e-6)

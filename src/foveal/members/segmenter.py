@@ -125,16 +125,11 @@ class Segmenter:
                 f"pixels; cure: size={max(1, round(side / stride)) * stride}"
             )
         if self.dense is not None:
-            self._check_crops(self.dense, stride, side)
+            self._check_crops(self.dense, stride)
 
-    def _check_crops(self, dense: Dense, stride: int, side: int) -> None:
-        """Raise where a halo is narrower than the shift test vouches for, or leaves nothing."""
+    def _check_crops(self, dense: Dense, stride: int) -> None:
+        """Raise where a halo leaves nothing of a crop."""
         lattice = self.network.lattice
-        if dense.halo * lattice < side // 4:
-            raise UsageError(
-                f"halo={dense.halo * lattice}: less than a quarter of size={side}, which is what "
-                f"the shift test leaves around a place; cure: halo={side // 4}"
-            )
         if (dense.side - 2 * dense.halo) * lattice < stride:
             raise UsageError(
                 f"block={dense.side * lattice} has no room between halos of "
@@ -189,9 +184,12 @@ class Segmenter:
             accumulate=accumulate,
         )
         notes: dict[str, float] = {"dense_step": step}
-        if step:
+        if step and self.dense is not None:
             evaluate = self._evaluate(self._restored(state), job.resources)
-            notes["shift_agreement"] = shift_agreement(evaluate, lessons.pairs(SHIFT_PLACES))
+            middle = self.training.size[0] // self.network.lattice // 4  # at least, on every side
+            notes["shift_agreement"] = shift_agreement(
+                evaluate, lessons.pairs(SHIFT_PLACES), min(self.dense.halo, middle)
+            )
             if notes["shift_agreement"] < LEAST_AGREEMENT:
                 words = f"scores depend on the window (shift test {notes['shift_agreement']:.2f})"
                 job.report({"note": f"{words}; scored by small windows"})

@@ -140,6 +140,7 @@ def score_plane(
 def shift_agreement(
     evaluate: Callable[[Tensor], Tensor],
     pairs: Iterable[tuple[np.ndarray, np.ndarray]],
+    edge: int,
 ) -> float:
     """How alike the middle of windows is scored alone and inside larger ones.
 
@@ -147,6 +148,7 @@ def shift_agreement(
         evaluate: From windows to scores, as above.
         pairs: The pixels of windows, and those of larger ones that have them in their middle; what
             is added on a side is a whole number of cells.
+        edge: Cells on every side of a window that are no part of its middle.
 
     Returns:
         The correlation of the scores: 1 for the same, 0 where every place has the same score.
@@ -157,7 +159,6 @@ def shift_agreement(
             evaluate(torch.from_numpy(w.astype(np.float32))[None])[0].cpu().numpy()
             for w in (small, large)
         ]
-        edge = len(scores[0]) // 4
         wider = (len(scores[1]) - len(scores[0])) // 2
         for one, margin, into in zip(scores, (edge, edge + wider), (alone, inside), strict=True):
             into.append(one[margin : len(one) - margin, margin : len(one) - margin].reshape(-1))

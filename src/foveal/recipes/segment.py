@@ -73,6 +73,9 @@ MOST_SLICES = 64
 USUAL_SLICES = 16
 """That it looks at, at most, where nobody says how many."""
 
+HALO = 32
+"""Pixels around a place that `small` looks at, at least: twice as many told no more."""
+
 Depth = Annotated[int, Field(ge=1, le=MOST_SLICES)]
 
 Folds = Annotated[int, Field(ge=2)]
@@ -122,7 +125,7 @@ def small(
     stride: Part = 0.5,
     alternate: bool = True,
     mode: Mode = "dense",
-    block: Count = 640,
+    block: Count = 448,
     halo: Count | None = None,
     phases: Annotated[int, Field(ge=1, le=4)] = 4,
     trees: Count = 40,
@@ -179,7 +182,8 @@ def small(
         alternate: Whether windows are seen flipped in turn.
         mode: dense (large crops, where the network passes the shift test) or windows.
         block: Longest side of a large crop with its halo, in pixels.
-        halo: Width of what is discarded of it, in pixels; a quarter of `size` if left out.
+        halo: Width of what is discarded of it, in pixels; 32 if left out, or a quarter of `size`
+            where that is less.
         phases: How often large crops see the plane, each time shifted and flipped.
         trees: Of the floor member's forest.
         precision: auto, 32-true or bf16-mixed.
@@ -229,7 +233,7 @@ def small(
         windows=Windows(
             cells, max(1, round(cells * stride)), _weighting(weighting, cells), alternate
         ),
-        dense=_dense(mode, lattice, block, halo or size // 4, phases),
+        dense=_dense(mode, lattice, block, halo or min(HALO, size // 4), phases),
         z_shift=z_shift,
         shuffle=shuffle,
         foreground=foreground,
