@@ -4,8 +4,9 @@ One 2.5-D network is trained on two simulated fragments of a scroll and scores a
 has not seen, in every way in turn, on one thread; the plane is as wide as a piece of a real one.
 MONAI's windows of 256 pixels lie 32 apart, with Gaussian weights, one at a time (eight at once take
 1.7 times as long on a CPU); the lattice's scores are what it adds up, as ours does. Large crops are
-those of the recipe, seen once, twice, three and four times. F0.5 is that of the best threshold for each way. Our own windows are
-looked at in a corner of the plane, beside bare forwards, which cut the same and add up nothing.
+those of the recipe, seen once, twice, three and four times. F0.5 is that of the best threshold for
+each way. Our own windows are looked at in a corner of the plane, beside bare forwards, which cut
+the same and add up nothing.
 
 Goals: large crops at least 20 x as fast as MONAI at an F0.5 that is not lower; small windows within
 5 % of the bare forwards. Half an hour, with the rivals installed::
