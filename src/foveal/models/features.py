@@ -7,6 +7,7 @@ hundred pictures still hard to beat.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,6 +15,9 @@ import numpy as np
 from jaxtyping import Float
 
 from foveal.arrays import Pixels
+
+SCALES = (1.0, 2.0, 4.0, 8.0)
+"""Of edges and blobs, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +37,22 @@ class PictureFeatures:
     def __call__(self, image: Pixels) -> Float[np.ndarray, " feature"]:
         """Describe a picture; always as many numbers for as many channels."""
         unit = image.astype(np.float32) / np.iinfo(image.dtype).max
-        textures = [
-            of(plane)
-            for plane in _planes(unit)
-            for of in (self._patterns, self._gradients, self._texture)
-        ]
-        parts = [
-            self._histograms(unit),
-            *textures,
-            self._blobs(unit),
-            self._agreement(unit),
+        channels = [np.ascontiguousarray(unit[:, :, c]) for c in range(unit.shape[2])]
+        planes = [unit.mean(axis=2), *channels] if len(channels) > 1 else channels
+        scales = {
+            sigma: np.stack([cv2.GaussianBlur(plane, (0, 0), sigma) for plane in planes], axis=2)
+            for sigma in (*SCALES, 2 * SCALES[-1])
+        }
+        blurred = {sigma: every[:, :, -len(channels) :] for sigma, every in scales.items()}
+        details = [blurred[sigma] - blurred[2 * sigma] for sigma in SCALES]
+        parts = [self._histograms(unit)]
+        for k, plane in enumerate(planes):
+            parts.append(self._patterns(plane))
+            parts.append(self._gradients([scales[sigma][:, :, k] for sigma in SCALES]))
+            parts.append(self._texture(plane))
+        parts += [
+            self._blobs(details),
+            *map(self._agreement, (unit, blurred[2.0], blurred[8.0], *details)),
             self._local(unit),
             self._small(unit),
         ]
@@ -74,11 +84,10 @@ class PictureFeatures:
             out.append(np.bincount(codes.reshape(-1), minlength=points + 2) / codes.size)
         return np.concatenate(out)
 
-    def _gradients(self, grey: np.ndarray) -> np.ndarray:
-        """Directions of edges, weighted by strength, and strength at four scales."""
+    def _gradients(self, scales: Sequence[np.ndarray]) -> np.ndarray:
+        """Directions of edges, weighted by strength, and strength at every scale."""
         out = []
-        for sigma in (1.0, 2.0, 4.0, 8.0):
-            smooth = cv2.GaussianBlur(grey, (0, 0), sigma)
+        for smooth in map(np.ascontiguousarray, scales):
             dx, dy = cv2.Sobel(smooth, -1, 1, 0), cv2.Sobel(smooth, -1, 0, 1)
             strength, angle = np.hypot(dx, dy), np.arctan2(dy, dx) % np.pi
             place = np.minimum((angle / np.pi * 8).astype(np.int64), 7)
@@ -98,28 +107,20 @@ class PictureFeatures:
         names = ("contrast", "homogeneity", "energy", "correlation")
         return np.concatenate([graycoprops(pairs, name).mean(axis=1) for name in names])
 
-    def _blobs(self, unit: np.ndarray) -> np.ndarray:
-        """How much is brighter or darker than its surroundings, at four sizes a channel."""
+    def _blobs(self, details: Sequence[np.ndarray]) -> np.ndarray:
+        """How much is brighter or darker than its surroundings, a channel and size."""
         out = []
-        for c in range(unit.shape[2]):
-            plane = np.ascontiguousarray(unit[:, :, c])
-            for sigma in (1.0, 2.0, 4.0, 8.0):
-                near = cv2.GaussianBlur(plane, (0, 0), sigma)
-                detail = near - cv2.GaussianBlur(plane, (0, 0), 2 * sigma)
+        for c in range(details[0].shape[2]):
+            for detail in (every[:, :, c] for every in details):
                 ends = np.quantile(detail, [0.001, 0.01, 0.05, 0.95, 0.99, 0.999])
                 out += [ends, [detail.std()]]
         return np.concatenate(out)
 
     def _agreement(self, unit: np.ndarray) -> np.ndarray:
-        """How every two channels go together: correlations of places, at three blurs."""
-        channels = unit.shape[2]
-        pairs, out = np.triu_indices(channels, 1), []
-        for sigma in (0.0, 2.0, 6.0) if channels > 1 else ():
-            blurred = unit if sigma == 0 else _blurred(unit, sigma)
-            places = blurred.reshape(-1, channels) - blurred.mean(axis=(0, 1))
-            length = np.linalg.norm(places, axis=0) + 1e-6
-            out.append((places.T @ places / length[:, None] / length)[pairs])
-        return np.concatenate(out) if out else np.zeros(0, dtype=np.float32)
+        """How every two channels go together: the correlation of their values over all places."""
+        places = unit.reshape(-1, unit.shape[2]) - unit.mean(axis=(0, 1))
+        length = np.linalg.norm(places, axis=0) + 1e-6
+        return (places.T @ places / length[:, None] / length)[np.triu_indices(unit.shape[2], 1)]
 
     def _local(self, unit: np.ndarray) -> np.ndarray:
         """Mean and spread of every part of the picture, and how the parts differ."""
@@ -138,18 +139,6 @@ class PictureFeatures:
             for c in range(unit.shape[2])
         ]
         return np.stack(planes).reshape(-1)
-
-
-def _planes(unit: np.ndarray) -> list[np.ndarray]:
-    """The grey picture, and every channel where there are several."""
-    channels = [np.ascontiguousarray(unit[:, :, c]) for c in range(unit.shape[2])]
-    return [unit.mean(axis=2), *channels] if len(channels) > 1 else channels
-
-
-def _blurred(unit: np.ndarray, sigma: float) -> np.ndarray:
-    """Every channel blurred; OpenCV does not take any number of them at once."""
-    planes = [np.ascontiguousarray(unit[:, :, c]) for c in range(unit.shape[2])]
-    return np.stack([cv2.GaussianBlur(plane, (0, 0), sigma) for plane in planes], axis=2)
 
 
 @dataclass(frozen=True, slots=True)
