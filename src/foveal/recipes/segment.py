@@ -253,6 +253,7 @@ def small(
         decide=decide,
         split=VolumeFolds(folds, lattice, region_profile, seed),
         seed=seed,
+        said=(*_colour(facts), *(() if depth else _shallow(facts, group, groups * channels))),
     )
 
 
@@ -274,6 +275,26 @@ def _groups(depth: int | None, group: int, shallowest: int) -> tuple[int, int]:
             f"depth={groups * channels}{either}, or another group="
         )
     return groups, channels
+
+
+def _shallow(facts: Facts, group: int, looked: int) -> list[str]:
+    """That one shallow volume takes slices of all others from what members look at."""
+    deepest = facts.target.get("deepest", facts.depth)
+    groups, channels = _groups(None, group, deepest)
+    if groups * channels <= looked:
+        return []
+    return [
+        f'members look at {looked} of the slices, because volume "{facts.target["shallowest"]}" '
+        f"has only {facts.depth}; others have up to {deepest}; cure: depth={groups * channels} "
+        "(shallower volumes are padded)"
+    ]
+
+
+def _colour(facts: Facts) -> list[str]:
+    """What became of pictures in colour."""
+    count = facts.target.get("colour", 0)
+    said = f"{count} of {facts.cases} volumes are a picture in colour, which is three slices: "
+    return [f"{said}red, green and blue"] if count else []
 
 
 def _epochs(pixels: int, groups: int, lattice: int) -> int:
@@ -426,6 +447,7 @@ def vesuvius(
         decide=decide,
         split=VolumeFolds(folds, lattice, region_profile, seed),
         seed=seed,
+        said=tuple(_colour(facts)),
     )
 
 
@@ -438,9 +460,10 @@ def _recipe(
     decide: Decide,
     split: VolumeFolds,
     seed: int,
+    said: tuple[str, ...],
 ) -> Recipe:
     return Recipe(
-        target=Mask(lattice),
+        target=Mask(lattice, said),
         metric=CellFBeta(beta),
         folds=split,
         members=wanted(available, members),
