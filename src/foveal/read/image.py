@@ -216,12 +216,10 @@ def _marked(mask: MaskValues) -> Bool[np.ndarray, "height width 1"]:
         values, alpha = values[:, :, :-1], values[:, :, -1:]
         if not alpha.all() and (values == values[0, 0]).all():
             return alpha != 0  # one colour all over: the shape lies in what is transparent
-    if mask.is_jpeg:
-        return (values > np.iinfo(values.dtype).max // 2).any(axis=2, keepdims=True)
-    found = values != 0
+    found = values > np.iinfo(values.dtype).max // 2 if mask.is_jpeg else values != 0
     if values.dtype.kind == "f":
         found &= ~np.isnan(values)
-    return found.any(axis=2, keepdims=True)
+    return np.asarray(found.any(axis=2, keepdims=True))
 
 
 def _indices_without_black(data: bytes, path: str) -> Shaped[np.ndarray, "height width 1"] | None:
@@ -231,7 +229,7 @@ def _indices_without_black(data: bytes, path: str) -> Shaped[np.ndarray, "height
     try:
         with PngImageFile(io.BytesIO(data)) as picture:
             indices = np.asarray(picture)
-            colours = np.reshape(picture.getpalette("RGB"), (-1, 3))
+            colours = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
     except (OSError, ValueError, SyntaxError, struct.error):
         raise UnreadableImage(f"{path}: the picture does not decode") from None
     used = np.unique(indices)
