@@ -34,8 +34,9 @@ TIFF_TROUBLE = (
 )
 """What the decoders raise on files that are no TIFF inside."""
 
-DEEP, FLAT = "ZIQ", "YXS"
-"""Axes, as tifffile calls them: of slices however they are counted; rows, columns and colours."""
+DEEP, FLAT, ELSE_DEEP = "ZIQ", "YXS", "TC"
+"""Axes, as tifffile calls them: of slices however they are counted; rows, columns and colours;
+moments and channels, which are slices where a program called them so and there are no others."""
 
 MOST_SAMPLES = 4
 """Red, green, blue and alpha."""
@@ -204,13 +205,14 @@ def stack_of_pages(path: Path) -> Stack | None:
                 raise UnreadableImage(f"{path}: the file is truncated")
     except TIFF_TROUBLE:
         raise UnreadableImage(f"{path}: the TIFF does not decode") from None
-    slices = math.prod(length for name, length in axes.items() if name in DEEP)
+    deep = _axes_of_slices(axes)
+    slices = math.prod(length for name, length in axes.items() if name in deep)
     if count == 1 and slices == 1:
         return None
     odd = [
         f"{name} of {length}"
         for name, length in axes.items()
-        if name not in DEEP + FLAT
+        if name not in deep + FLAT
         if length > 1
     ]
     if odd:
@@ -232,6 +234,15 @@ def stack_of_pages(path: Path) -> Stack | None:
 
     names = tuple(f"{path} page {k}" for k in range(max(count, slices)))
     return Stack(names=names, files=(str(path.resolve()),), read=read)
+
+
+def _axes_of_slices(axes: Mapping[str, int]) -> str:
+    """Those of depth; where there is none, that of moments or of channels if it is the only one.
+
+    Fiji opens a folder of slices as frames or channels unless it is told otherwise.
+    """
+    others = [name for name, length in axes.items() if name not in FLAT and length > 1]
+    return DEEP + others[0] if len(others) == 1 and others[0] in ELSE_DEEP else DEEP
 
 
 def _lacks_slices(file: Any, series: Any, size: int) -> bool:
