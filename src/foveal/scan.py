@@ -169,17 +169,20 @@ def _measured_masks(
     manifest: Manifest, found: Sequence[Scanned]
 ) -> tuple[list[float], dict[str, float]]:
     """Every volume's share of foreground; their mean, and the cells that masks can be told in."""
-    shares, bad = [], []
+    shares, bad, hidden = [], [], []
     counts = {lattice: np.zeros(3) for lattice in LATTICES}
     for k, volume in enumerate(found):
         for path in manifest.target[k].tolist():
             try:
                 size = (volume.height, volume.width)
                 region = region_of(manifest.case(k), *size)
-                mask = read_mask(path, size) & region
+                whole = read_mask(path, size)
             except TargetError as error:
                 bad.append(f"{manifest.name(k)}: {error}")
                 continue
+            mask = whole & region
+            if whole.any() and not mask.any():
+                hidden.append(f"{manifest.name(k)}: {manifest.paths[k][1]}")
             shares.append(float(mask.sum() / max(region.sum(), 1)))
             for lattice, count in counts.items():
                 count += _told(mask, lattice)
@@ -187,6 +190,12 @@ def _measured_masks(
         raise TargetError(f"{len(bad)} masks cannot be used; cure: correct them", bad)
     if not shares:
         return shares, {}
+    if not any(shares) and hidden:
+        raise TargetError(
+            "no mask marks anything inside its region; there is nothing to learn; cure: regions "
+            "that show where volumes count (anything but 0), or a table without that column",
+            hidden,
+        )
     if not any(shares):
         raise TargetError("all masks are empty; there is nothing to learn; cure: another --target")
     fine = [n for n, (hit, given, true) in counts.items() if 2 * hit >= TOLD * (given + true)]

@@ -450,6 +450,19 @@ def test_empty_masks_teach_nothing(scans: dict, tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
+def test_regions_that_hide_all_masks_are_named(scans: dict, tmp_path: Path) -> None:
+    of = copied(scans, tmp_path / "new")
+    region = tmp_path / "new/a-region.png"
+    cv2.imwrite(str(region), np.zeros(SIZES[0], np.uint8))
+    for name, size in zip("bcd", SIZES[1:], strict=True):
+        cv2.imwrite(str(tmp_path / f"new/{name}-mask.png"), np.zeros(size, np.uint8))
+    with pytest.raises(TargetError, match=r"inside its region.*; cure: regions") as error:
+        make(tmp_path / "s", of)
+    (culprit,) = error.value.culprits
+    assert str(region) in culprit
+    assert '"a"' in culprit
+
+
 def test_an_empty_cell_is_named_but_for_a_region(scans: dict, tmp_path: Path) -> None:
     of = copied(scans, tmp_path / "new")
     text = Path(of["table"]).read_text()
@@ -468,6 +481,7 @@ def test_an_empty_cell_is_named_but_for_a_region(scans: dict, tmp_path: Path) ->
         ({"folds": 1}, "folds"),
         ({"decide": "shares"}, "decide"),
         ({"weighting": "hahn"}, "weighting"),
+        ({"stride": 0.0}, "stride"),
         ({"guard": -1}, "guard"),
         ({"beta": 0.0}, "beta"),
         ({"shuffle": 1.5}, "shuffle"),

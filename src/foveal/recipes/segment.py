@@ -75,6 +75,9 @@ USUAL_SLICES = 16
 
 Depth = Annotated[int, Field(ge=1, le=MOST_SLICES)]
 
+Stride = Annotated[float, Field(ge=0.05, le=1)]
+"""Of a window, as a share of its side: at the least, 400 windows see every place."""
+
 Folds = Annotated[int, Field(ge=2)]
 """How many; over volumes, or over parts of them."""
 
@@ -119,7 +122,7 @@ def small(
     shuffle: Part = 0.0,
     foreground: Part = 0.5,
     weighting: Weighting = "hann",
-    stride: Part = 0.5,
+    stride: Stride = 0.5,
     alternate: bool = True,
     mode: Mode = "dense",
     block: Count = 640,
@@ -175,7 +178,7 @@ def small(
         foreground: Share of crops that are drawn around foreground; the others evenly.
         weighting: Of the cells of a window: uniform, hann or inner (the edge is discarded); this
             and the next two act where small windows are used.
-        stride: From window to window, as a share of their side.
+        stride: From window to window, as a share of their side, .05 to 1.
         alternate: Whether windows are seen flipped in turn.
         mode: dense (large crops, where the network passes the shift test) or windows.
         block: Longest side of a large crop with its halo, in pixels.
@@ -334,7 +337,7 @@ def vesuvius(
     shuffle: Part = 0.2,
     foreground: Part = 0.0,
     weighting: Weighting = "uniform",
-    stride: Part = 0.25,
+    stride: Stride = 0.25,
     mode: Mode = "dense",
     block: Count = 1024,
     halo: Count | None = None,
@@ -379,7 +382,7 @@ def vesuvius(
         foreground: Share of crops that are drawn around foreground; the others evenly.
         weighting: Of the cells of a window: uniform, hann or inner (the edge is discarded); this
             and the next act where small windows are used.
-        stride: From window to window, as a share of their side.
+        stride: From window to window, as a share of their side, .05 to 1.
         mode: dense (large crops, where the network passes the shift test) or windows.
         block: Longest side of a large crop with its halo, in pixels.
         halo: Width of what is discarded of it, in pixels; a quarter of `size` if left out.
