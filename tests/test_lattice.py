@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from foveal.errors import TargetError
 from foveal.lattice import (
@@ -166,6 +167,65 @@ def test_a_mask_is_not_inverted_by_how_it_is_to_be_shown(tmp_path: Path, kind: s
     values = mask if kind == "bool" else (mask * np.iinfo(kind).max).astype(kind)
     tifffile.imwrite(tmp_path / "m.tif", values, photometric="miniswhite")
     np.testing.assert_array_equal(read_mask(str(tmp_path / "m.tif")), mask)
+
+
+NUMBERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+
+
+@pytest.mark.parametrize("kind", [*NUMBERS, "float16", "float32", "float64"])
+def test_a_tiff_may_keep_a_mask_in_any_type_of_number(tmp_path: Path, kind: str) -> None:
+    mask = pixels(9, 12)
+    values = mask.astype(kind)
+    if values.dtype.kind in "if":
+        values[np.nonzero(mask)[0][0], np.nonzero(mask)[1][0]] = -1
+    if values.dtype.kind == "f":
+        values[tuple(np.argwhere(~mask)[0])] = np.nan  # what is no number marks nothing
+    tifffile.imwrite(tmp_path / "m.tif", values)
+    np.testing.assert_array_equal(read_mask(str(tmp_path / "m.tif"), (9, 12)), mask)
+
+
+COLOURS = {
+    "black first": [(0, 0, 0), (255, 0, 0)],
+    "no black": [(40, 0, 90), (250, 230, 30)],
+    "white first": [(255, 255, 255), (200, 0, 0)],
+}
+
+
+@pytest.mark.parametrize("colours", COLOURS)
+@pytest.mark.parametrize("form", ["tif", "png"])
+def test_the_first_colour_of_a_palette_is_background(
+    tmp_path: Path, form: str, colours: str
+) -> None:
+    mask = pixels(9, 12)
+    path = tmp_path / f"m.{form}"
+    picture = Image.fromarray(mask.astype(np.uint8), "P")
+    picture.putpalette([value for colour in COLOURS[colours] for value in colour])
+    picture.save(path)
+    np.testing.assert_array_equal(read_mask(str(path)), mask)
+
+
+def test_a_palette_with_black_is_seen_in_its_colours(tmp_path: Path) -> None:
+    mask = pixels(9, 12)
+    picture = Image.fromarray((~mask).astype(np.uint8), "P")
+    picture.putpalette([255, 255, 255, 0, 0, 0])
+    picture.save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_mask(str(tmp_path / "m.png")), mask)
+
+
+@pytest.mark.parametrize("form", ["png", "tif"])
+def test_a_shape_may_lie_in_what_is_transparent(tmp_path: Path, form: str) -> None:
+    mask, path = pixels(9, 12), tmp_path / f"m.{form}"
+    white = np.full((9, 12, 3), 255, np.uint8)
+    for alpha, wanted in ((mask, mask), (0 * mask, 0 * mask), (0 * mask + 1, 0 * mask + 1)):
+        Image.fromarray(np.dstack([white, alpha.astype(np.uint8) * 255])).save(path)
+        np.testing.assert_array_equal(read_mask(str(path)), wanted.astype(bool))
+    shape = (white * mask[:, :, None]).astype(np.uint8)
+    half = np.where(np.arange(12) < 6, 0, 255) * np.ones((9, 1))
+    for alpha in (half, 0 * half + 255):  # colours that differ count, and so do opaque ones
+        Image.fromarray(np.dstack([shape, alpha.astype(np.uint8)])).save(path)
+        np.testing.assert_array_equal(read_mask(str(path)), mask)
+    Image.fromarray(np.dstack([0 * white, np.full_like(mask, 255, np.uint8)])).save(path)
+    assert not read_mask(str(path)).any()
 
 
 STACKS: dict[str, tuple[tuple[int, ...], dict]] = {

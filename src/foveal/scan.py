@@ -20,7 +20,7 @@ from foveal.errors import TargetError, UnreadableImage
 from foveal.lattice import cells, read_mask, region_of
 from foveal.manifest import Case, Facts, Manifest
 from foveal.read.image import spare_bits_of
-from foveal.read.slices import find_slices
+from foveal.read.slices import COLOURS, find_slices
 
 LATTICES = (2, 4)
 """Pixels that a cell may be wide if masks can be told in it."""
@@ -43,6 +43,7 @@ class Scanned:
         white: The largest value, as a share of full scale.
         sha256: Of all pixels, the same for every way to keep them.
         files: That the slices lie in, links resolved.
+        is_colour: Whether the slices are the colours of one picture.
     """
 
     height: int
@@ -54,6 +55,7 @@ class Scanned:
     white: float
     sha256: str
     files: tuple[str, ...]
+    is_colour: bool = False
 
 
 def scan(case: Case) -> Scanned:
@@ -89,6 +91,7 @@ def scan(case: Case) -> Scanned:
         white=white / float(np.iinfo(dtype).max),
         sha256=hashlib.sha256(b"".join(sha.digest() for sha in of_slice)).hexdigest(),
         files=stack.files,
+        is_colour=stack.is_colour,
     )
 
 
@@ -108,16 +111,17 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
     mean = np.mean(np.array([v.mean for v in found]) * fills)
     square = np.mean(np.array([v.square for v in found]) * fills**2)
     shares, target = _measured_masks(manifest, found)
+    depths = _depths(found)
     facts = Facts(
         cases=len(manifest),
-        target=target,
+        target={**target, **_kinds(manifest, found, depths)},
         height=int(np.median([v.height for v in found])),
         width=int(np.median([v.width for v in found])),
         aspect=1.0,
         channels=1,
         bits=bits,
         spare_bits=spare,
-        depth=min(v.depth for v in found),
+        depth=min(depths),
         mean=(round(float(mean), 4),),
         std=(round(float(np.sqrt(max(square - mean**2, 1e-6))), 4),),
         sizes={str(n): int(c) for n, c in zip(names, counts, strict=True)},
@@ -136,21 +140,49 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
     return replace(manifest, measured=measured), facts
 
 
+def _depths(found: Sequence[Scanned]) -> list[int]:
+    """Slices of every volume; a grey picture among ones in colour is one whose colours are equal.
+
+    Else one grey picture would take the colours from all others.
+    """
+    depths = [v.depth for v in found]
+    are_pictures = all(v.is_colour or v.depth == 1 for v in found)
+    if are_pictures and any(v.is_colour for v in found):
+        return [len(COLOURS)] * len(found)
+    return depths
+
+
+def _kinds(
+    manifest: Manifest, found: Sequence[Scanned], depths: Sequence[int]
+) -> dict[str, int | str]:
+    """What a recipe tells of volumes that are not all of one depth, or are pictures in colour."""
+    kinds: dict[str, int | str] = {}
+    if colour := sum(v.is_colour for v in found):
+        kinds["colour"] = colour
+    if max(depths) > min(depths):
+        kinds["deepest"] = max(depths)
+        kinds["shallowest"] = manifest.ids[int(np.argmin(depths))]
+    return kinds
+
+
 def _measured_masks(
     manifest: Manifest, found: Sequence[Scanned]
 ) -> tuple[list[float], dict[str, float]]:
     """Every volume's share of foreground; their mean, and the cells that masks can be told in."""
-    shares, bad = [], []
+    shares, bad, hidden = [], [], []
     counts = {lattice: np.zeros(3) for lattice in LATTICES}
     for k, volume in enumerate(found):
         for path in manifest.target[k].tolist():
             try:
                 size = (volume.height, volume.width)
                 region = region_of(manifest.case(k), *size)
-                mask = read_mask(path, size) & region
+                whole = read_mask(path, size)
             except TargetError as error:
                 bad.append(f"{manifest.name(k)}: {error}")
                 continue
+            mask = whole & region
+            if whole.any() and not mask.any():
+                hidden.append(f"{manifest.name(k)}: {manifest.paths[k][1]}")
             shares.append(float(mask.sum() / max(region.sum(), 1)))
             for lattice, count in counts.items():
                 count += _told(mask, lattice)
@@ -158,6 +190,12 @@ def _measured_masks(
         raise TargetError(f"{len(bad)} masks cannot be used; cure: correct them", bad)
     if not shares:
         return shares, {}
+    if not any(shares) and hidden:
+        raise TargetError(
+            "no mask marks anything inside its region; there is nothing to learn; cure: regions "
+            "that show where volumes count (anything but 0), or a table without that column",
+            hidden,
+        )
     if not any(shares):
         raise TargetError("all masks are empty; there is nothing to learn; cure: another --target")
     fine = [n for n, (hit, given, true) in counts.items() if 2 * hit >= TOLD * (given + true)]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from foveal.errors import UnreadableImage
 from foveal.manifest import Case
@@ -122,6 +123,22 @@ def test_what_a_mask_marks_higher_is_wanted_more(slide: Path, tmp_path: Path) ->
         chosen = places(tiles, slide, corner_mask(path, *boxes))[0]
         assert (chosen[:, 0] < 300).all() == is_upper
         assert (chosen[:, 0] > 300).all() != is_upper
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+@pytest.mark.parametrize("name", ["m.png", "alpha.png", "alpha.tif"])
+def test_a_mask_in_any_colour_steers_as_one_in_grey(
+    slide: Path, tmp_path: Path, name: str, channel: int
+) -> None:
+    grey = corner_mask(tmp_path / "grey.png", (4, 6, 8, 8, 1), (25, 40, 8, 8, 2))
+    labels = cv2.imread(str(grey), cv2.IMREAD_GRAYSCALE)
+    colour = np.zeros((*labels.shape, 4 if "alpha" in name else 3), np.uint8)
+    colour[:, :, channel] = labels
+    if "alpha" in name:
+        colour[:, :, 3] = 255 - labels
+    Image.fromarray(colour).save(tmp_path / name)
+    wanted = find_tissue(case_of(slide, grey))
+    np.testing.assert_array_equal(find_tissue(case_of(slide, tmp_path / name)), wanted)
 
 
 def test_an_even_or_empty_mask_changes_nothing(slide: Path, tmp_path: Path) -> None:

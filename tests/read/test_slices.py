@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from foveal.errors import UnreadableImage
 from foveal.read.slices import find_slices
+from pictures import ALPHA, GREY, RGB, WIDE, pil, tiff
 
 PLANES = np.random.default_rng(0).integers(0, 255, (11, 6, 8), np.uint8)
 
@@ -44,3 +46,39 @@ def test_a_folder_that_is_there_is_meant_as_it_is_written(tmp_path: Path, folder
     write(tmp_path / "run1/z0.png", PLANES[3])
     np.testing.assert_array_equal(read(tmp_path / folder / "*.png"), PLANES)
     np.testing.assert_array_equal(read(tmp_path / folder / "z[3-5].png"), PLANES[3:6])
+
+
+IN_COLOUR = {
+    "rgb.png": (pil(RGB, "PNG"), RGB),
+    "alpha.png": (pil(ALPHA, "PNG"), RGB),
+    "rgb.bmp": (pil(RGB, "BMP"), RGB),
+    "rgb.tif": (tiff(RGB, photometric="rgb"), RGB),
+    "planes.tif": (
+        tiff(np.moveaxis(RGB, 2, 0), photometric="rgb", planarconfig="separate"),
+        RGB,
+    ),
+    "wide.tif": (tiff(WIDE[3], photometric="rgb"), WIDE[3]),
+}
+
+
+@pytest.mark.parametrize("name", IN_COLOUR)
+def test_a_picture_in_colour_is_three_slices(tmp_path: Path, name: str) -> None:
+    data, wanted = IN_COLOUR[name]
+    (tmp_path / name).write_bytes(data)
+    stack = find_slices(str(tmp_path / name))
+    assert stack.is_colour
+    assert len(set(stack.names)) == 3
+    np.testing.assert_array_equal(read(tmp_path / name), np.moveaxis(wanted, 2, 0))
+
+
+def test_a_grey_picture_saved_in_colour_is_one_slice(tmp_path: Path) -> None:
+    (tmp_path / "g.png").write_bytes(pil(np.repeat(GREY, 3, axis=2), "PNG"))
+    assert not find_slices(str(tmp_path / "g.png")).is_colour
+    np.testing.assert_array_equal(read(tmp_path / "g.png"), GREY[None, :, :, 0])
+
+
+def test_pictures_in_colour_among_others_are_refused_with_the_cure(tmp_path: Path) -> None:
+    for k in range(2):
+        (tmp_path / f"{k}.png").write_bytes(pil(RGB, "PNG"))
+    with pytest.raises(UnreadableImage, match=r"0\.png: 3 channels.*; cure: .* a row of its own"):
+        read(tmp_path)

@@ -124,7 +124,7 @@ def test_labels_of_16_bit_are_not_lost(tmp_path: Path) -> None:
 HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (Path.unlink, "No such file"),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "directory"),
-    "empty": (lambda path: path.write_bytes(b""), "no TIFF"),
+    "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
     "text": (lambda path: path.write_text("id,grade\na,1\n"), "no TIFF; cure.*foveal.wsi"),
 }
 

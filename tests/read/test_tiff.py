@@ -210,7 +210,26 @@ def test_a_tiff_that_describes_its_first_page_only(
     np.testing.assert_array_equal(stacked(path), wanted)
 
 
-@pytest.mark.parametrize("axes", ["ZCYX", "CZYX", "TZYX"])
+@pytest.mark.parametrize("axes", ["TYX", "CYX", "TCYX", "CZYX"])
+@pytest.mark.parametrize("kind", ["imagej", "ome", "truncate"])
+def test_moments_or_channels_alone_are_slices(tmp_path: Path, kind: str, axes: str) -> None:
+    values = PLANES.reshape(len(PLANES), *[1] * (len(axes) - 3), *PLANES.shape[1:])
+    if kind == "imagej":
+        axes, values = (
+            "TZCYX",
+            PLANES.reshape(*((-1, 1, 1) if axes[0] == "T" else (1, 1, -1)), 6, 8),
+        )
+    tifffile.imwrite(
+        tmp_path / "s.tif",
+        values,
+        photometric="minisblack",
+        metadata={"axes": axes},
+        **{kind: True},
+    )
+    np.testing.assert_array_equal(stacked(tmp_path / "s.tif"), PLANES)
+
+
+@pytest.mark.parametrize("axes", ["ZCYX", "CZYX", "TZYX", "TCYX"])
 def test_a_stack_of_several_channels_or_moments_is_refused(tmp_path: Path, axes: str) -> None:
     shape = {"Z": 4, "C": 2, "T": 2, "Y": 8, "X": 9}
     values = np.zeros([shape[a] for a in axes], np.uint16)

@@ -458,6 +458,19 @@ def test_empty_masks_teach_nothing(scans: dict, tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
+def test_regions_that_hide_all_masks_are_named(scans: dict, tmp_path: Path) -> None:
+    of = copied(scans, tmp_path / "new")
+    region = tmp_path / "new/a-region.png"
+    cv2.imwrite(str(region), np.zeros(SIZES[0], np.uint8))
+    for name, size in zip("bcd", SIZES[1:], strict=True):
+        cv2.imwrite(str(tmp_path / f"new/{name}-mask.png"), np.zeros(size, np.uint8))
+    with pytest.raises(TargetError, match=r"inside its region.*; cure: regions") as error:
+        make(tmp_path / "s", of)
+    (culprit,) = error.value.culprits
+    assert str(region) in culprit
+    assert '"a"' in culprit
+
+
 def test_an_empty_cell_is_named_but_for_a_region(scans: dict, tmp_path: Path) -> None:
     of = copied(scans, tmp_path / "new")
     text = Path(of["table"]).read_text()
@@ -476,6 +489,7 @@ def test_an_empty_cell_is_named_but_for_a_region(scans: dict, tmp_path: Path) ->
         ({"folds": 1}, "folds"),
         ({"decide": "shares"}, "decide"),
         ({"weighting": "hahn"}, "weighting"),
+        ({"stride": 0.0}, "stride"),
         ({"guard": -1}, "guard"),
         ({"beta": 0.0}, "beta"),
         ({"shuffle": 1.5}, "shuffle"),
@@ -575,6 +589,58 @@ def test_what_lies_in_a_file_redoes_what_depends_on_it(
     assert {k for k in before if before[k] != after[k]} >= {"floor", "network"}
 
 
+# --- pictures in colour ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Arguments of `init` for pictures whose masks only their colour tells."""
+    folder, rng = tmp_path_factory.mktemp("coloured"), np.random.default_rng(0)
+    lines = ["id,slices,mask"]
+    for name in "abcdef":
+        mask = np.zeros((64, 64), np.uint8)
+        cv2.circle(mask, tuple(rng.integers(16, 48, 2).tolist()), 12, 255, -1)
+        picture = rng.integers(60, 120, (64, 64, 3)).astype(np.uint8)
+        picture[:, :, 2] += mask // 3
+        picture[:, :, 0] -= mask // 5
+        cv2.imwrite(str(folder / f"{name}.png"), picture)
+        cv2.imwrite(str(folder / f"{name}-mask.png"), mask)
+        lines.append(f"{name},{name}.png,{name}-mask.png")
+    (folder / "pictures.csv").write_text("\n".join(lines) + "\n")
+    return {"table": str(folder / "pictures.csv"), "target": "mask"}
+
+
+def told_of(folder: Path, of: dict, **options: object) -> list[str]:
+    """What `init` warns of."""
+    told: list[str] = []
+    make(folder, of, replace(INLINE, warn=lambda words, _: told.append(words)), **options)
+    return told
+
+
+@pytest.mark.parametrize("members", ["floor", "network"])
+def test_pictures_in_colour_take_the_whole_trip(
+    coloured: dict, tmp_path: Path, members: str
+) -> None:
+    study = make(tmp_path / "s", coloured, members=members, depth=None, group=3)
+    assert study.settings().facts.depth == 3
+    stages.run(study, INLINE)
+    assert study.report_file.is_file()
+    masks = answer(study, coloured, tmp_path / "a")
+    assert {mask.shape for mask in masks.values()} == {(64, 64)}
+
+
+def test_pictures_in_colour_are_told_of_once_and_grey_ones_take_no_colour_away(
+    coloured: dict, tmp_path: Path
+) -> None:
+    words = "6 of 6 volumes are a picture in colour, which is three slices: red, green and blue"
+    assert told_of(tmp_path / "all", coloured, depth=None) == [words]
+    of = copied(coloured, tmp_path / "new")
+    grey = cv2.imread(str(tmp_path / "new/b.png"), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(tmp_path / "new/b.png"), grey)
+    assert told_of(tmp_path / "most", of, depth=None) == [words.replace("6 of", "5 of")]
+    assert Study(tmp_path / "most").settings().facts.depth == 3
+
+
 # --- facts ----------------------------------------------------------------------------------------
 
 
@@ -610,6 +676,22 @@ def test_the_depth_is_that_of_the_shallowest_volume_up_to_sixteen(scans: dict) -
         (network,) = [m for m in made.members if m.name == "network"]
         assert (network.network.groups, network.network.channels) == wanted
         assert made.members[0].slices == network.network.slices
+
+
+def test_a_shallow_volume_that_takes_slices_from_all_is_told_of(
+    scans: dict, tmp_path: Path
+) -> None:
+    (told,) = told_of(tmp_path / "s", scans, depth=None, group=3)
+    assert told == (
+        'members look at 1 of the slices, because volume "d" has only 1; others have up to 5; '
+        "cure: depth=3 (shallower volumes are padded)"
+    )
+    assert told_of(tmp_path / "given", scans, depth=3, group=3) == []
+
+
+def test_nothing_is_told_of_depths_that_change_nothing(tmp_path: Path) -> None:
+    of = draw_scans(tmp_path / "new", sizes=[(64, 96)] * 3, depths=(4, 3, 5), region=None)
+    assert told_of(tmp_path / "s", of, depth=None, group=3) == []
 
 
 @pytest.mark.parametrize(

@@ -53,13 +53,15 @@ def find_tissue(case: Case) -> Float[np.ndarray, "row column"]:
     """How much tissue every cell of a slide holds, 0 to 1; all zeros for a blank one.
 
     Where a case has a mask, a picture of the same scene, what has higher values there is wanted
-    more, and what has 0 is not wanted, unless that leaves nothing.
+    more, and what has 0 is not wanted, unless that leaves nothing. In colour the highest counts.
     """
     with open_slide(case.paths[0]) as slide:
         amount = tissue(overview(slide, 2 * MAP_SIDE))
     amount = cv2.resize(amount, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
     if case.mask is not None:
-        wanted = scene(case.mask, 2 * MAP_SIDE)[:, :, 0].astype(np.float64)
+        picture = scene(case.mask, 2 * MAP_SIDE)
+        colours = picture[:, :, : 3 if picture.shape[2] > 2 else 1]  # what is behind them is alpha
+        wanted = colours.max(axis=2).astype(np.float64)
         wanted = cv2.resize(wanted, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
         steered = amount * wanted / max(float(wanted.max()), 1e-12)
         amount = steered if steered.any() else amount

@@ -23,11 +23,14 @@ from foveal.arrays import Pixels, Resized
 from foveal.errors import UnreadableImage
 from foveal.manifest import Case
 from foveal.read.limits import PIXEL_LIMIT, PLANE_LIMIT, check_size
-from foveal.read.tiff import ORIENTATION_TAG, TIFF_START, decode_tiff, way_of_mask
+from foveal.read.tiff import ORIENTATION_TAG, TIFF_START, MaskValues, decode_tiff, values_of_mask
 
 JPEG_START = b"\xff\xd8"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 """How files begin."""
+
+PNG_KIND, PNG_PALETTE = 25, 3
+"""Where a PNG says what its values are, and the word for numbers of colours in a palette."""
 
 PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 """Without one of these words a PNG does not say how its camera was held."""
@@ -201,20 +204,54 @@ def decode(
 def decode_mask(path: str) -> Bool[np.ndarray, "height width"]:
     """Where a picture marks something: anything but 0, more than half of full scale in a JPEG.
 
-    JPEG leaves ripples about what is marked. Of a TIFF the values count, however light it says
-    that they are shown: Fiji shows masks black on white by such a word.
+    JPEG leaves ripples about what is marked. Of a TIFF the values count, of any type of number,
+    however light it says that they are shown: Fiji shows masks black on white by such a word. A
+    palette without black has its background first. Alpha is left out, unless all colours are one.
 
     Raises:
         UnreadableImage: As `decode` does; or the file holds several pictures.
     """
-    data = _bytes(path)
-    is_jpeg, is_inverted = data[:2] == JPEG_START, False
+    found = _values_of_mask(_bytes(path), path)
+    return _oriented(_marked(found), found.orientation)[:, :, 0]
+
+
+def _values_of_mask(data: bytes, path: str) -> MaskValues:
     if data[:4] in TIFF_START:
-        is_jpeg, is_inverted = way_of_mask(data, path)
-    image = _decode(data, path, None, PLANE_LIMIT)
-    background = np.iinfo(image.dtype).max // 2 if is_jpeg else 0
-    values = np.invert(image) if is_inverted else image
-    return np.asarray((values > background).any(axis=2))
+        return values_of_mask(data, path, PLANE_LIMIT)
+    if not data or data[:2] == JPEG_START:
+        return MaskValues(values=_decode(data, path, None, PLANE_LIMIT), is_jpeg=True)
+    image, orientation = _whole(data, path, PLANE_LIMIT)
+    indices = _indices_without_black(data, path)
+    values = np.atleast_3d(image) if indices is None else indices
+    return MaskValues(values=values, has_alpha=values.shape[2] == 4, orientation=orientation)
+
+
+def _marked(mask: MaskValues) -> Bool[np.ndarray, "height width 1"]:
+    values = mask.values
+    if mask.has_alpha:
+        values, alpha = values[:, :, :-1], values[:, :, -1:]
+        if not alpha.all() and (values == values[0, 0]).all():
+            return alpha != 0  # one colour all over: the shape lies in what is transparent
+    found = values > np.iinfo(values.dtype).max // 2 if mask.is_jpeg else values != 0
+    if values.dtype.kind == "f":
+        found &= ~np.isnan(values)
+    return np.asarray(found.any(axis=2, keepdims=True))
+
+
+def _indices_without_black(data: bytes, path: str) -> Shaped[np.ndarray, "height width 1"] | None:
+    """Of a PNG with a palette, the numbers of its colours, where none that is used is black."""
+    if not data.startswith(PNG_START) or data[PNG_KIND] != PNG_PALETTE:
+        return None
+    try:
+        with PngImageFile(io.BytesIO(data)) as picture:
+            indices = np.asarray(picture)
+            colours = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+    except (OSError, ValueError, SyntaxError, struct.error):
+        raise UnreadableImage(f"{path}: the picture does not decode") from None
+    used = np.unique(indices)
+    is_black = used >= len(colours)  # what the palette does not tell of is shown so
+    is_black[~is_black] = ~colours[used[~is_black]].any(axis=1)
+    return None if is_black.any() else indices[:, :, None]
 
 
 def _bytes(path: str) -> bytes:
@@ -234,10 +271,16 @@ def _decode(data: bytes, path: str, at_least: tuple[int, int] | None, limit: int
     if frame and frame.channels in (1, 3):
         check_size(frame.width, frame.height, path, limit)
         return _decode_jpeg(data, frame, path, at_least)
+    image, orientation = _whole(data, path, limit)
+    return _oriented(_rgb(image), orientation)
+
+
+def _whole(data: bytes, path: str, limit: int) -> tuple[np.ndarray, int]:
+    """A picture as OpenCV gives it, alpha and all, and how the camera was held."""
     orientation = _orientation(data, path, limit)
     if data.startswith(PNG_START) and data.rfind(b"IEND") < 0:
         raise UnreadableImage(f"{path}: the file is truncated")
-    return _oriented(_rgb(_by_opencv(data, cv2.IMREAD_UNCHANGED, path)), orientation)
+    return _by_opencv(data, cv2.IMREAD_UNCHANGED, path), orientation
 
 
 def _by_opencv(data: bytes, flags: int, path: str) -> np.ndarray:

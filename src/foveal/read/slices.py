@@ -1,4 +1,8 @@
-"""Where slices are found: a folder or a pattern of pictures, pages of a TIFF, a picture, a zarr."""
+"""Where slices are found: a folder or a pattern of pictures, pages of a TIFF, a picture, a zarr.
+
+A picture in colour that is a volume by itself is three slices, red, green and blue, so that what
+is published as pictures and masks needs no conversion. Among other slices a coloured one is none.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,11 @@ from foveal.errors import UnreadableImage
 from foveal.read.image import decode
 from foveal.read.limits import PLANE_LIMIT
 from foveal.read.omezarr import is_zarr, open_zarr
-from foveal.read.stack import Stack, grey
+from foveal.read.stack import Stack, grey, is_grey
 from foveal.read.tiff import stack_of_pages
+
+COLOURS = ("red", "green", "blue")
+"""The slices of a picture in colour, from the first to the last."""
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 
@@ -36,8 +43,21 @@ def find_slices(place: str) -> Stack:
     if path.is_file():
         is_tiff = path.suffix.lower() in (".tif", ".tiff")
         pages = stack_of_pages(path) if is_tiff else None
-        return _files([path], "") if pages is None else pages
+        return _picture(path) if pages is None else pages
     return _files(_matching(path), f"{place}: no such file, folder or pattern of slices")
+
+
+def _picture(path: Path) -> Stack:
+    """The one slice of a grey picture, the three of one in colour.
+
+    How many there are, only the pixels tell: grey pictures are often saved in colour.
+    """
+    image, files = decode(str(path), limit=PLANE_LIMIT), (str(path.resolve()),)
+    if image.shape[2] == len(COLOURS) and not is_grey(image):
+        names = tuple(f"{path} {colour}" for colour in COLOURS)
+        return Stack(names=names, files=files, read=lambda k: image[:, :, k], is_colour=True)
+    plane = grey(image, str(path))
+    return Stack(names=(str(path),), files=files, read=lambda _: plane)
 
 
 def _matching(pattern: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """Slides: a picture too large to hold, kept as a pyramid of levels cut into tiles.
 
 Any region of any level, decoding only the tiles that it touches; one level kept in strips, or no
-pyramid at all, works too. TIFF is read directly (`pyramid`), formats of scanners that are none
-through OpenSlide where it is there (`vendor`)::
+pyramid at all, works too. TIFF is read directly (`pyramid`), PNG and JPEG as one level (`picture`),
+other formats of scanners through OpenSlide where it is there (`vendor`)::
 
     with open_slide("biopsy.tiff") as slide:
         slide.levels[1].downsample, slide.spacing_um
@@ -23,8 +23,9 @@ from jaxtyping import Int, Shaped
 
 from foveal.arrays import Pixels
 from foveal.errors import UnreadableImage
-from foveal.read.image import decode
+from foveal.read.image import JPEG_START, PNG_START, decode
 from foveal.read.level import Level
+from foveal.read.picture import PictureSlide
 from foveal.read.pyramid import TiffSlide
 from foveal.read.tiff import TIFF_START
 from foveal.read.vendor import VendorSlide
@@ -83,7 +84,7 @@ def open_slide(path: str) -> Iterator[Slide]:
     Raises:
         UnreadableImage: The file is missing, truncated, or no slide that can be read.
     """
-    slide = TiffSlide(path) if _is_tiff(path) else VendorSlide(path)
+    slide = _opened(path)
     try:
         yield slide
     finally:
@@ -103,10 +104,29 @@ def scene(path: str, side: int) -> Pixels:
     return decode(path)
 
 
+def _opened(path: str) -> TiffSlide | PictureSlide | VendorSlide:
+    start = _start(path)
+    if not start:
+        raise UnreadableImage(f"{path}: the file is empty")
+    if start[:4] in TIFF_START:
+        return TiffSlide(path)
+    is_picture = start.startswith((PNG_START, JPEG_START)) and Path(path).suffix.lower() != MIRAX
+    return PictureSlide(path) if is_picture else VendorSlide(path)
+
+
+MIRAX = ".mrxs"
+"""Of slides whose file is a small JPEG, and whose pixels lie in a folder beside it."""
+
+
 def _is_tiff(path: str) -> bool:
+    return _start(path)[:4] in TIFF_START
+
+
+def _start(path: str) -> bytes:
+    """The first bytes of a file, by which its format is known."""
     try:
         with Path(path).open("rb") as file:
-            return file.read(4) in TIFF_START
+            return file.read(len(PNG_START))
     except (OSError, ValueError) as error:
         raise UnreadableImage(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 

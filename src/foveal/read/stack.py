@@ -89,12 +89,14 @@ class Stack:
         files: All files, or the folder of the array, that the slices lie in, links resolved.
         read: From the place of a slice to the slice.
         boxes: How slices that share chunks are read; None where each lies apart.
+        is_colour: Whether they are the colours of one picture.
     """
 
     names: tuple[str, ...]
     files: tuple[str, ...]
     read: Callable[[int], Slice]
     boxes: Boxes | None = None
+    is_colour: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -145,7 +147,15 @@ def grey(image: np.ndarray, name: str) -> Slice:
     Raises:
         UnreadableImage: The picture has channels that differ.
     """
+    if not is_grey(image):
+        raise UnreadableImage(
+            f"{name}: {image.shape[2]} channels, where a slice has one; cure: grey slices, or "
+            "every picture in colour (red, green and blue) in a row of its own"
+        )
+    return image[:, :, 0]
+
+
+def is_grey(image: np.ndarray) -> bool:
+    """Whether all channels are equal."""
     first = image[:, :, 0]
-    if image.shape[2] > 1 and any((image[:, :, c] != first).any() for c in range(image.shape[2])):
-        raise UnreadableImage(f"{name}: {image.shape[2]} channels, where a slice has one")
-    return first
+    return not any((image[:, :, c] != first).any() for c in range(1, image.shape[2]))

@@ -13,6 +13,7 @@ import io
 import math
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ TIFF_TROUBLE = (
 )
 """What the decoders raise on files that are no TIFF inside."""
 
-DEEP, FLAT = "ZIQ", "YXS"
-"""Axes, as tifffile calls them: of slices however they are counted; rows, columns and colours."""
+DEEP, FLAT, ELSE_DEEP = "ZIQ", "YXS", "TC"
+"""Axes, as tifffile calls them: of slices however they are counted; rows, columns and colours;
+moments and channels, which are slices where a program called them so and there are no others."""
 
 MOST_SAMPLES = 4
 """Red, green, blue and alpha."""
@@ -82,8 +84,8 @@ def decode_tiff(data: bytes, path: str, limit: int) -> tuple[Pixels, int]:
             if first.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
                 image = np.invert(image)
             tag = first.tags.get(ORIENTATION_TAG)
-            alpha = "S" in axes and first.extrasamples[-1:] in ((1,), (2,))
-            image = _channels_last(image, axes, path)
+            alpha = _has_alpha(first, axes)
+            image = _unsigned(_channels_last(image, axes, path), path)
             # writers call any fourth sample alpha; one that is not opaque may be a stain
             if alpha and (image[:, :, -1] == np.iinfo(image.dtype).max).all():
                 image = image[:, :, :-1]
@@ -110,36 +112,76 @@ def _channels_last(image: np.ndarray, axes: str, path: str) -> Shaped[np.ndarray
     axes = "".join(name for k, name in enumerate(axes) if k not in extra)
     if sorted(axes)[-2:] != ["X", "Y"] or image.ndim not in (2, 3):
         raise UnreadableImage(f"{path}: axes {axes} are no single picture")
-    if image.dtype == bool:
-        image = image.astype(np.uint8) * 255
-    if image.dtype not in (np.uint8, np.uint16):
-        raise UnreadableImage(f"{path}: {image.dtype} pixels; 8 or 16 bit unsigned are read")
     image = np.moveaxis(image, [axes.index("Y"), axes.index("X")], [0, 1])
     return image[:, :, None] if image.ndim == 2 else image
 
 
-def way_of_mask(data: bytes, path: str) -> tuple[bool, bool]:
-    """Whether a mask is kept as JPEG, and whether as the opposite of what it is shown as.
+def _unsigned(image: Shaped[np.ndarray, "y x channel"], path: str) -> Pixels:
+    if image.dtype == bool:
+        return image.astype(np.uint8) * 255
+    if image.dtype not in (np.uint8, np.uint16):
+        raise UnreadableImage(f"{path}: {image.dtype} pixels; 8 or 16 bit unsigned are read")
+    return image
+
+
+def _has_alpha(page: Any, axes: str) -> bool:
+    """Whether a page says so of its last sample."""
+    return "S" in axes and page.extrasamples[-1:] in ((1,), (2,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskValues:
+    """What a mask holds, whatever its values are shown as.
+
+    Attributes:
+        values: Of any type of number; of a palette its indices.
+        has_alpha: Whether the last channel is.
+        is_jpeg: Whether JPEG has changed them.
+        orientation: How the camera was held (EXIF orientation).
+    """
+
+    values: Shaped[np.ndarray, "height width channel"]
+    has_alpha: bool = False
+    is_jpeg: bool = False
+    orientation: int = 1
+
+
+def values_of_mask(data: bytes, path: str, limit: int) -> MaskValues:
+    """The values of the one picture in a file, as programs that label write them.
+
+    Args:
+        data: The whole file.
+        path: As errors name it.
+        limit: As in `decode_tiff`.
 
     Raises:
-        UnreadableImage: The file holds several pictures, or is no TIFF inside.
+        UnreadableImage: The file is truncated, too large, holds several pictures, or is no TIFF
+            inside.
     """
     import tifffile
 
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
+            check_pages(file, len(data), path)
             series, first = file.series[0], file.pages.first
-            deep = [
-                n for name, n in zip(series.axes, series.shape, strict=True) if name not in FLAT
-            ]
-            if math.prod(deep) > 1 or first.samplesperpixel > MOST_SAMPLES:
+            sides = dict(zip(series.axes, series.shape, strict=True))
+            deep = math.prod(length for name, length in sides.items() if name not in FLAT)
+            if deep > 1 or first.samplesperpixel > MOST_SAMPLES:
                 raise UnreadableImage(
                     f"{path}: axes {series.axes} of {series.shape}, where a mask is one picture; "
                     "cure: one mask a volume, or every slice with its mask in a row of its own"
                 )
-            return (
-                first.compression in JPEG_IN_TIFF,
-                first.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+            check_size(sides.get("X", 1), sides.get("Y", 1), path, limit)
+            check_planes(series.nbytes, path, limit)
+            values = _channels_last(series.asarray(), series.axes, path)
+            if first.photometric == tifffile.PHOTOMETRIC.SEPARATED and values.shape[2] == 4:
+                values = _from_inks(_unsigned(values, path))  # no ink is light
+            tag = first.tags.get(ORIENTATION_TAG)
+            return MaskValues(
+                values=values,
+                has_alpha=_has_alpha(first, series.axes),
+                is_jpeg=first.compression in JPEG_IN_TIFF,
+                orientation=1 if tag is None else int(tag.value),
             )
     except TIFF_TROUBLE:
         raise UnreadableImage(f"{path}: the TIFF does not decode") from None
@@ -163,13 +205,14 @@ def stack_of_pages(path: Path) -> Stack | None:
                 raise UnreadableImage(f"{path}: the file is truncated")
     except TIFF_TROUBLE:
         raise UnreadableImage(f"{path}: the TIFF does not decode") from None
-    slices = math.prod(length for name, length in axes.items() if name in DEEP)
+    deep = _axes_of_slices(axes)
+    slices = math.prod(length for name, length in axes.items() if name in deep)
     if count == 1 and slices == 1:
         return None
     odd = [
         f"{name} of {length}"
         for name, length in axes.items()
-        if name not in DEEP + FLAT
+        if name not in deep + FLAT
         if length > 1
     ]
     if odd:
@@ -191,6 +234,15 @@ def stack_of_pages(path: Path) -> Stack | None:
 
     names = tuple(f"{path} page {k}" for k in range(max(count, slices)))
     return Stack(names=names, files=(str(path.resolve()),), read=read)
+
+
+def _axes_of_slices(axes: Mapping[str, int]) -> str:
+    """Those of depth; where there is none, that of moments or of channels if it is the only one.
+
+    Fiji opens a folder of slices as frames or channels unless it is told otherwise.
+    """
+    others = [name for name, length in axes.items() if name not in FLAT and length > 1]
+    return DEEP + others[0] if len(others) == 1 and others[0] in ELSE_DEEP else DEEP
 
 
 def _lacks_slices(file: Any, series: Any, size: int) -> bool:

@@ -78,6 +78,9 @@ HALO = 32
 
 Depth = Annotated[int, Field(ge=1, le=MOST_SLICES)]
 
+Stride = Annotated[float, Field(ge=0.05, le=1)]
+"""Of a window, as a share of its side: at the least, 400 windows see every place."""
+
 Folds = Annotated[int, Field(ge=2)]
 """How many; over volumes, or over parts of them."""
 
@@ -122,7 +125,7 @@ def small(
     shuffle: Part = 0.0,
     foreground: Part = 0.5,
     weighting: Weighting = "hann",
-    stride: Part = 0.5,
+    stride: Stride = 0.5,
     alternate: bool = True,
     mode: Mode = "dense",
     block: Count = 448,
@@ -178,7 +181,7 @@ def small(
         foreground: Share of crops that are drawn around foreground; the others evenly.
         weighting: Of the cells of a window: uniform, hann or inner (the edge is discarded); this
             and the next two act where small windows are used.
-        stride: From window to window, as a share of their side.
+        stride: From window to window, as a share of their side, .05 to 1.
         alternate: Whether windows are seen flipped in turn.
         mode: dense (large crops, where the network passes the shift test) or windows.
         block: Longest side of a large crop with its halo, in pixels.
@@ -258,6 +261,7 @@ def small(
         decide=decide,
         split=VolumeFolds(folds, lattice, region_profile, seed),
         seed=seed,
+        said=(*_colour(facts), *(() if depth else _shallow(facts, group, groups * channels))),
     )
 
 
@@ -279,6 +283,26 @@ def _groups(depth: int | None, group: int, shallowest: int) -> tuple[int, int]:
             f"depth={groups * channels}{either}, or another group="
         )
     return groups, channels
+
+
+def _shallow(facts: Facts, group: int, looked: int) -> list[str]:
+    """That one shallow volume takes slices of all others from what members look at."""
+    deepest = facts.target.get("deepest", facts.depth)
+    groups, channels = _groups(None, group, deepest)
+    if groups * channels <= looked:
+        return []
+    return [
+        f'members look at {looked} of the slices, because volume "{facts.target["shallowest"]}" '
+        f"has only {facts.depth}; others have up to {deepest}; cure: depth={groups * channels} "
+        "(shallower volumes are padded)"
+    ]
+
+
+def _colour(facts: Facts) -> list[str]:
+    """What became of pictures in colour."""
+    count = facts.target.get("colour", 0)
+    said = f"{count} of {facts.cases} volumes are a picture in colour, which is three slices: "
+    return [f"{said}red, green and blue"] if count else []
 
 
 def _epochs(pixels: int, groups: int, lattice: int) -> int:
@@ -318,7 +342,7 @@ def vesuvius(
     shuffle: Part = 0.2,
     foreground: Part = 0.0,
     weighting: Weighting = "uniform",
-    stride: Part = 0.25,
+    stride: Stride = 0.25,
     mode: Mode = "dense",
     block: Count = 1024,
     halo: Count | None = None,
@@ -363,7 +387,7 @@ def vesuvius(
         foreground: Share of crops that are drawn around foreground; the others evenly.
         weighting: Of the cells of a window: uniform, hann or inner (the edge is discarded); this
             and the next act where small windows are used.
-        stride: From window to window, as a share of their side.
+        stride: From window to window, as a share of their side, .05 to 1.
         mode: dense (large crops, where the network passes the shift test) or windows.
         block: Longest side of a large crop with its halo, in pixels.
         halo: Width of what is discarded of it, in pixels; a quarter of `size` if left out.
@@ -433,6 +457,7 @@ def vesuvius(
         decide=decide,
         split=VolumeFolds(folds, lattice, region_profile, seed),
         seed=seed,
+        said=tuple(_colour(facts)),
     )
 
 
@@ -445,9 +470,10 @@ def _recipe(
     decide: Decide,
     split: VolumeFolds,
     seed: int,
+    said: tuple[str, ...],
 ) -> Recipe:
     return Recipe(
-        target=Mask(lattice),
+        target=Mask(lattice, said),
         metric=CellFBeta(beta),
         folds=split,
         members=wanted(available, members),

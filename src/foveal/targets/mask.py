@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +21,19 @@ class Mask:
 
     Attributes:
         lattice: Pixels a cell is wide in which masks are learned and judged.
+        said: What a person should know of the volumes before anything is trained.
     """
 
     lattice: int
+    said: tuple[str, ...] = field(default=(), metadata={"digest": False})
 
     def encode(self, manifest: Manifest) -> Shaped[np.ndarray, " case"]:
         """The file of every case's mask; `init` has read them, and who predicts needs none."""
         return manifest.only_target()
 
     def remarks(self, encoded: Shaped[np.ndarray, " case"]) -> list[str]:
-        """Nothing that is not measured elsewhere."""
-        return []
+        """What the recipe found in the facts; the files of masks tell nothing."""
+        return list(self.said)
 
     def train(self, encoded: Shaped[np.ndarray, " case"]) -> Shaped[np.ndarray, " case"]:
         """The files themselves."""
