@@ -6,7 +6,7 @@ import dataclasses
 import glob
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
@@ -96,7 +96,8 @@ def predict(
     form = revive(answers["answer"])
     path = Path(os.path.realpath(out))  # what a link leads to is written, and the link stays
     writes = form.files(path, asked)
-    _keep_what_is_read(writes, study, Path(table), asked.cases)
+    named = form.files(Path(out), asked)  # a link may be a picture's name, wherever it leads
+    _keep_what_is_read([*writes, *named], study, Path(table), asked.cases)
     _require_place(Path(out), writes)
     growing = _Growing(
         path=path,
@@ -132,21 +133,35 @@ def _keep_what_is_read(
 ) -> None:
     """Refuse an answer that would replace a file which is read, or lie among the slices of one.
 
-    Of pictures only the text of their paths is looked at: there may be many, far away.
+    That is the study's own table and files too. Of pictures only the text of their paths is looked
+    at, and where their folders are: there may be many, far away.
     """
-    own = (table, study.folder, study.settings_file, study.manifest_file)
+    source, known = study.settings().source, study.manifest()
+    own = (table, Path(source.table), study.folder, study.settings_file, study.manifest_file)
     read = {path.resolve() for path in own}
     stages = {path.resolve() for path in study.stage_folders}
-    places = {os.path.normpath(place) for case in cases for place in case.paths}
+    targets = [k for k, name in enumerate(known.target_columns) if name in source.files]
+    named = [known.target[:, k] for k in targets] + [known.roles.get("mask", np.zeros(0, np.str_))]
+    files = {path for paths in known.paths for path in paths}.union(*(n.tolist() for n in named))
+    places = _spelled({*files, *(path for case in cases for path in case.paths)} - {""})
     patterns = [place for place in places if glob.has_magic(place)]
     for path in writes:
-        here = os.path.normpath(path.absolute())
-        is_among = str(Path(here).parent) in places or any(fnmatch(here, p) for p in patterns)
+        spelled = _spelled([str(path.absolute())])
+        folders = {str(Path(here).parent) for here in spelled}
+        is_among = folders & places or any(fnmatch(h, p) for p in patterns for h in spelled)
         is_own = path.resolve() in read or stages & {*path.resolve().parents}
-        if is_own or here in places or is_among:
+        if is_own or spelled & places or is_among:
             raise UsageError(
                 f"--out would write over what is read, or among it: {path}; cure: another place"
             )
+
+
+def _spelled(paths: Iterable[str]) -> set[str]:
+    """Absolute paths as they are written, and with the links of their folders followed."""
+    parts = {os.path.normpath(path).rpartition("/") for path in paths}
+    real = {folder: os.path.realpath(folder or "/") for folder, _, _ in parts}
+    plain = {f"{folder}/{name}" for folder, _, name in parts}
+    return plain | {f"{real[folder].rstrip('/')}/{name}" for folder, _, name in parts}
 
 
 def _require_place(out: Path, writes: Sequence[Path]) -> None:
