@@ -316,6 +316,7 @@ def score(
     id: str = "",
     target: str = "",
     beta: float = 0.5,
+    one_each: Annotated[bool, Parameter(negative="")] = False,
     common: Common = QUIET,
     session: Hidden,
 ) -> Result:
@@ -327,16 +328,19 @@ def score(
         answer: A table, or a folder of masks.
         truth: The same with what is true.
         metric: quadratic_kappa, macro_f1, map_at_5, f_beta or dice. For macro_f1 a single column of
-            0 and 1 is one label, not two classes.
+            0 and 1 is one label, not two classes, but with --one-each.
         id: Column of ids; the answer's first one if left out.
         target: Column to score, or several with commas.
         beta: Of f_beta.
+        one_each: For macro_f1: a cell is the name of one class, spaces and all.
     """
     from foveal.ship.scoring import score as scored
 
     with session.work(common):
         targets = [t for t in target.split(",") if t]
-        got = scored(metric, answer, truth, id_column=id, targets=targets, beta=beta)
+        got = scored(
+            metric, answer, truth, id_column=id, targets=targets, beta=beta, one_each=one_each
+        )
     data = {"metric": metric, "value": got.value, "interval": got.interval, "cases": got.cases}
     return Result(f"{got.value:.10g}", data)
 
