@@ -123,6 +123,9 @@ def answer_with_prior(trouble: str, rows: list[str]) -> None:
     """Go on: such a row leads to a file that is not there, and is answered as an unreadable one."""
 
 
+NO_PATH = "its cell is empty, or leads out of the folder that it should be in"
+"""Why there is no file where a table says no usable path."""
+
 NOWHERE = "(the table says no usable path)"
 """The name of a file that is not there."""
 

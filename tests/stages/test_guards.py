@@ -238,6 +238,32 @@ def test_a_second_target_column_is_refused(eyes: dict, tmp_path: Path, recipe: s
     assert not (tmp_path / "s").exists()
 
 
+def test_a_row_without_a_path_is_answered_and_named_without_one(
+    finished: Study, tmp_path: Path
+) -> None:
+    (tmp_path / "new.csv").write_text("image,file\na.jpg,\nb.jpg,../b.jpg\nc.jpg,c.jpg\n")
+    told = stages.predict(
+        finished,
+        table=tmp_path / "new.csv",
+        images=str(tmp_path / "{file}"),
+        out=tmp_path / "x.csv",
+        answer="floor",
+        context=INLINE,
+    )
+    assert told.unreadable["a.jpg"] == told.unreadable["b.jpg"]
+    assert "cell is empty, or leads out of" in told.unreadable["a.jpg"]
+    assert "c.jpg" in told.unreadable["c.jpg"]
+    assert told.cases == 3
+
+
+def test_a_table_without_the_studys_ids_is_refused_with_the_nearest(
+    finished: Study, tmp_path: Path
+) -> None:
+    (tmp_path / "new.csv").write_text("Image,grade\na.jpg,1\n")
+    with pytest.raises(ManifestError, match=r'has no column "image".*did you mean "Image"'):
+        _source(finished, tmp_path / "new.csv", str(tmp_path / "{Image}"))
+
+
 def test_a_fold_that_can_tell_nothing_has_a_curve_of_nothing(finished: Study) -> None:
     opened, made = open_split(finished)
     truth = truth_of(opened, made)

@@ -19,7 +19,7 @@ import numpy as np
 from foveal import launch
 from foveal.combine.blend import mean
 from foveal.digests import revive
-from foveal.errors import DiskFullError, Stopped, StudyError, UsageError, nearest
+from foveal.errors import DiskFullError, ManifestError, Stopped, StudyError, UsageError, nearest
 from foveal.files import disk_error, read_json
 from foveal.machine import cores
 from foveal.manifest import Case, Manifest, load
@@ -29,7 +29,7 @@ from foveal.stages.combine import has_leaderboard, require_combined
 from foveal.stages.split import open_split
 from foveal.stages.train import is_trained, load_state, marks, resources_of, slots_of, why_not
 from foveal.study import Study, publish
-from foveal.table import CHANNEL, Source, answer_with_prior, read_table
+from foveal.table import CHANNEL, NO_PATH, NOWHERE, Source, answer_with_prior, read_table
 from foveal.task import Answer, Asked, Context, Given
 
 STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
@@ -41,12 +41,21 @@ SCRATCH = ".foveal-scratch-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """How an answer came about."""
+    """How an answer came about.
+
+    Attributes:
+        row: Of the leaderboard.
+        members: Whose answer it is.
+        all_members: Of the row; a deadline may leave some out.
+        unreadable: Why cases were not scored, by id.
+        cases: How many were asked for.
+    """
 
     row: str
     members: tuple[str, ...]
     all_members: tuple[str, ...]
     unreadable: dict[str, str]
+    cases: int
 
 
 def predict(
@@ -70,7 +79,7 @@ def predict(
         table: CSV or Parquet with the study's id column and those that lead to the files.
         out: The answer's file or folder; what a link leads to is written.
         images: Pattern over the table's columns; none where the study's columns are paths.
-        scores: Whether expected grades and probabilities are written too.
+        scores: Whether scores and probabilities are written too.
         answer: A row of the leaderboard; the chosen one if empty.
         deadline: When to stop working.
         context: Who is told, what may be used.
@@ -119,12 +128,16 @@ def predict(
                 raise
     finished = growing.finished
     scored = _ids(finished) if finished else {*manifest.ids}
+    growing.left_out |= {
+        case.id: NO_PATH for case in asked.cases if any(p.endswith(NOWHERE) for p in case.paths)
+    }
     missing = [name for name in manifest.ids if name not in scored]
     return Answered(
         row=row,
         members=growing.reached,
         all_members=growing.members,
         unreadable={name: growing.left_out.get(name, "it was not scored") for name in missing},
+        cases=len(manifest),
     )
 
 
@@ -275,6 +288,12 @@ def _answers(study: Study) -> dict[str, Any]:
 def _source(study: Study, table: str | Path, images: str) -> Source:
     """Where new cases are, in the study's terms; its site column is used where it is there."""
     old, has = study.settings().source, read_table(Path(table))
+    id_column = study.manifest().id_column
+    if has and id_column not in has:
+        raise ManifestError(
+            f'{table} has no column "{id_column}", by which the study names its cases'
+            f"{nearest(id_column, has)}"
+        )
     if old.images and not images:
         raise UsageError("this study needs --images, such as --images 'new/{image}'")
     if images and not old.images:
@@ -291,7 +310,7 @@ def _source(study: Study, table: str | Path, images: str) -> Source:
         ),
         optional=old.optional,
         channels=old.channels,
-        id=study.manifest().id_column,
+        id=id_column,
         site=old.site if old.site in has else "",
     ).absolute()
 
