@@ -267,7 +267,7 @@ def predict(
 
     Args:
         folder: Of the study.
-        table: CSV or Parquet with the study's id column and those that lead to the pictures.
+        table: CSV or Parquet with the study's id column and those that lead to the files.
         out: The answer's file.
         images: Pattern over the table's columns; none where the study's columns are paths.
         scores: Scores and probabilities too.
