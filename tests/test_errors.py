@@ -76,6 +76,12 @@ def test_the_nearest_word_is_named_or_all_are(word: str, known: list, words: str
     assert nearest(word, known) == words
 
 
+def test_of_very_many_words_the_first_are_named() -> None:
+    words = [f"w{k}" for k in range(5004)]
+    assert nearest("zzz", words) == f"; there are: {', '.join(words[:20])} and 4,984 more"
+    assert nearest("zzz", words[:20]).endswith(", w18, w19")
+
+
 WORDS = st.lists(st.text("abcdef_-é", min_size=1, max_size=12), min_size=1, max_size=8)
 
 

@@ -67,7 +67,38 @@ def test_a_name_that_could_be_a_pattern_is_a_name(tmp_path, name, other, ending)
 
 
 def test_a_column_that_occurs_twice_is_refused(tmp_path):
-    assert '"image" occurs twice' in refusal(tmp_path, "id,image,image\na,x,y\n")
+    text = refusal(tmp_path, "id,image,image\na,x,y\n")
+    assert '"image" occurs twice' in text
+    assert "cure: rename one" in text
+
+
+def test_columns_without_a_name_are_left_out_but_for_an_index(tmp_path):
+    place = Path(table(tmp_path, "id,Grade ,, ,\na,x,,,\nb,y,1,,\n"))
+    assert read_table(place) == {"id": ["a", "b"], "Grade ": ["x", "y"]}
+    place = Path(table(tmp_path, ",image,\n0,x,\n1,y,\n"))
+    assert read_table(place) == {"": ["0", "1"], "image": ["x", "y"]}
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_another_mark_between_the_fields_of_the_header_is_that_of_all(tmp_path, mark):
+    place = Path(table(tmp_path, f'id{mark}note\na{mark}"1,5{mark} x"\n'))
+    assert read_table(place) == {"id": ["a"], "note": [f"1,5{mark} x"]}
+    place = Path(table(tmp_path, f"id,note\na,x{mark}y\n"))
+    assert read_table(place) == {"id": ["a"], "note": [f"x{mark}y"]}
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le"])
+def test_a_table_in_another_encoding_is_told_which_it_should_be(tmp_path, encoding):
+    assert "cure: save it as UTF-8" in refusal(tmp_path, "id,image\né,x\n".encode(encoding))
+
+
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_rows_with_more_fields_than_the_header_are_named(tmp_path, mark):
+    text = "id,image\na,x\n\nb,x,y\nc,x\nd,x,\n".replace(",", mark)
+    told = refusal(tmp_path, text)
+    assert "2 rows of" in told
+    assert "more fields than the header, which has 2; cure: quotes" in told
+    assert told.endswith("| row 2 | row 4")
 
 
 @pytest.mark.parametrize(

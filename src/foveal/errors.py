@@ -25,6 +25,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+MOST_NAMES = 20
+"""In one sentence; a study may have thousands."""
+
 
 class FovealError(Exception):
     """Base of all errors that foveal raises on purpose."""
@@ -98,7 +101,7 @@ class Stopped(FovealError):
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """The end of a sentence that names the closest known word, or all of them.
+    """The end of a sentence that names the closest known word, or those that there are.
 
     Example:
         >>> nearest("grad", ["grade", "image"])
@@ -110,4 +113,15 @@ def nearest(word: str, words: Iterable[str]) -> str:
     close = get_close_matches(word, known, n=1)
     if close:
         return f'; did you mean "{close[0]}"?'
-    return f"; there are: {', '.join(known)}" if known else ""
+    return f"; there are: {listed(known)}" if known else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas between them; of very many the first ones, and how many more there are.
+
+    Example:
+        >>> listed(["grade", "image"])
+        'grade, image'
+    """
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")

@@ -331,7 +331,9 @@ def load(source: Source, gaps: Refuse = refuse) -> Manifest:
     ids = tuple(str(v) for v in column_of(table, id_column, "--id", source.table))
     _check_ids(ids, id_column, source.table)
     if len(set(source.target)) < len(source.target):
-        raise ManifestError(f"--target names a column twice: {','.join(source.target)}")
+        raise ManifestError(
+            f"--target names a column twice: {','.join(source.target)}; cure: once each"
+        )
     target = [
         path_column(source, name, column_of(table, name, "--target", source.table), gaps)
         for name in source.target
@@ -364,7 +366,7 @@ def _check_ids(ids: Sequence[str], column: str, table: str) -> None:
     if missing:
         raise ManifestError(
             f'{len(missing)} of {len(ids)} rows have no id in column "{column}" of {table}; '
-            "cure: fill them, or name another column with --id",
+            "cure: fill them, or init with another --id",
             missing,
         )
     seen: dict[str, int] = {}
@@ -376,7 +378,7 @@ def _check_ids(ids: Sequence[str], column: str, table: str) -> None:
     if twice:
         raise ManifestError(
             f'{len(twice)} duplicate ids in column "{column}" of {table}; '
-            "cure: one row a case, or name another column with --id",
+            "cure: one row a case, or init with another --id",
             twice,
         )
 

@@ -10,6 +10,8 @@ left out::
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -121,6 +123,9 @@ def answer_with_prior(trouble: str, rows: list[str]) -> None:
     """Go on: such a row leads to a file that is not there, and is answered as an unreadable one."""
 
 
+NO_PATH = "its cell is empty, or leads out of the folder that it should be in"
+"""Why there is no file where a table says no usable path."""
+
 NOWHERE = "(the table says no usable path)"
 """The name of a file that is not there."""
 
@@ -128,11 +133,13 @@ NOWHERE = "(the table says no usable path)"
 def read_table(path: Path) -> dict[str, list[str]]:
     """All columns of a CSV or Parquet file as text; an empty cell is an empty text.
 
-    What is no text in a Parquet file, such as a list or the bytes of a picture, is left out. A row
-    without any text, such as a blank last line, is no row.
+    Between fields of a CSV stands a comma, or what its header has instead: a semicolon or a tab.
+    What is no text in a Parquet file, such as a list or the bytes of a picture, is left out, and so
+    is a column without a name, but for a first one: an index is written so. A row without any text,
+    such as a blank last line, is no row.
 
     Raises:
-        ManifestError: The file is missing, is no table, or names a column twice.
+        ManifestError: The file is missing, is no table in UTF-8, or names a column twice.
     """
     import polars as pl
 
@@ -143,18 +150,57 @@ def read_table(path: Path) -> dict[str, list[str]]:
         if path.suffix.lower() in (".parquet", ".pq"):
             frame = _as_text(pl.read_parquet(data))
         else:
-            frame = pl.read_csv(data, infer_schema=False, has_header=False, raise_if_empty=False)
-            if frame.height:
-                header = [name or "" for name in frame.row(0)]
-                twice = sorted({n for n in header if header.count(n) > 1})
-                if twice:
-                    raise ManifestError(f'the column "{twice[0]}" occurs twice in {path}')
-                frame = frame.slice(1).rename(dict(zip(frame.columns, header, strict=True)))
+            frame = _of_csv(data, path)
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
         raise ManifestError(f"cannot be read as a table: {path}: {_first_line(error)}") from None
     columns = {name: frame[name].fill_null("").to_list() for name in frame.columns}
     rows = [any(row) for row in zip(*columns.values(), strict=True)]
     return {n: [v for v, kept in zip(c, rows, strict=True) if kept] for n, c in columns.items()}
+
+
+def _of_csv(data: bytes, path: Path) -> Any:
+    """The named columns of a CSV, as text."""
+    import polars as pl
+
+    first = data.partition(b"\n")[0]
+    if b"\0" in first:  # UTF-16 has one in every letter
+        raise ManifestError(f"{path} is no text in UTF-8; cure: save it as UTF-8")
+    mark = "," if b"," in first else next((m for m in ";\t" if m.encode() in first), ",")
+    try:
+        frame = pl.read_csv(
+            data, separator=mark, infer_schema=False, has_header=False, raise_if_empty=False
+        )
+    except pl.exceptions.PolarsError:
+        _say_why(data, mark, path)
+        raise
+    if not frame.height:
+        return frame
+    header = {place: name or "" for place, name in zip(frame.columns, frame.row(0), strict=True)}
+    named = {p: n for k, (p, n) in enumerate(header.items()) if n.strip() or not k}
+    names = list(named.values())
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ManifestError(
+            f'the column "{twice[0]}" occurs twice in {path}; cure: rename one, or leave it out'
+        )
+    return frame.slice(1).select(list(named)).rename(named)
+
+
+def _say_why(data: bytes, mark: str, path: Path) -> None:
+    """Raise where the reason is known why a CSV cannot be read."""
+    try:
+        rows = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=mark)
+    except UnicodeDecodeError:
+        raise ManifestError(f"{path} is no text in UTF-8; cure: save it as UTF-8") from None
+    with suppress(csv.Error):
+        width = len(next(rows, []))
+        wide = [k + 1 for k, row in enumerate(filter(None, rows)) if len(row) > width]
+        if wide:
+            raise ManifestError(
+                f"{len(wide)} rows of {path} have more fields than the header, which has {width}; "
+                f"cure: quotes around a cell with '{mark}' in it, or a header for every column",
+                [f"row {k}" for k in wide],
+            )
 
 
 def _as_text(frame: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import CELLS, FAST, INK, INLINE
 from foveal import cli, stages
-from foveal.cli.verbs import _to_predict
+from foveal.cli.verbs import _lost, _to_predict
 from foveal.files import write_text
 from foveal.manifest import load
 from foveal.settings import format_settings
@@ -87,3 +87,16 @@ def test_a_recipe_without_options_is_told_of(tmp_path: Path, capsys: pytest.Capt
     )
     assert cli.call(["recipes", f"{tmp_path}/mine.py:mine"]) == 0
     assert capsys.readouterr().out == "As it comes.\n"
+
+
+def test_where_nothing_can_be_read_the_pattern_is_asked_about() -> None:
+    assert _lost(2, 3, "new/{image}") == "2 of 3 cases cannot be read; they get the prior answer"
+    assert "none of 3 cases can be read" in _lost(3, 3, "new/{image}")
+    assert _lost(3, 3, "new/{image}").endswith("is --images right?")
+    assert "--images" not in _lost(3, 3, "")
+
+
+def test_a_deadline_says_its_unit(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    asked = ["predict", str(tmp_path), "--table", "t.csv", "--out", "a.csv", "--deadline", "9"]
+    assert cli.call(asked) == 2
+    assert "write 9h, 9m or 9s" in capsys.readouterr().err

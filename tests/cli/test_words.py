@@ -35,7 +35,12 @@ def test_what_is_no_duration_is_said_so(text: str) -> None:
 @pytest.mark.parametrize("text", ["0", "0h0m", "-5", "nan", "inf", "1e999", "-inf"])
 def test_a_duration_is_finite_and_above_zero(text: str) -> None:
     with pytest.raises(UsageError, match="is no duration above zero"):
-        seconds_of(text)
+        seconds_of(text, plain=1.0)
+
+
+def test_a_bare_number_where_it_could_be_hours_or_seconds_is_refused() -> None:
+    with pytest.raises(UsageError, match='"9" says no unit; write 9h, 9m or 9s'):
+        seconds_of("9")
 
 
 VALUES = {

@@ -211,6 +211,22 @@ def test_labels_that_are_called_0_and_1_are_words_among_others(tmp_path: Path) -
     assert got.value == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
 
 
+def test_a_class_with_spaces_in_its_name_is_one_where_each_case_has_one(tmp_path: Path) -> None:
+    truth, answer = tmp_path / "t.csv", tmp_path / "a.csv"
+    truth.write_text("id,l\nw,common rust\nx,leaf rust\ny,rust \nz,rust\n")
+    answer.write_text("id,l\nw,common rust\nx,common rust\ny,rust\nz,rust\n")
+    got = score("macro_f1", answer, truth, one_each=True)
+    assert got.value == pytest.approx((2 / 3 + 0 + 1) / 3)
+    assert score("macro_f1", truth, truth, one_each=True).value == 1
+
+
+def test_0_and_1_may_be_two_classes(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,l\nx,0\ny,0\nz,1\n")
+    (tmp_path / "t.csv").write_text("id,l\nx,0\ny,1\nz,1\n")
+    got = score("macro_f1", tmp_path / "a.csv", tmp_path / "t.csv", one_each=True)
+    assert got.value == pytest.approx(2 / 3)
+
+
 def test_nobody_is_right_about_an_empty_name(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,name\nx,a b\n")
     (tmp_path / "t.csv").write_text("id,name\nx,\n")

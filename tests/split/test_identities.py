@@ -85,6 +85,12 @@ def test_folds_have_as_many_queries_of_each_kind() -> None:
     assert any("unknown to a fold" in note for note in made.notes)
 
 
+def test_where_nobody_need_be_hidden_it_is_said_so() -> None:
+    everybody = [f"w{k}" for k in range(6) for _ in range(30)]
+    made = QueryFolds("new", folds=3)(manifest(everybody + ["new"] * 180))
+    assert "no individuals are unknown to a fold, as if new" in made.notes
+
+
 def test_a_closed_set_hides_nobody_and_says_so() -> None:
     made = QueryFolds(None)(manifest(["a", "a", "b", "b", "b", "c"] * 3))
     assert set(made.kind.tolist()) <= {"known", "gallery"}

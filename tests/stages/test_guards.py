@@ -181,6 +181,52 @@ def test_an_answer_is_not_written_over_what_is_read(
     assert table.read_bytes() == Path(eyes["table"]).read_bytes()
 
 
+def test_an_answer_is_not_written_over_what_the_study_was_made_of(
+    eyes: dict, finished: Study, tmp_path: Path
+) -> None:
+    """Though the new table says nothing of those files."""
+    (tmp_path / "new.csv").write_text("image\nnew.jpg\n")
+    picture = Path(finished.manifest().paths[0][0])
+    (tmp_path / "link.csv").symlink_to(eyes["table"])
+    (tmp_path / "linked").symlink_to(picture.parent)
+    before = {path: path.read_bytes() for path in (Path(eyes["table"]), picture)}
+    linked = tmp_path / "linked" / picture.name
+    for out in (*before, tmp_path / "link.csv", linked):
+        with pytest.raises(UsageError, match="would write over"):
+            answer(
+                finished,
+                eyes,
+                out,
+                table=tmp_path / "new.csv",
+                images=str(tmp_path / "{image}"),
+                context=NO_SCORING,
+            )
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_no_mask_is_written_over_those_that_a_study_learns_from(
+    scans: dict, tmp_path: Path
+) -> None:
+    study = stages.init(tmp_path / "s", recipe="segment:small", context=INLINE, **scans)
+    look = partial(_keep_what_is_read, study=study, table=tmp_path / "new.csv", cases=[])
+    known = study.manifest()
+    for path in (*known.target[:, 0].tolist(), *(p for paths in known.paths for p in paths)):
+        with pytest.raises(UsageError, match="over what is read"):
+            look([Path(path)])
+    look([tmp_path / "out/a.png"])
+
+
+def test_no_answer_is_written_over_a_mask_that_steers_training(
+    finished: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, mask = finished.manifest(), str(tmp_path / "mask.png")
+    masks = np.array(["", *[mask] * (len(known) - 1)])
+    steered = replace(known, roles={**known.roles, "mask": masks})
+    monkeypatch.setattr(Study, "manifest", lambda self: steered)
+    with pytest.raises(UsageError, match="over what is read"):
+        _keep_what_is_read([Path(mask)], finished, tmp_path / "new.csv", [])
+
+
 @pytest.mark.parametrize("recipe", ["grade:small", "identify:small"])
 def test_a_second_target_column_is_refused(eyes: dict, tmp_path: Path, recipe: str) -> None:
     header, *rows = Path(eyes["table"]).read_text().splitlines()
@@ -190,6 +236,32 @@ def test_a_second_target_column_is_refused(eyes: dict, tmp_path: Path, recipe: s
     with pytest.raises(TargetError, match="one target column"):
         stages.init(tmp_path / "s", recipe=recipe, context=INLINE, **of)
     assert not (tmp_path / "s").exists()
+
+
+def test_a_row_without_a_path_is_answered_and_named_without_one(
+    finished: Study, tmp_path: Path
+) -> None:
+    (tmp_path / "new.csv").write_text("image,file\na.jpg,\nb.jpg,../b.jpg\nc.jpg,c.jpg\n")
+    told = stages.predict(
+        finished,
+        table=tmp_path / "new.csv",
+        images=str(tmp_path / "{file}"),
+        out=tmp_path / "x.csv",
+        answer="floor",
+        context=INLINE,
+    )
+    assert told.unreadable["a.jpg"] == told.unreadable["b.jpg"]
+    assert "cell is empty, or leads out of" in told.unreadable["a.jpg"]
+    assert "c.jpg" in told.unreadable["c.jpg"]
+    assert told.cases == 3
+
+
+def test_a_table_without_the_studys_ids_is_refused_with_the_nearest(
+    finished: Study, tmp_path: Path
+) -> None:
+    (tmp_path / "new.csv").write_text("Image,grade\na.jpg,1\n")
+    with pytest.raises(ManifestError, match=r'has no column "image".*did you mean "Image"'):
+        _source(finished, tmp_path / "new.csv", str(tmp_path / "{Image}"))
 
 
 def test_a_fold_that_can_tell_nothing_has_a_curve_of_nothing(finished: Study) -> None:

@@ -291,6 +291,41 @@ def test_a_refused_init_names_the_culprit_and_leaves_the_disk_alone(
 
 
 @pytest.mark.parametrize(
+    ("cell", "pattern", "words"),
+    [
+        ("a", "img/{image}", "did you mean {folder}/img/{{image}}.jpg?"),
+        ("a.b", "img/{image}.png", "did you mean {folder}/img/{{image}}.tiff?"),
+        ("a.png", "img/{image}", "did you mean {folder}/img/a.jpg?"),
+        ("a", "imgs/{image}.jpg", "there is no folder {folder}/imgs"),
+        ("x\\a", "img/{image}.jpg", "backslashes"),
+        ("zebra", "img/{image}.jpg", "/img/{{image}}.jpg)"),
+    ],
+)
+def test_a_pattern_that_leads_to_no_file_is_told_of_what_lies_there(
+    tmp_path: Path, cell: str, pattern: str, words: str
+) -> None:
+    (tmp_path / "img").mkdir()
+    for name in ("a.jpg", "a.b.tiff", "b.png"):
+        (tmp_path / "img" / name).write_bytes(b"")
+    (tmp_path / "t.csv").write_text(f"image,grade\n{cell},0\nnone,1\nnone2,1\n")
+    with pytest.raises(ManifestError, match="none of the files of 3 rows is there") as error:
+        stages.init(
+            tmp_path / "s",
+            recipe="grade:small",
+            table=tmp_path / "t.csv",
+            images=f"{tmp_path}/{pattern}",
+            target="grade",
+        )
+    assert words.format(folder=tmp_path) in str(error.value)
+    assert len(error.value.culprits) == 1
+
+
+def test_a_role_that_is_none_is_named_with_the_nearest(eyes: dict, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match='knows no "grp"; did you mean "group"'):
+        stages.init(tmp_path / "s", recipe="grade:small", **{**eyes, "columns": {"grp": "patient"}})
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"sise": 64}, 'did you mean "size"'),
@@ -300,6 +335,7 @@ def test_a_refused_init_names_the_culprit_and_leaves_the_disk_alone(
         ({"members": "flor"}, "flor"),
         ({"backbone": "resnet1o"}, "did you mean"),
         ({"folds": 1}, "folds"),
+        ({"weights": "/nope"}, "weights=/nope: no such file or folder; cures: none"),
     ],
 )
 def test_a_wrong_option_is_named(eyes: dict, tmp_path: Path, options: dict, words: str) -> None:

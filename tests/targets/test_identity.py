@@ -29,7 +29,7 @@ NEW = "new_whale"
 )
 @pytest.mark.parametrize("new", [None, NEW])
 def test_what_is_no_name_is_named_with_its_row(cell: str, why: str, new: str | None) -> None:
-    with pytest.raises(TargetError, match='1 values of column "who" are no names') as error:
+    with pytest.raises(TargetError, match='"who" are no names: empty, or with spaces') as error:
         Identity(new).encode(manifest(["a", "b", cell, NEW]))
     assert error.value.culprits == (f'row 3 (id "c2"): {why}',)
 

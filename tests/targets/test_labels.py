@@ -118,7 +118,7 @@ def test_words_that_a_study_does_not_know_are_named_with_the_nearest() -> None:
 
 
 def test_cases_with_no_label_or_several_are_named_where_each_has_one() -> None:
-    of = manifest(["a", "b", "a b", "", "b"])
+    of = columns(a=["1", "0", "1", "0", "0"], b=["0", "1", "1", "0", "1"])
     with pytest.raises(TargetError, match="2 cases have no label or several") as error:
         Labels(("a", "b"), one_each=True).encode(of)
     assert error.value.culprits == ('row 3 (id "c2")', 'row 4 (id "c3")')
@@ -131,11 +131,83 @@ def test_labels_that_say_nothing_or_little_are_remarked() -> None:
     encoded = np.array([[int(k < n) for n in counts.values()] for k in range(12)])
     assert Labels(tuple(counts)).remarks(encoded) == [
         "every case has label all",
-        "only 4 cases have label few: its score will be mostly luck",
-        "only 1 cases have label one: its score will be mostly luck",
         "no case has label nobody",
+        "fewer than 5 cases have label few (4), one (1): its score will be mostly luck",
     ]
     assert Labels(("enough",)).remarks(encoded[:, 1:2]) == []
+
+
+def test_very_many_labels_take_a_line_a_kind() -> None:
+    names = tuple(f"l{k}" for k in range(300))
+    encoded = np.zeros((12, 300), dtype=np.int64)
+    encoded[0, 100:] = encoded[:, 200:] = 1
+    said = Labels(names).remarks(encoded)
+    assert len(said) == 3
+    assert all("and 80 more" in line for line in said)
+    assert all(line.count(",") == 19 for line in said)
+
+
+@pytest.mark.parametrize(
+    ("cells", "mark"),
+    [
+        (["0|3|6", "0|3", "3|6", "6", "0"], "|"),
+        (["0;3;6", "0;3", "3;6", "6", "0"], ";"),
+        (["0,3,6", "0,3", "3,6", "6", "0"], ","),
+        (["0, 3, 6", "0, 3", "3, 6", "6", "0"], ","),
+        (["['0', '3', '6']", "['0']", "['3', '6']", "['6']", "[]"], "["),
+        (["a b", "b|c", "a|b", "c a"], "|"),
+    ],
+)
+def test_another_mark_between_labels_is_refused_and_named(cells: list[str], mark: str) -> None:
+    with pytest.raises(TargetError, match=r"separated by spaces.*cure: spaces") as error:
+        Labels.measure(manifest(cells))
+    assert f"seem to use '{mark}'" in str(error.value)
+    assert f'row 2 (id "c1"): {cells[1]}' in error.value.culprits
+
+
+@pytest.mark.parametrize("cells", [["2,4-D", "2,4-DB atrazine"], ["a|b", "c|d e"], ["3'-cap", "x"]])
+def test_a_mark_that_belongs_to_names_is_left_alone(cells: list[str]) -> None:
+    names = {word for cell in cells for word in cell.split()}
+    assert {*Labels.measure(manifest(cells))["labels"]} == names
+
+
+def test_true_and_false_are_1_and_0() -> None:
+    of = columns(a=["True", "false", "1"], b=["FALSE", "TRUE", "0"])
+    assert labels_of(of).encode(of).tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+SPACED = ["grey leaf spot", " common rust ", "blight", "", "common rust"]
+
+
+def test_where_each_case_has_one_label_a_whole_cell_is_its_name() -> None:
+    of = manifest([cell for cell in SPACED if cell])
+    names = tuple(Labels.measure(of, one_each=True)["labels"])
+    assert names == ("blight", "common rust", "grey leaf spot")
+    target = Labels(names, one_each=True)
+    assert target.encode(of).tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 1, 0]]
+    words = ["grey_leaf_spot", "common_rust", "blight", "common_rust"]
+    assert target.names_of(of).tolist() == words
+    with pytest.raises(TargetError, match="1 cases have no label") as error:
+        target.encode(manifest(SPACED))
+    assert error.value.culprits == ('row 4 (id "c3")',)
+
+
+@pytest.mark.parametrize("rest", [[], ["x y"], ["c", "b c", "b d e"]])
+def test_several_classes_in_a_cell_are_no_class_of_their_own(rest: list[str]) -> None:
+    with pytest.raises(TargetError, match="seem to have several labels, where each has") as error:
+        Labels.measure(manifest(["a", "b", "a b", "b", *rest]), one_each=True)
+    assert error.value.culprits[0] == 'row 3 (id "c2"): a b'
+
+
+@pytest.mark.parametrize("names", [["rust", "common rust"], ["l 1", "l 2", "r 1", "r 2", "l 3"]])
+def test_names_may_share_words(names: list[str]) -> None:
+    assert Labels.measure(manifest(names), one_each=True) == {"labels": sorted(names)}
+
+
+def test_a_class_in_two_spellings_is_refused() -> None:
+    with pytest.raises(TargetError, match=r"1 classes.*two ways; cure") as error:
+        Labels.measure(manifest(["2", "2.0", "1.0", "3"]), one_each=True)
+    assert error.value.culprits == ('"2.0" is "2"',)
 
 
 def test_the_truth_of_labels_is_what_the_table_says() -> None:

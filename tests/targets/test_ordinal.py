@@ -34,6 +34,28 @@ def test_what_is_no_grade_is_named_with_its_row(cell: str, why: str) -> None:
     assert error.value.culprits == (f'row 2 (id "c1"): {why}',)
 
 
+@pytest.mark.parametrize(
+    ("cell", "cure"),
+    [
+        ("", "leave rows with an empty cell out"),
+        ("mild", "number words 0, 1, 2, ... in their order"),
+        ("-1", "correct what is no whole number"),
+        ("1.5", "correct what is no whole number"),
+        ("3", "correct what is too large, or grades=K for K grades"),
+    ],
+)
+def test_what_is_no_grade_gets_the_cure_of_its_kind(cell: str, cure: str) -> None:
+    with pytest.raises(TargetError) as error:
+        Ordinal(3).encode(manifest(["0", cell, "1"]))
+    assert f"cure: {cure}" in str(error.value)
+    assert ("grades=K" in str(error.value)) is (cell == "3")
+
+
+def test_words_alone_are_no_grades_of_any_scale() -> None:
+    with pytest.raises(TargetError, match=r'2 values of column "who" are no grades; cure: number'):
+        Ordinal(1).encode(manifest(["mild", "severe"]))
+
+
 def test_one_grade_alone_is_nothing_to_learn() -> None:
     with pytest.raises(TargetError, match="all 3 cases have grade 2"):
         Ordinal(3).encode(manifest(["2", "2", "2"]))

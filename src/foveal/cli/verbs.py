@@ -129,7 +129,7 @@ def init(
 
 @app.command
 def audit(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Result:
-    """Look for what could make a score lie: confounds, and equal pictures with other grades.
+    """Look for what could make a score lie: confounds, and equal cases with other targets.
 
     Example: foveal audit eyes
 
@@ -267,10 +267,10 @@ def predict(
 
     Args:
         folder: Of the study.
-        table: CSV or Parquet with the study's id column and those that lead to the pictures.
+        table: CSV or Parquet with the study's id column and those that lead to the files.
         out: The answer's file.
         images: Pattern over the table's columns; none where the study's columns are paths.
-        scores: Expected grades and probabilities too.
+        scores: Scores and probabilities too.
         answer: A row of the leaderboard; the chosen one if left out.
         deadline: A valid answer at every moment, the best one by then, such as 8h30m.
     """
@@ -291,7 +291,7 @@ def predict(
         )
         lost = [f'id "{name}": {why}' for name, why in answered.unreadable.items()]
         if lost:
-            context.warn(f"{len(lost)} pictures cannot be read; they get the prior answer", lost)
+            context.warn(_lost(len(lost), answered.cases, images), lost)
         if answered.members != answered.all_members:
             done = ", ".join(answered.members) or "nobody: it is the prior answer"
             context.warn(
@@ -316,6 +316,7 @@ def score(
     id: str = "",
     target: str = "",
     beta: float = 0.5,
+    one_each: Annotated[bool, Parameter(negative="")] = False,
     common: Common = QUIET,
     session: Hidden,
 ) -> Result:
@@ -327,16 +328,19 @@ def score(
         answer: A table, or a folder of masks.
         truth: The same with what is true.
         metric: quadratic_kappa, macro_f1, map_at_5, f_beta or dice. For macro_f1 a single column of
-            0 and 1 is one label, not two classes.
+            0 and 1 is one label, not two classes, but with --one-each.
         id: Column of ids; the answer's first one if left out.
         target: Column to score, or several with commas.
         beta: Of f_beta.
+        one_each: For macro_f1: a cell is the name of one class, spaces and all.
     """
     from foveal.ship.scoring import score as scored
 
     with session.work(common):
         targets = [t for t in target.split(",") if t]
-        got = scored(metric, answer, truth, id_column=id, targets=targets, beta=beta)
+        got = scored(
+            metric, answer, truth, id_column=id, targets=targets, beta=beta, one_each=one_each
+        )
     data = {"metric": metric, "value": got.value, "interval": got.interval, "cases": got.cases}
     return Result(f"{got.value:.10g}", data)
 
@@ -398,6 +402,14 @@ def recipes(address: str = "", /, *, common: Common = QUIET, session: Hidden) ->
     width = max(map(len, known))
     lines = [f"{name:{width}}  {words}" for name, words in known.items()]
     return Result("\n".join(lines), known, "foveal recipes ADDRESS")
+
+
+def _lost(lost: int, cases: int, images: str) -> str:
+    """What is said of cases that were not scored."""
+    if lost < cases:
+        return f"{lost} of {cases} cases cannot be read; they get the prior answer"
+    suspect = "--images" if images else "what the table says of their files"
+    return f"none of {cases} cases can be read; all get the prior answer; is {suspect} right?"
 
 
 def _to_predict(study: Any, folder: Path) -> str:

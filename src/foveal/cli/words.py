@@ -14,8 +14,12 @@ PADDED = re.compile(r"[-+]?0\d+")
 """A name rather than a number, such as 007."""
 
 
-def seconds_of(text: str, *, plain: float = 1.0) -> float:
-    """A duration such as 8h30m, 90m or 45s; a bare number counts in `plain` seconds.
+def seconds_of(text: str, *, plain: float | None = None) -> float:
+    """A duration such as 8h30m, 90m or 45s.
+
+    Args:
+        text: As typed.
+        plain: Seconds that a bare number counts in; None where it may mean one thing or another.
 
     Example:
         >>> seconds_of("8h30m"), seconds_of("90m"), seconds_of("45s"), seconds_of("2", plain=3600)
@@ -28,9 +32,12 @@ def seconds_of(text: str, *, plain: float = 1.0) -> float:
         )
     else:
         try:
-            seconds = float(text) * plain
+            number = float(text)
         except ValueError:
             raise UsageError(f'"{text}" is no duration; write it like 8h30m, 90m or 45s') from None
+        if plain is None:
+            raise UsageError(f'"{text}" says no unit; write {text}h, {text}m or {text}s')
+        seconds = number * plain
     if not 0 < seconds < float("inf"):
         raise UsageError(f'"{text}" is no duration above zero')
     return seconds

@@ -43,6 +43,7 @@ def score(
     id_column: str = "",
     targets: Sequence[str] = (),
     beta: float = 0.5,
+    one_each: bool = False,
 ) -> Scored:
     """Score an answer.
 
@@ -53,6 +54,7 @@ def score(
         id_column: The answer's first column if empty.
         targets: The answer's second column if empty (macro_f1: all but the first).
         beta: Of `f_beta`.
+        one_each: Whether a cell is one label, spaces and all (macro_f1).
 
     Raises:
         UsageError: The metric is unknown.
@@ -80,7 +82,9 @@ def score(
     at = _aligned(given[id_column], ids, answer, truth)
     mine = _Cells(answer, columns, ids, [[given[c][k] for c in columns] for k in at])
     right = _Cells(truth, columns, ids, [[true[c][k] for c in columns] for k in range(len(ids))])
-    return _judged(*_READERS[metric](mine, right))
+    is_classes = one_each and metric == "macro_f1" and len(columns) == 1
+    read = _classes if is_classes else _READERS[metric]
+    return _judged(*read(mine, right))
 
 
 def _aligned(given: Sequence[str], true: Sequence[str], answer: Path, truth: Path) -> list[int]:
@@ -153,6 +157,16 @@ def _labels(mine: _Cells, right: _Cells) -> Read:
     given, true = (
         np.array([[word in r[0].split() for word in known] for r in c.rows]) for c in (mine, right)
     )
+    return MacroF1(), given, true
+
+
+def _classes(mine: _Cells, right: _Cells) -> Read:
+    """One column, of which a whole cell is a name."""
+    told, said = ([r[0].strip() for r in c.rows] for c in (mine, right))
+    known = sorted({*told, *said} - {""})
+    if not known:
+        raise DataError(f'column "{mine.columns[0]}" holds no label')
+    given, true = (np.array([[cell == name for name in known] for cell in c]) for c in (told, said))
     return MacroF1(), given, true
 
 

@@ -117,7 +117,8 @@ class QueryFolds:
             len(everybody - set(identity[(fold != k) & (hidden != k)].tolist()))
             for k in range(int(fold.max()) + 1)
         ]
-        said = [f"{min(counts)} to {max(counts)} individuals are unknown to a fold, as if new"]
+        few_to_many = f"{min(counts)} to {max(counts)}" if max(counts) else "no"
+        said = [f"{few_to_many} individuals are unknown to a fold, as if new"]
         if not (kind == NEW).any():
             raise SplitError(
                 f'no query would be new; cure: rows whose identity is "{self.new}", more '

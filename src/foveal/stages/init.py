@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,20 @@ from foveal.stages.address import build, options_of, resolve
 from foveal.stages.open import held, open_study
 from foveal.stages.train import slots_of
 from foveal.study import Study, create
-from foveal.table import CHANNEL, Source
+from foveal.table import CHANNEL, SUFFIX, Source, is_path_column
 from foveal.task import Context, Family, Resources
+
+ROLES = ("id", "group", "site", "weight", "fold", "source")
+"""What `columns` may say of a column."""
 
 OF_SOURCE = ("channels", "masks")
 """Options of recipes that say where files are."""
 
 PATHS = ("weights",)
 """Options that may be the path of a file or folder."""
+
+NO_PATHS = ("", "none", "imagenet")
+"""Their values that are none."""
 
 
 def init(
@@ -64,6 +72,9 @@ def init(
         TargetError: A value of the target cannot be used.
     """
     study = Study(Path(folder).absolute())
+    for name in columns or {}:
+        if name not in ROLES:
+            raise UsageError(f'columns= knows no "{name}"{nearest(name, ROLES)}')
     options = {name: _absolute(name, value) for name, value in (options or {}).items()}
     address = _absolute_address(recipe)
     family, function = resolve(address)
@@ -88,10 +99,11 @@ def init(
     if _is_there(study, address, options, source, replace_old=replace_old):
         context.say(f"nothing to do: {study.folder} is this very study")
         return study
+    _require_paths(options)
     slots_of(context)  # a device that is not to be had is refused before anything is read
     is_old = study.settings_file.is_file()
     with held(study, context, "init") if is_old else nullcontext(context) as context:
-        manifest, facts = _survey(load(source), family, context)
+        manifest, facts = _survey(load(source), source, family, context)
         manifest = grouped(manifest, source)
         made = build(function, facts, options)
         encoded = made.target.encode(manifest)
@@ -129,8 +141,18 @@ def _where(family: Family, recipe: str, images: str, targets: tuple[str, ...]) -
 
 def _absolute(name: str, value: Any) -> Any:
     """An option, the path of one that is there made absolute: later verbs run from anywhere."""
-    is_path = name in PATHS and value not in ("", "none", "imagenet")
+    is_path = name in PATHS and value not in NO_PATHS
     return str(Path(value).absolute()) if is_path and Path(str(value)).exists() else value
+
+
+def _require_paths(options: Mapping[str, Any]) -> None:
+    """Raise where an option names a file that is not there, before hours are spent without it."""
+    for name in PATHS:
+        value = options.get(name, "")
+        if value not in NO_PATHS and not Path(str(value)).exists():
+            raise UsageError(
+                f"{name}={value}: no such file or folder; cures: none, imagenet, or a path"
+            )
 
 
 def _absolute_address(address: str) -> str:
@@ -181,7 +203,9 @@ def _differences(
     return found
 
 
-def _survey(manifest: Manifest, family: Family, context: Context) -> tuple[Manifest, Facts]:
+def _survey(
+    manifest: Manifest, source: Source, family: Family, context: Context
+) -> tuple[Manifest, Facts]:
     """Decode every picture in full and measure it."""
     found: list[Any] = [None] * len(manifest)
     bad: dict[int, str] = {}
@@ -198,6 +222,8 @@ def _survey(manifest: Manifest, family: Family, context: Context) -> tuple[Manif
                 raise Stopped("stopped while reading pictures")
             list(pool.map(one, range(start, min(start + 64, len(manifest)))))
             context.progress("reading pictures", min(start + 64, len(manifest)) / len(manifest), "")
+    if len(bad) == len(manifest) and source.images:
+        _require_pattern(source.images, manifest, bad[0])
     if bad:
         raise ManifestError(
             f"{len(bad)} of {len(manifest)} files cannot be read; cure: replace them, or leave "
@@ -205,6 +231,35 @@ def _survey(manifest: Manifest, family: Family, context: Context) -> tuple[Manif
             [bad[row] for row in sorted(bad)],
         )
     return family.facts(manifest, found)
+
+
+def _require_pattern(images: str, manifest: Manifest, culprit: str) -> None:
+    """Raise where a pattern leads to no file at all, with what may be wrong with it."""
+    if any(os.path.lexists(path) for paths in manifest.paths for path in paths):
+        return
+    first = Path(manifest.paths[0][0])
+    hint = ""
+    if not first.parent.is_dir():
+        hint = f"; there is no folder {first.parent}"
+    else:
+        beside = (p for s in (first.name, first.stem) for p in first.parent.glob(f"{escape(s)}.*"))
+        found = min(beside, key=lambda path: (len(path.name), path), default=None)
+        if found is not None:
+            hint = f"; did you mean {_towards(found, first, images)}?"
+    if "\\" in str(first):
+        hint += "; there are backslashes in it: write / in their place"
+    raise ManifestError(
+        f"none of the files of {len(manifest)} rows is there (--images {images}){hint}", [culprit]
+    )
+
+
+def _towards(found: Path, first: Path, images: str) -> str:
+    """The pattern that leads to a file instead of to another; the file where no pattern does."""
+    if is_path_column(images):
+        return str(found)
+    if found.name.startswith(f"{first.name}."):
+        return images + found.name.removeprefix(first.name)
+    return SUFFIX.sub("", images) + found.suffix if SUFFIX.search(images) else str(found)
 
 
 def plan(study: Study, context: Context = Context()) -> tuple[int, float]:

@@ -6,7 +6,7 @@ import dataclasses
 import glob
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
@@ -19,7 +19,7 @@ import numpy as np
 from foveal import launch
 from foveal.combine.blend import mean
 from foveal.digests import revive
-from foveal.errors import DiskFullError, Stopped, StudyError, UsageError, nearest
+from foveal.errors import DiskFullError, ManifestError, Stopped, StudyError, UsageError, nearest
 from foveal.files import disk_error, read_json
 from foveal.machine import cores
 from foveal.manifest import Case, Manifest, load
@@ -29,7 +29,7 @@ from foveal.stages.combine import has_leaderboard, require_combined
 from foveal.stages.split import open_split
 from foveal.stages.train import is_trained, load_state, marks, resources_of, slots_of, why_not
 from foveal.study import Study, publish
-from foveal.table import CHANNEL, Source, answer_with_prior, read_table
+from foveal.table import CHANNEL, NO_PATH, NOWHERE, Source, answer_with_prior, read_table
 from foveal.task import Answer, Asked, Context, Given
 
 STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
@@ -41,12 +41,21 @@ SCRATCH = ".foveal-scratch-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """How an answer came about."""
+    """How an answer came about.
+
+    Attributes:
+        row: Of the leaderboard.
+        members: Whose answer it is.
+        all_members: Of the row; a deadline may leave some out.
+        unreadable: Why cases were not scored, by id.
+        cases: How many were asked for.
+    """
 
     row: str
     members: tuple[str, ...]
     all_members: tuple[str, ...]
     unreadable: dict[str, str]
+    cases: int
 
 
 def predict(
@@ -70,7 +79,7 @@ def predict(
         table: CSV or Parquet with the study's id column and those that lead to the files.
         out: The answer's file or folder; what a link leads to is written.
         images: Pattern over the table's columns; none where the study's columns are paths.
-        scores: Whether expected grades and probabilities are written too.
+        scores: Whether scores and probabilities are written too.
         answer: A row of the leaderboard; the chosen one if empty.
         deadline: When to stop working.
         context: Who is told, what may be used.
@@ -96,7 +105,8 @@ def predict(
     form = revive(answers["answer"])
     path = Path(os.path.realpath(out))  # what a link leads to is written, and the link stays
     writes = form.files(path, asked)
-    _keep_what_is_read(writes, study, Path(table), asked.cases)
+    named = form.files(Path(out), asked)  # a link may be a picture's name, wherever it leads
+    _keep_what_is_read([*writes, *named], study, Path(table), asked.cases)
     _require_place(Path(out), writes)
     growing = _Growing(
         path=path,
@@ -118,12 +128,16 @@ def predict(
                 raise
     finished = growing.finished
     scored = _ids(finished) if finished else {*manifest.ids}
+    growing.left_out |= {
+        case.id: NO_PATH for case in asked.cases if any(p.endswith(NOWHERE) for p in case.paths)
+    }
     missing = [name for name in manifest.ids if name not in scored]
     return Answered(
         row=row,
         members=growing.reached,
         all_members=growing.members,
         unreadable={name: growing.left_out.get(name, "it was not scored") for name in missing},
+        cases=len(manifest),
     )
 
 
@@ -132,21 +146,35 @@ def _keep_what_is_read(
 ) -> None:
     """Refuse an answer that would replace a file which is read, or lie among the slices of one.
 
-    Of pictures only the text of their paths is looked at: there may be many, far away.
+    That is the study's own table and files too. Of pictures only the text of their paths is looked
+    at, and where their folders are: there may be many, far away.
     """
-    own = (table, study.folder, study.settings_file, study.manifest_file)
+    source, known = study.settings().source, study.manifest()
+    own = (table, Path(source.table), study.folder, study.settings_file, study.manifest_file)
     read = {path.resolve() for path in own}
     stages = {path.resolve() for path in study.stage_folders}
-    places = {os.path.normpath(place) for case in cases for place in case.paths}
+    targets = [k for k, name in enumerate(known.target_columns) if name in source.files]
+    named = [known.target[:, k] for k in targets] + [known.roles.get("mask", np.zeros(0, np.str_))]
+    files = {path for paths in known.paths for path in paths}.union(*(n.tolist() for n in named))
+    places = _spelled({*files, *(path for case in cases for path in case.paths)} - {""})
     patterns = [place for place in places if glob.has_magic(place)]
     for path in writes:
-        here = os.path.normpath(path.absolute())
-        is_among = str(Path(here).parent) in places or any(fnmatch(here, p) for p in patterns)
+        spelled = _spelled([str(path.absolute())])
+        folders = {str(Path(here).parent) for here in spelled}
+        is_among = folders & places or any(fnmatch(h, p) for p in patterns for h in spelled)
         is_own = path.resolve() in read or stages & {*path.resolve().parents}
-        if is_own or here in places or is_among:
+        if is_own or spelled & places or is_among:
             raise UsageError(
                 f"--out would write over what is read, or among it: {path}; cure: another place"
             )
+
+
+def _spelled(paths: Iterable[str]) -> set[str]:
+    """Absolute paths as they are written, and with the links of their folders followed."""
+    parts = {os.path.normpath(path).rpartition("/") for path in paths}
+    real = {folder: os.path.realpath(folder or "/") for folder, _, _ in parts}
+    plain = {f"{folder}/{name}" for folder, _, name in parts}
+    return plain | {f"{real[folder].rstrip('/')}/{name}" for folder, _, name in parts}
 
 
 def _require_place(out: Path, writes: Sequence[Path]) -> None:
@@ -260,6 +288,12 @@ def _answers(study: Study) -> dict[str, Any]:
 def _source(study: Study, table: str | Path, images: str) -> Source:
     """Where new cases are, in the study's terms; its site column is used where it is there."""
     old, has = study.settings().source, read_table(Path(table))
+    id_column = study.manifest().id_column
+    if has and id_column not in has:
+        raise ManifestError(
+            f'{table} has no column "{id_column}", by which the study names its cases'
+            f"{nearest(id_column, has)}"
+        )
     if old.images and not images:
         raise UsageError("this study needs --images, such as --images 'new/{image}'")
     if images and not old.images:
@@ -276,7 +310,7 @@ def _source(study: Study, table: str | Path, images: str) -> Source:
         ),
         optional=old.optional,
         channels=old.channels,
-        id=study.manifest().id_column,
+        id=id_column,
         site=old.site if old.site in has else "",
     ).absolute()
 

@@ -46,8 +46,9 @@ class Identity:
         culprits = [f"{manifest.name(k)}: {why}" for k, why in wrong if why]
         if culprits:
             raise TargetError(
-                f'{len(culprits)} values of column "{column}" are no names: an answer lists names '
-                "with spaces between them; cure: correct them",
+                f'{len(culprits)} values of column "{column}" are no names: empty, or with spaces, '
+                "which stand between names in an answer; cure: correct them, or leave those rows "
+                "out",
                 culprits,
             )
         known = set(names.tolist()) - {self.new}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from foveal.errors import TargetError, nearest
+from foveal.errors import TargetError, listed, nearest
 from foveal.manifest import Manifest, Truth
 from foveal.split.record import Split
 from foveal.table import in_order
@@ -27,6 +28,8 @@ class Shows(Protocol):
 class Labels:
     """Any number of labels a case, from 0/1 columns or from words with spaces between them.
 
+    Where every case has exactly one, a whole cell is its name, spaces and all.
+
     Attributes:
         names: Of all labels.
         one_each: Whether every case has exactly one.
@@ -39,17 +42,28 @@ class Labels:
 
     @staticmethod
     def measure(manifest: Manifest, *, one_each: bool = False) -> dict[str, Any]:
-        """The names of the labels: of the columns, or of all words, numbers in their order.
+        """The names of the labels: of the columns, or in the cells, numbers in their order.
 
         Args:
             manifest: The cases.
             one_each: Whether every case has exactly one, so that a single column names classes.
+
+        Raises:
+            TargetError: Cells are empty among 0 and 1, something else than spaces stands between
+                labels, a class is written in two ways, or cells name several.
         """
         if _is_flags(manifest, one_each=one_each):
             return {"labels": list(manifest.target_columns)}
         _require_no_gaps(manifest)
-        words = {word for text in manifest.target[:, 0].tolist() for word in text.split()}
-        return {"labels": sorted(words, key=in_order)}
+        texts = manifest.target[:, 0].tolist()
+        if one_each:
+            names = {text.strip() for text in texts} - {""}
+            _require_one_spelling(names, manifest.target_columns[0])
+            _require_single(names, manifest)
+        else:
+            names = {word for text in texts for word in text.split()}
+            _require_spaces(names, manifest)
+        return {"labels": sorted(names, key=in_order)}
 
     def encode(self, manifest: Manifest) -> Int[np.ndarray, "case label"]:
         """0 or 1 for every label of every case.
@@ -58,7 +72,7 @@ class Labels:
             TargetError: A cell is neither 0 nor 1, a word is no label, a label's name has white
                 space, or there is nothing to learn.
         """
-        spaced = [n for n in self.names if any(letter.isspace() for letter in n) or not n]
+        spaced = [n for n in self.names if not n or (_has_space(n) and not self.one_each)]
         if spaced:
             raise TargetError(
                 f"{len(spaced)} labels have white space in their names, and an answer lists names "
@@ -75,23 +89,26 @@ class Labels:
         odd = (has.sum(axis=1) != 1) & self.one_each
         if odd.any():
             raise TargetError(
-                f"{odd.sum()} cases have no label or several, where each has one; cure: names "
-                "without spaces, or --recipe multilabel:small where several are meant",
+                f"{odd.sum()} cases have no label or several, {ONE_EACH}",
                 [manifest.name(row) for row in np.flatnonzero(odd).tolist()],
             )
         return has
 
     def names_of(self, manifest: Manifest) -> Shaped[np.ndarray, " case"]:
         """Every case's labels as words, whatever else its cells hold."""
-        if not self._has_flags(manifest):
-            return np.array(
-                [" ".join(sorted(set(t.split()))) for t in manifest.target[:, 0].tolist()], np.str_
-            )
-        own = (
-            [n for n, t in zip(self.names, row, strict=True) if FLAGS.get(t.strip())]
-            for row in manifest.target.tolist()
-        )
-        return np.array([" ".join(names) for names in own], dtype=np.str_)
+        if self._has_flags(manifest):
+            own = [
+                [n for n, t in zip(self.names, row, strict=True) if FLAGS.get(t.strip())]
+                for row in manifest.target.tolist()
+            ]
+        else:
+            own = [sorted(self._own(text)) for text in manifest.target[:, 0].tolist()]
+        words = (["_".join(name.split()) for name in names] for names in own)
+        return np.array([" ".join(names) for names in words], dtype=np.str_)
+
+    def _own(self, text: str) -> set[str]:
+        """The labels that a cell names."""
+        return {text.strip()} - {""} if self.one_each else set(text.split())
 
     def _has_flags(self, manifest: Manifest) -> bool:
         return _is_flags(manifest, one_each=self.one_each)
@@ -104,7 +121,11 @@ class Labels:
             if text.strip() not in FLAGS
         ]
         if culprits:
-            raise TargetError(f"{len(culprits)} cells are neither 0 nor 1", culprits)
+            raise TargetError(
+                f"{len(culprits)} cells are neither 0 nor 1; cure: correct them, or one --target "
+                "column of words",
+                culprits,
+            )
         return np.array([[FLAGS[t.strip()] for t in row] for row in manifest.target.tolist()])
 
     def _words(self, manifest: Manifest) -> Int[np.ndarray, "case label"]:
@@ -118,7 +139,7 @@ class Labels:
                 f'the only label is called "{self.names[0]}", as its column is, so that an answer '
                 "could be words or 0 and 1; cure: another name, or a column of 0 and 1"
             )
-        sets = [set(text.split()) for text in manifest.target[:, 0].tolist()]
+        sets = [self._own(text) for text in manifest.target[:, 0].tolist()]
         unknown = [
             f"{manifest.name(row)}: {word}{nearest(word, self.names)}"
             for row, own in enumerate(sets)
@@ -131,17 +152,28 @@ class Labels:
 
     def remarks(self, encoded: Int[np.ndarray, "case label"]) -> list[str]:
         """Labels that say nothing, or little, and what the batches make of all."""
-        said = []
-        for name, count in zip(self.names, encoded.sum(axis=0).tolist(), strict=True):
-            if count in (0, len(encoded)):
-                said.append(f"{'every' if count else 'no'} case has label {name}")
-            elif count < FEW:
-                said.append(f"only {count} cases have label {name}: its score will be mostly luck")
+        counts = dict(zip(self.names, encoded.sum(axis=0).tolist(), strict=True))
+        every = [name for name, count in counts.items() if count == len(encoded)]
+        nobody = [name for name, count in counts.items() if not count]
+        few = [
+            f"{name} ({count})"
+            for name, count in counts.items()
+            if 0 < count < FEW and count < len(encoded)
+        ]
+        said = [
+            f"{start} {listed(names)}{end}"
+            for start, names, end in (
+                ("every case has label", every, ""),
+                ("no case has label", nobody, ""),
+                (f"fewer than {FEW} cases have label", few, ": its score will be mostly luck"),
+            )
+            if names
+        ]
         if self.drawn is not None:
             shares = self.drawn.expected(encoded.astype(np.float64), np.ones(len(encoded)))
             pairs = zip(self.names, encoded.mean(axis=0), shares, strict=True)
-            told = ", ".join(f"{n} {100 * a:.2g} to {100 * b:.2g}" for n, a, b in pairs)
-            said.append(f"batches change how often labels are seen, in %: {told}")
+            told = [f"{n} {100 * a:.2g} to {100 * b:.2g}" for n, a, b in pairs]
+            said.append(f"batches change how often labels are seen, in %: {listed(told)}")
         return said
 
     def train(self, encoded: Int[np.ndarray, "case label"]) -> Float[np.ndarray, "case label"]:
@@ -155,10 +187,27 @@ class Labels:
         return split.truth(manifest, encoded)
 
 
-FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+FLAGS = {
+    **dict.fromkeys(("0", "0.0", "False", "false", "FALSE"), 0),
+    **dict.fromkeys(("1", "1.0", "True", "true", "TRUE"), 1),
+}
+"""What a cell of a column of 0 and 1 may hold."""
 
 FEW = 5
 """Cases of a label under which a person is told."""
+
+ONE_EACH = (
+    "where each has one; cure: correct them, or a recipe for any number of labels where several "
+    "are meant"
+)
+
+SEPARATORS = "|;,["
+"""What some tables have between labels, or before a list of them."""
+
+BETWEEN = re.compile(r"[|;,\[\]]")
+
+WHOLE = re.compile(r"(\d+)\.0+")
+"""A whole number, written with a point."""
 
 
 def _is_flags(manifest: Manifest, *, one_each: bool) -> bool:
@@ -178,4 +227,56 @@ def _require_no_gaps(manifest: Manifest) -> None:
             f'{len(gaps)} cells of column "{manifest.target_columns[0]}" are empty, all others are '
             "0 or 1; cure: 0 or 1 there too, or leave these rows out",
             gaps,
+        )
+
+
+def _has_space(name: str) -> bool:
+    return any(letter.isspace() for letter in name)
+
+
+def _require_spaces(words: set[str], manifest: Manifest) -> None:
+    """Raise where something else than spaces stands between labels, and would be learned with them.
+
+    Splitting there leaves fewer names then, as those of a list recur in others.
+    """
+    names = {part.strip("'\"") for word in words for part in BETWEEN.split(word)} - {""}
+    texts = manifest.target[:, 0].tolist()
+    counts = {mark: sum(mark in text for text in texts) for mark in SEPARATORS}
+    mark = max(counts, key=lambda mark: counts[mark])
+    if counts[mark] and len(names) < len(words):
+        raise TargetError(
+            f"labels are separated by spaces; the cells of column "
+            f"\"{manifest.target_columns[0]}\" seem to use '{mark}' ({len(words)} words, and "
+            f"{len(names)} if split there); cure: spaces in its place, or '_' where it belongs to "
+            "a name",
+            [f"{manifest.name(k)}: {text}" for k, text in enumerate(texts) if mark in text],
+        )
+
+
+def _require_one_spelling(names: set[str], column: str) -> None:
+    """Raise where a class has two names: a table joined of two may hold both 2 and 2.0."""
+    pairs = [(whole[1], name) for name in names if (whole := WHOLE.fullmatch(name))]
+    twice = [f'"{name}" is "{short}"' for short, name in sorted(pairs) if short in names]
+    if twice:
+        raise TargetError(
+            f'{len(twice)} classes of column "{column}" are written in two ways; cure: one of them',
+            twice,
+        )
+
+
+def _require_single(names: set[str], manifest: Manifest) -> None:
+    """Raise where cells that should name a class seem to name several, with spaces between them.
+
+    Classes recur in others then: all words of one are classes, or there are fewer words than names.
+    """
+    words = {name: {*name.split()} for name in names}
+    recurring = [own for own in words.values() if len(own) > 1 and own & names]
+    is_list = len(set().union(*words.values())) < len(names)
+    if any(is_list or own <= names for own in recurring):
+        cells = [text.strip() for text in manifest.target[:, 0].tolist()]
+        several = [k for k, cell in enumerate(cells) if len(words.get(cell, ())) > 1]
+        raise TargetError(
+            f"{len(several)} cases seem to have several labels, {ONE_EACH}; '_' in place of spaces "
+            "that belong to a name",
+            [f"{manifest.name(k)}: {cells[k]}" for k in several],
         )

@@ -16,6 +16,11 @@ from foveal.split.record import Split
 MOST_GRADES = 100
 """More are years, or the numbers of cases."""
 
+NUMBER_THEM = (
+    "number words 0, 1, 2, ... in their order, or a recipe for classes where they have none"
+)
+CORRECT_THEM = "correct what is no whole number of 0 or more"
+
 
 @dataclass(frozen=True, slots=True)
 class Ordinal:
@@ -38,8 +43,8 @@ class Ordinal:
                 cases have the same one.
         """
         texts = manifest.only_target().tolist()
-        wrong = [(k, self._trouble(text)) for k, text in enumerate(texts)]
-        culprits = [f"{manifest.name(k)}: {why}" for k, why in wrong if why]
+        wrong = [(k, *self._trouble(text)) for k, text in enumerate(texts)]
+        culprits = [f"{manifest.name(k)}: {why}" for k, why, _ in wrong if why]
         column = manifest.target_columns[0]
         if self.grades > MOST_GRADES:
             raise TargetError(
@@ -47,9 +52,11 @@ class Ordinal:
                 f"{MOST_GRADES}; cure: number the grades 0, 1, 2, ..., or another --target"
             )
         if culprits:
+            scale = f" of 0 to {self.grades - 1}" if self.grades > 1 else ""
+            cures = dict.fromkeys(cure for _, _, cure in wrong if cure)
             raise TargetError(
-                f'{len(culprits)} values of column "{column}" are no grades of 0 to '
-                f"{self.grades - 1}; cure: correct them, or say grades=K for K grades",
+                f'{len(culprits)} values of column "{column}" are no grades{scale}; '
+                f"cure: {'; '.join(cures)}",
                 culprits,
             )
         grades = np.array([int(float(text)) for text in texts], dtype=np.int64)
@@ -60,20 +67,20 @@ class Ordinal:
             )
         return grades
 
-    def _trouble(self, text: str) -> str:
-        """Why a text is no grade; empty if it is one."""
+    def _trouble(self, text: str) -> tuple[str, str]:
+        """Why a text is no grade, and what to do about it; empty if it is one."""
         value = _number(text)
         if not text.strip():
-            return "the cell is empty"
+            return "the cell is empty", "leave rows with an empty cell out"
         if math.isnan(value):
-            return f'"{text}" is no number'
+            return f'"{text}" is no number', NUMBER_THEM
         if value < 0:
-            return f"{text} is negative"
+            return f"{text} is negative", CORRECT_THEM
         if value != int(value):
-            return f"{text} is fractional"
+            return f"{text} is fractional", CORRECT_THEM
         if value >= self.grades:
-            return f"{text} is too large"
-        return ""
+            return f"{text} is too large", "correct what is too large, or grades=K for K grades"
+        return "", ""
 
     def remarks(self, encoded: Int[np.ndarray, " case"]) -> list[str]:
         """Grades that no case has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 from markupsafe import Markup
@@ -42,7 +43,7 @@ def by_label(study: Study) -> Section:
     rows = oof(study)
     names = [key.removeprefix(SCORE) for key in rows[0] if key.startswith(SCORE)]
     true, given = (
-        np.array([[name in row[key].split() for name in names] for row in rows])
+        np.array([[name in _own(row[key], names) for name in names] for row in rows])
         for key in ("truth", "label")
     )
     score = np.array([[float(row[SCORE + name]) for name in names] for row in rows])
@@ -74,6 +75,11 @@ def by_label(study: Study) -> Section:
     return Section("Labels", lead, chart + table(header, lines))
 
 
+def _own(cell: str, names: Collection[str]) -> set[str]:
+    """The labels that a cell names: the whole of it where it is one, as a class with spaces is."""
+    return {cell} if cell in names else set(cell.split())
+
+
 def _f1(
     true: np.ndarray, given: np.ndarray, weight: np.ndarray, group: np.ndarray
 ) -> tuple[float, float, float]:
@@ -101,8 +107,8 @@ def worst_cases(study: Study) -> Section:
     place = {name: k for k, name in enumerate(manifest.ids)}
 
     def trouble(row: dict[str, str]) -> float:
-        true = set(row["truth"].split())
         scores = {k.removeprefix(SCORE): float(v) for k, v in row.items() if k.startswith(SCORE)}
+        true = _own(row["truth"], scores)
         return sum((1 - s if name in true else s) ** 2 for name, s in scores.items())
 
     cards = []
