@@ -96,3 +96,15 @@ def test_the_texture_of_one_channel_among_several_is_seen():
     per = np.abs(seen - unseen)[textures].reshape(4, -1).max(axis=1)
     assert per[0] < 0.05 < min(per[1:3])
     assert per[3] == 0
+
+
+def test_colour_is_told_apart_from_light():
+    grey = np.repeat(picture(48, 48, 1), 3, axis=2) // 2 + 40
+    reddish = grey.astype(np.int64)
+    reddish[16:32, 16:32] += np.array([20, -10, -10])  # as light as before
+    reddish = reddish.astype(np.uint8)
+    assert np.abs(DESCRIBE(reddish) - DESCRIBE(grey)).max() > 0.1
+    lighter = grey + np.uint8(20)
+    start = 26 * 3 + 4 * 92  # after the histograms and the textures of all planes
+    tint = slice(start, start + 26 * 3)
+    np.testing.assert_allclose(DESCRIBE(lighter)[tint], DESCRIBE(grey)[tint], atol=1e-6)

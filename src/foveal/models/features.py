@@ -1,8 +1,8 @@
 """A picture as a few hundred numbers, without a network.
 
-Colour histograms, local binary patterns, gradient and texture statistics of every channel, how
-channels go together, and a thumbnail: what was state of the art before networks, and on a few
-hundred pictures still hard to beat.
+Histograms of channels and of colour, local binary patterns, gradient and texture statistics of
+every channel, how channels go together, and a thumbnail: what was state of the art before networks,
+and on a few hundred pictures still hard to beat.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ class PictureFeatures:
             parts.append(self._patterns(plane))
             parts.append(self._gradients([scales[sigma][:, :, k] for sigma in SCALES]))
             parts.append(self._texture(plane))
+        if len(channels) > 1:
+            parts.append(self._histograms((_tint(unit) + 1) / 2))
+            parts.append(self._blobs([_tint(detail) for detail in details]))
         parts += [
             self._blobs(details),
             *map(self._agreement, (unit, blurred[2.0], blurred[8.0], *details)),
@@ -139,6 +142,11 @@ class PictureFeatures:
             for c in range(unit.shape[2])
         ]
         return np.stack(planes).reshape(-1)
+
+
+def _tint(unit: np.ndarray) -> np.ndarray:
+    """How far every channel is from the mean of all: colour without light."""
+    return unit - unit.mean(axis=2, keepdims=True)
 
 
 @dataclass(frozen=True, slots=True)
