@@ -35,6 +35,15 @@ from foveal.settings import Settings, parse_settings
 
 LOCK_PATIENCE_SECONDS = 10.0
 
+DONE = "done.json"
+"""Of every stage: what it was done with."""
+
+STATE, NOTES, CURVE, SCORES = "state.safetensors", "state.json", "metrics.csv", "oof-"
+"""Of a training: its tensors and notes, its curve, and what the names of its scores begin with."""
+
+CHECKPOINT, OVERRIDE, CURVE_MARK = "checkpoint.safetensors", "override.json", "curve.json"
+"""Of a training under way, or that was stopped."""
+
 # --- done marks ----------------------------------------------------------------------------------
 
 
@@ -47,7 +56,7 @@ def publish(folder: Path, files: Mapping[str, bytes], depends: Mapping[str, obje
         depends: Everything that the result depends on, by name.
     """
     with suppress(FileNotFoundError, NotADirectoryError):
-        (folder / "done.json").unlink()
+        (folder / DONE).unlink()
     for name, data in files.items():
         write_bytes(folder / name, data)
     mark = {
@@ -55,7 +64,7 @@ def publish(folder: Path, files: Mapping[str, bytes], depends: Mapping[str, obje
         "depends": {name: digest(part) for name, part in depends.items()},
         "files": {name: len(data) for name, data in files.items()},
     }
-    write_json(folder / "done.json", mark)
+    write_json(folder / DONE, mark)
 
 
 def is_done(folder: Path, depends: Mapping[str, object]) -> bool:
@@ -81,7 +90,7 @@ def changed(folder: Path, depends: Mapping[str, object]) -> list[str]:
 
 def _mark(folder: Path) -> dict[str, Any] | None:
     try:
-        done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+        done = json.loads((folder / DONE).read_text(encoding="utf-8"))
         return done if {"digest", "depends", "files"} <= set(done) else None
     except (OSError, ValueError, TypeError):
         return None
@@ -117,6 +126,11 @@ class Study:
         return self.split_folder / "folds.csv"
 
     @property
+    def split_notes_file(self) -> Path:
+        """How even the folds are, and what was decided on the way."""
+        return self.split_folder / "split.json"
+
+    @property
     def log_file(self) -> Path:
         """Everything the console said, and tracebacks."""
         return self.folder / "log.txt"
@@ -130,6 +144,21 @@ class Study:
     def combine_folder(self) -> Path:
         """Leaderboard, decoders and blends."""
         return self.folder / "combine"
+
+    @property
+    def leaderboard_file(self) -> Path:
+        """Every row with its honest scores; beside it the same as a table for people."""
+        return self.combine_folder / "leaderboard.json"
+
+    @property
+    def answers_file(self) -> Path:
+        """How every row answers for new cases, and of which trainings."""
+        return self.combine_folder / "answers.json"
+
+    @property
+    def out_of_fold_file(self) -> Path:
+        """What the chosen row says of every case, out of fold."""
+        return self.combine_folder / "oof.csv"
 
     @property
     def cache_folder(self) -> Path:

@@ -95,6 +95,7 @@ def init(
         replace_old: Describe a study anew that is there already.
     """
     from foveal import stages
+    from foveal.study import Study
 
     names = {
         "id": id,
@@ -105,7 +106,7 @@ def init(
         "source": source,
     }
     with session.work(common, folder) as (_, context):
-        existed = (folder / "study.yaml").is_file()
+        existed = Study(folder).settings_file.is_file()
         study = stages.init(
             folder,
             recipe=recipe,
@@ -158,7 +159,7 @@ def split(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Result
 
     with session.work(common, folder) as (study, context):
         stages.split(study, context)
-        notes = read_json(study.split_folder / "split.json")
+        notes = read_json(study.split_notes_file)
         table = stages.fold_table(study)
     lines = [*table, f"imbalance {100 * notes['imbalance']:.1f} % of the cases", *notes["notes"]]
     return Result(
@@ -208,7 +209,7 @@ def combine(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Resu
 
     with session.work(common, folder) as (study, context):
         stages.combine(study, context)
-    board = read_json(study.combine_folder / "leaderboard.json")
+    board = read_json(study.leaderboard_file)
     return Result(_leaderboard(study), board, next_call("report", folder))
 
 
@@ -427,4 +428,4 @@ def _to_predict(study: Any, folder: Path) -> str:
 def _leaderboard(study: Any) -> str:
     from foveal.files import read_json
 
-    return leaderboard(read_json(study.combine_folder / "leaderboard.json"))
+    return leaderboard(read_json(study.leaderboard_file))

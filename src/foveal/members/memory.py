@@ -13,6 +13,7 @@ import torch
 
 from foveal.errors import MemoryBudgetError
 from foveal.files import write_json
+from foveal.study import OVERRIDE
 from foveal.task import Job, State
 
 Made = TypeVar("Made")
@@ -44,7 +45,7 @@ def with_less_memory(name: str, job: Job, batch: int, attempt: Callable[[int], S
             )
         accumulate = min(2 * accumulate, batch)
         job.report({"note": f"out of memory: the batch is cut into {accumulate} parts"})
-        write_json(job.folder / "override.json", {"of": job.mark, "accumulate": accumulate})
+        write_json(job.folder / OVERRIDE, {"of": job.mark, "accumulate": accumulate})
     return state
 
 

@@ -24,6 +24,7 @@ from foveal.members.memory import in_smaller_batches
 from foveal.models.backbone import Backbone, Standardise, is_depthwise
 from foveal.models.bags import TileEncoder
 from foveal.predict.infer import View, score
+from foveal.study import CHECKPOINT
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Batches, Pictures, even_parts
 from foveal.train.checkpoint import Checkpoint
@@ -155,7 +156,7 @@ class Training:
             observe=self._observer(job, copy.deepcopy(model), judge),
             should_stop=job.resources.should_stop,
             checkpoint=Checkpoint(
-                job.folder / "checkpoint.safetensors",
+                job.folder / CHECKPOINT,
                 digest(job.mark, accumulate),
                 job.checkpoint_seconds,
             ),

@@ -530,7 +530,7 @@ FAMILY = Family(
     simulate=simulate_scroll,
     demo=(
         "small",
-        {"lattice": 8, "size": 128, "batch": 8, "epochs": 5, "crops": 120, "folds": 3},
+        {"lattice": 8, "size": 128, "batch": 8, "epochs": 10, "crops": 120, "folds": 3},
     ),
     files=("slices",),
     optional_files=("region",),

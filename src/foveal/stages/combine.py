@@ -18,7 +18,7 @@ from foveal.split.record import Split
 from foveal.stages.open import Opened, held, say_why
 from foveal.stages.split import open_split, truth_of
 from foveal.stages.train import marks, out_of_fold, place
-from foveal.study import Study, changed, is_done, publish
+from foveal.study import DONE, Study, changed, is_done, publish
 from foveal.task import Context, Recipe
 
 COMBINE_FORMAT = 5
@@ -65,12 +65,12 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
             "rows": fitted,
         }
         files = {
-            "leaderboard.json": json.dumps(
+            study.leaderboard_file.name: json.dumps(
                 _board_json(board, recipe.metric.name), indent=1, allow_nan=False
             ).encode(),
-            "leaderboard.csv": _board_csv(board).encode(),
-            "oof.csv": _oof_csv(recipe, truth, board, predictions).encode(),
-            "answers.json": json.dumps(answers).encode(),
+            study.leaderboard_file.with_suffix(".csv").name: _board_csv(board).encode(),
+            study.out_of_fold_file.name: _oof_csv(recipe, truth, board, predictions).encode(),
+            study.answers_file.name: json.dumps(answers).encode(),
         }
         publish(study.combine_folder, files, depends)
         return board
@@ -204,7 +204,7 @@ def _oof_csv(
 
 def has_leaderboard(study: Study) -> bool:
     """Whether a leaderboard was made, of whatever options."""
-    return (study.combine_folder / "done.json").is_file()
+    return (study.combine_folder / DONE).is_file()
 
 
 def require_combined(opened: Opened, made: Split) -> None:

@@ -282,7 +282,7 @@ def _answers(study: Study) -> dict[str, Any]:
     """What every row of the leaderboard needs to answer."""
     if not has_leaderboard(study.require()):
         raise StudyError(f"{study.folder} has no leaderboard yet; cure: foveal run {study.folder}")
-    return read_json(study.combine_folder / "answers.json")
+    return read_json(study.answers_file)
 
 
 def _source(study: Study, table: str | Path, images: str) -> Source:

@@ -32,8 +32,8 @@ def split(study: Study, context: Context = Context()) -> None:
         made = opened.recipe.folds(opened.manifest).require_weight(opened.manifest.weight)
         notes = {"imbalance": made.imbalance, "notes": made.notes}
         files = {
-            "folds.csv": made.to_csv(opened.manifest.ids).encode(),
-            "split.json": json.dumps(notes).encode(),
+            study.folds_file.name: made.to_csv(opened.manifest.ids).encode(),
+            study.split_notes_file.name: json.dumps(notes).encode(),
         }
         publish(study.split_folder, files, depends)
         for note in made.notes:
@@ -66,7 +66,7 @@ def split_of(opened: Opened) -> Split:
     made = Split.from_csv(
         study.folds_file.read_bytes().decode(),
         opened.manifest.ids,
-        imbalance=read_json(study.split_folder / "split.json")["imbalance"],
+        imbalance=read_json(study.split_notes_file)["imbalance"],
     )
     if made is None:
         raise StudyError(f"{study.folds_file} lists other cases; cure: delete it and split again")

@@ -30,7 +30,20 @@ from foveal.predictions import Predictions, join
 from foveal.split.record import NONE, Split
 from foveal.stages.open import Opened, held
 from foveal.stages.split import open_split, split, truth_of
-from foveal.study import Study, changed, is_done, publish
+from foveal.study import (
+    CHECKPOINT,
+    CURVE,
+    CURVE_MARK,
+    DONE,
+    NOTES,
+    OVERRIDE,
+    SCORES,
+    STATE,
+    Study,
+    changed,
+    is_done,
+    publish,
+)
 from foveal.task import Context, Job, Member, Resources, State
 
 TRAIN_FORMAT = 7
@@ -214,7 +227,7 @@ def why_not(opened: Opened, made: Split, member: Member) -> str:
 
 def _override(folder: Path, mark: str) -> Mapping[str, Any]:
     """What was changed for a job when memory ran out; nothing where that was another training."""
-    path = folder / "override.json"
+    path = folder / OVERRIDE
     kept = read_json(path) if path.is_file() else {}
     is_own = kept.get("of") == mark
     return {name: value for name, value in kept.items() if is_own and name != "of"}
@@ -279,13 +292,13 @@ def fit_job(
     notes = {**state.notes, "fit_seconds": time.monotonic() - started}
     tensors = {**state.tensors, **{FOR_NEW + k: v for k, v in state.for_new.items()}}
     files = {
-        "state.safetensors": save({k: np.ascontiguousarray(v) for k, v in tensors.items()}),
-        "state.json": json.dumps(notes).encode(),
-        **{f"oof-{name}": data for name, data in scores.files().items()},
-        "metrics.csv": curve.text().encode(),
+        STATE: save({k: np.ascontiguousarray(v) for k, v in tensors.items()}),
+        NOTES: json.dumps(notes).encode(),
+        **{f"{SCORES}{name}": data for name, data in scores.files().items()},
+        CURVE: curve.text().encode(),
     }
     publish(folder, files, place(opened, made, chosen, fold)[1])
-    for name in ("checkpoint.safetensors", "curve.json"):
+    for name in (CHECKPOINT, CURVE_MARK):
         (folder / name).unlink(missing_ok=True)
     channel.report({"done": 1.0})
 
@@ -316,11 +329,11 @@ class _Curve:
     columns = ("epoch", "loss", "lr", "held", "seconds")
 
     def __init__(self, folder: Path, mark: str, channel: launch.Channel) -> None:
-        self.path, self.kept_of = folder / "metrics.csv", folder / "curve.json"
+        self.path, self.kept_of = folder / CURVE, folder / CURVE_MARK
         self.mark, self.channel = mark, channel
         self.rows: dict[int, Mapping[str, Any]] = {}
         self.is_marked = self.kept_of.is_file() and read_json(self.kept_of) == mark
-        goes_on = self.is_marked and (folder / "checkpoint.safetensors").is_file()
+        goes_on = self.is_marked and (folder / CHECKPOINT).is_file()
         if goes_on and self.path.is_file():
             with self.path.open(newline="") as file:
                 self.rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
@@ -347,19 +360,19 @@ def load_state(folder: Path) -> State:
     """What a finished training left behind."""
     from safetensors.numpy import load_file
 
-    found = load_file(folder / "state.safetensors")
+    found = load_file(folder / STATE)
     own = {k: v for k, v in found.items() if not k.startswith(FOR_NEW)}
     for_new = {k.removeprefix(FOR_NEW): v for k, v in found.items() if k.startswith(FOR_NEW)}
-    return State(own, read_json(folder / "state.json"), for_new)
+    return State(own, read_json(folder / NOTES), for_new)
 
 
 def out_of_fold(opened: Opened, member: str, made: Split) -> Predictions:
     """The out-of-fold scores of a member for all cases that are judged, in the manifest's order."""
     folders = [opened.study.job_folder(member, k) for k in range(made.folds)]
-    parts = [Predictions.open(folder, prefix="oof-") for folder in folders]
+    parts = [Predictions.open(folder, prefix=SCORES) for folder in folders]
     return join(parts).take([opened.manifest.ids[r] for r in np.flatnonzero(made.fold != NONE)])
 
 
 def marks(study: Study, member: str, folds: int) -> list[str]:
     """What each fold of a member was trained from, as digests."""
-    return [read_json(study.job_folder(member, k) / "done.json")["digest"] for k in range(folds)]
+    return [read_json(study.job_folder(member, k) / DONE)["digest"] for k in range(folds)]

@@ -33,7 +33,7 @@ from foveal.ship.panels.study import (
     what_was_run,
 )
 from foveal.split.record import NONE
-from foveal.study import Study
+from foveal.study import SCORES, Study
 
 SHOWN = 6
 """Units that are shown."""
@@ -106,12 +106,12 @@ def _units(study: Study) -> _Units:
     made = split_of(study)
     units, rows = made.units(study.manifest()), np.flatnonzero(made.fold != NONE)
     cases = [units.case(k) for k in rows.tolist()]
-    answer = read_json(study.combine_folder / "answers.json")["answer"]
+    answer = read_json(study.answers_file)["answer"]
     truth = planes_of(cases, units.target[rows, 0].tolist(), int(answer["lattice"]))
     step, parts = chosen_step(study), []
     for member in step["members"]:
         folders = [study.job_folder(member, k) for k in range(made.folds)]
-        whole = join([Predictions.open(folder, prefix="oof-") for folder in folders])
+        whole = join([Predictions.open(folder, prefix=SCORES) for folder in folders])
         parts.append(whole.take([case.id for case in cases]))
     judge = CellFBeta(float(answer["beta"]))
     return _Units(cases, truth, revive(step["blend"])(parts), judge)

@@ -31,7 +31,7 @@ from foveal.ship.panels.study import (
     table,
     what_was_run,
 )
-from foveal.study import Study
+from foveal.study import NOTES, Study
 
 SHOWN = 8
 """Slides that are shown."""
@@ -170,11 +170,11 @@ class TilesChosen:
 
 def attention(study: Study) -> tuple[dict[str, list[float]], str]:
     """How much a member looked at the tiles of every case, where one says so, and its name."""
-    jobs = read_json(study.combine_folder / "answers.json")["jobs"]
+    jobs = read_json(study.answers_file)["jobs"]
     for member, trained in jobs.items():
         found: dict[str, list[float]] = {}
         for fold in range(len(trained)):
-            state = read_json(study.job_folder(member, fold) / "state.json")
+            state = read_json(study.job_folder(member, fold) / NOTES)
             found |= state.get("attention", {})
         if found:
             return found, member

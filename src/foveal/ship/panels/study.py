@@ -18,7 +18,7 @@ from foveal.files import read_json
 from foveal.ship.charts import intervals, lines
 from foveal.ship.numbers import number, span
 from foveal.split.record import Split
-from foveal.study import Study
+from foveal.study import CURVE, NOTES, STATE, Study
 
 THUMBNAIL_SIDE = 160
 
@@ -65,7 +65,7 @@ def what_was_run(study: Study) -> Section:
 
 def leaderboard(study: Study) -> Section:
     """Members and ensembles with honest scores."""
-    board = read_json(study.combine_folder / "leaderboard.json")
+    board = read_json(study.leaderboard_file)
     rows = []
     for row in board["rows"]:
         kind = "chosen" if row["name"] == board["chosen"] else "below" if row["below_floor"] else ""
@@ -109,7 +109,7 @@ def leaderboard(study: Study) -> Section:
 
 def folds(study: Study) -> Section:
     """What each fold judges."""
-    notes = read_json(study.split_folder / "split.json")
+    notes = read_json(study.split_notes_file)
     header, *rows = [line.split() for line in split_of(study).lines()]
     rows = [[f"fold {k}" if k != "-" else "no fold", *counts] for k, *counts in rows]
     said = " ".join(f"{n}." for n in notes["notes"])
@@ -129,13 +129,13 @@ def curves(study: Study) -> Section:
     for colour, (member, jobs) in enumerate(members.items()):
         for fold, job in enumerate(jobs):
             name = f"{member} fold {fold}"
-            rows = list(csv.DictReader(io.StringIO((job / "metrics.csv").read_text())))
+            rows = list(csv.DictReader(io.StringIO((job / CURVE).read_text())))
             if rows:
                 group[name] = colour
                 loss[name] = [(float(r["epoch"]), float(r["loss"])) for r in rows]
                 told = ((float(r["epoch"]), float(r["held"])) for r in rows if r["held"])
                 held[name] = [point for point in told if np.isfinite(point[1])]
-    metric = read_json(study.combine_folder / "leaderboard.json")["metric"].replace("_", " ")
+    metric = read_json(study.leaderboard_file)["metric"].replace("_", " ")
     if not loss:
         return Section("Curves", "No network was trained.", Markup(""))
     key = Markup(" ").join(
@@ -152,13 +152,13 @@ def curves(study: Study) -> Section:
 
 def cost(study: Study) -> Section:
     """What training and prediction took, measured."""
-    board = read_json(study.combine_folder / "leaderboard.json")
+    board = read_json(study.leaderboard_file)
     alone = {row["members"][0]: row for row in board["rows"] if len(row["members"]) == 1}
     rows = []
     for member, jobs in _members(study).items():
-        notes = [read_json(job / "state.json") for job in jobs]
+        notes = [read_json(job / NOTES) for job in jobs]
         seconds = sum(n.get("fit_seconds", 0.0) for n in notes)
-        size = sum((job / "state.safetensors").stat().st_size for job in jobs) / 1e6
+        size = sum((job / STATE).stat().st_size for job in jobs) / 1e6
         rows.append(
             [
                 member,
@@ -184,13 +184,13 @@ def cost(study: Study) -> Section:
 
 def oof(study: Study) -> list[dict[str, str]]:
     """The rows of `oof.csv`."""
-    with (study.combine_folder / "oof.csv").open(newline="", encoding="utf-8") as file:
+    with study.out_of_fold_file.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def chosen_step(study: Study) -> Mapping[str, Any]:
     """What the chosen row answers with: its members, their blend and decoder, as JSON."""
-    answers = read_json(study.combine_folder / "answers.json")
+    answers = read_json(study.answers_file)
     return answers["rows"][answers["chosen"]][-1]
 
 
@@ -210,7 +210,7 @@ def groups_of(study: Study, ids: Sequence[str]) -> Int[np.ndarray, " case"]:
 
 def _members(study: Study) -> dict[str, list[Path]]:
     """The folder of every training that the leaderboard is of, by member, fold by fold."""
-    jobs = read_json(study.combine_folder / "answers.json")["jobs"]
+    jobs = read_json(study.answers_file)["jobs"]
     return {m: [study.job_folder(m, k) for k in range(len(marks))] for m, marks in jobs.items()}
 
 
