@@ -272,15 +272,15 @@ Harm = Callable[[Path], object]
 UNREADABLE: dict[str, tuple[Harm, str]] = {
     "truncated": (cut, "the file is truncated"),
     "missing": (Path.unlink, "No such file"),
-    "a JPEG": (to_jpeg, "no TIFF; cure.*convert it to a tiled pyramidal TIFF"),
     "text": (lambda path: path.write_text("no slide"), "no TIFF; cure"),
-    "empty": (lambda path: path.write_bytes(b""), "no TIFF"),
+    "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
     "a palette": (to_palette, "palette"),
 }
 UNFIT: dict[str, tuple[Harm, str]] = {
     "blank": (lambda path: write_slide(path, np.full((256, 384, 3), 245, np.uint8), 4),
               "no tissue was found on this slide"),
     "five channels": (to_five_channels, "5 channels, where the study has 3"),
+    "a JPEG": (to_jpeg, "does not say how many microns a pixel is wide"),
 }  # fmt: skip
 
 
@@ -486,9 +486,9 @@ def attention_of(study: Study, fold: int) -> dict:
     return read_json(study.job_folder("regression", fold) / "state.json")["attention"]
 
 
-def curve_of(study: Study, fold: int) -> list[str]:
+def curve_of(study: Study, fold: int) -> list[tuple[str, str]]:
     rows = table_of(study.job_folder("regression", fold) / "metrics.csv")
-    return [row["held"] for row in rows]
+    return [(row["loss"], row["held"]) for row in rows]
 
 
 def slope_masks(of: dict, wanted: Callable[[str], bool]) -> None:
