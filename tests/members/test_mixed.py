@@ -1,11 +1,8 @@
-import itertools
-
 import numpy as np
 import pytest
 
 from foveal.members.forest import walk
-from foveal.members.mixed import EVERYTHING, _mixtures, fit_mixed, mixed
-from foveal.members.ridge import ridge
+from foveal.members.mixed import USUAL_SHARE, fit_mixed, mixed
 
 
 def table(n: int = 240, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -19,10 +16,10 @@ def table(n: int = 240, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def test_lines_are_told_by_ridge_and_corners_by_trees() -> None:
     x, y = table()
     fitted, notes = fit_mixed(x, x, y, np.ones(240), np.arange(240), trees=120, key=(0, 0))
-    (line, corner, _), wood = notes["shares"]
+    line, corner, nothing = notes["ridge_share"]
     assert line == 1
     assert corner == 0
-    assert fitted["wood_share"].tolist() == wood
+    assert fitted["share"].tolist() == [line, corner, nothing]
     fresh, true = table(seed=1)
     said = mixed(fitted, fresh, fresh)
     assert np.corrcoef(said[:, 0], true[:, 0])[0, 1] > 0.99
@@ -31,50 +28,18 @@ def test_lines_are_told_by_ridge_and_corners_by_trees() -> None:
 
 def test_what_is_said_is_the_mixture_that_the_notes_name() -> None:
     x, y = table()
-    wood, looks = x[:, :3], (slice(2), slice(None))
-    fitted, notes = fit_mixed(
-        x, wood, y, np.ones(240), np.arange(240), trees=5, key=(1,), looks=looks
-    )
-    fresh, _ = table(seed=1)
-    shares = np.array(notes["shares"])
-    parts = []
-    for look, alpha in zip(looks, notes["alpha"], strict=True):
-        slope, intercept = ridge(x[:, look], y, np.ones(240), np.array(alpha))
-        parts.append(fresh[:, look] @ slope + intercept)
-    parts.append(walk(fitted, fresh[:, :3]))
-    by_hand = sum(share * part for share, part in zip(shares, parts, strict=True))
-    assert mixed(fitted, fresh, fresh[:, :3]) == pytest.approx(by_hand)
-    assert shares.sum(axis=0) == pytest.approx(1)
+    wood = x[:, :3]
+    fitted, _ = fit_mixed(x, wood, y, np.ones(240), np.arange(240), trees=5, key=(1,))
+    for share in map(np.array, ([0.0] * 3, [0.25, 1.0, 0.5], [1.0] * 3)):
+        lines = x @ fitted["slope"] + fitted["intercept"]
+        by_hand = share * lines + (1 - share) * walk(fitted, wood)
+        assert mixed({**fitted, "share": share}, x, wood) == pytest.approx(by_hand)
 
 
-def test_a_look_at_what_tells_is_heard_and_one_at_noise_is_not() -> None:
-    rng = np.random.default_rng(0)
-    told, noise = rng.normal(size=(60, 2)), rng.normal(size=(60, 300))
-    y = told[:, :1] + told[:, 1:]
-    x = np.hstack([told, noise])
-    _, notes = fit_mixed(
-        x, noise[:, :3], y, np.ones(60), np.arange(60), trees=5, key=(0,),
-        looks=(slice(2), slice(None)),
-    )  # fmt: skip
-    assert notes["shares"][0] == [1.0]
-
-
-@pytest.mark.parametrize("parts", [1, 2, 3, 4])
-def test_mixtures_are_all_quarters_that_add_up_to_one(parts: int) -> None:
-    found = _mixtures(parts)
-    quarters = [k / 4 for k in range(5)]
-    wanted = [m for m in itertools.product(quarters, repeat=parts) if sum(m) == 1]
-    assert [tuple(m) for m in found.tolist()] == wanted
-
-
-@pytest.mark.parametrize("looks", [EVERYTHING, (slice(2), slice(None))])
-def test_one_group_chooses_nothing(looks: tuple[slice, ...]) -> None:
+def test_one_group_chooses_nothing() -> None:
     x, y = table()
-    fitted, notes = fit_mixed(
-        x, x, y, np.ones(240), np.zeros(240, int), trees=5, key=(0,), looks=looks
-    )
-    assert fitted["wood_share"].tolist() == [0.5] * 3
-    assert np.sum(notes["shares"], axis=0) == pytest.approx(1)
+    fitted, _ = fit_mixed(x, x, y, np.ones(240), np.zeros(240, int), trees=5, key=(0,))
+    assert fitted["share"].tolist() == [USUAL_SHARE] * 3
 
 
 def test_the_same_key_gives_the_same_and_weights_count() -> None:

@@ -2,8 +2,8 @@
 
 Where the floor member only asks questions that were thought out beforehand, this one learns some
 from the training pictures as well. The floor's features stand beside the dictionary's, as one block
-of equal weight: on some sets one tells more, on some the other. One ridge looks at both, another at
-the floor's features alone, as trees do: a dictionary that tells nothing need not be heard.
+of equal weight: on some sets one tells more, on some the other, and one ridge over both comes near
+the better one or passes it. Trees look at the floor's features alone.
 """
 
 from __future__ import annotations
@@ -64,10 +64,7 @@ class Dictionary:
         tensors["given_centre"], tensors["given_scale"] = spread(given, w)
         tensors["found_centre"], tensors["found_scale"] = spread(found, w)
         both, plain = _joined(given, found, tensors)
-        looks = (slice(plain.shape[1]), slice(None))
-        fitted, notes = fit_mixed(
-            both, plain, y, w, job.group[rows], trees=self.trees, key=job.key, looks=looks
-        )
+        fitted, notes = fit_mixed(both, plain, y, w, job.group[rows], trees=self.trees, key=job.key)
         job.report({"done": 1.0})
         return State({**tensors, **fitted}, notes)
 

@@ -1,9 +1,9 @@
-"""Ridge regression and trees, each column told by the shares of them that serve it.
+"""Ridge regression and trees, each column told by the share of both that serves it.
 
 Lines carry far and trees bend; which of them tells more differs from set to set and from column to
-column, so their shares are chosen on grouped folds inside the training cases, as penalties are.
-There may be several ridges, each with a look at some of the features, and trees may look at others:
-a forest over thousands of weak ones would be slow and no better::
+column, so the share is chosen on grouped folds inside the training cases, as the penalty is. The
+two may look at different features: a forest over thousands of weak ones would be slow and no
+better::
 
     tensors, notes = fit_mixed(linear, wooden, y, w, group, trees=300, key=job.key)
     mixed(tensors, linear_of_new, wooden_of_new)
@@ -11,8 +11,7 @@ a forest over thousands of weak ones would be slow and no better::
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,11 @@ from foveal.members.forest import forest, walk
 from foveal.members.ridge import USUAL_ALPHA, cross_fitted, inner_folds, ridge
 from foveal.train.seeds import seed_of
 
-STEPS = 4
-"""Of a share: none, a quarter, ... all."""
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of ridge, to choose from."""
 
-EVERYTHING = (slice(None),)
-"""One ridge, that looks at all features."""
+USUAL_SHARE = 0.5
+"""Where nothing can be left out to choose by."""
 
 
 def fit_mixed(
@@ -38,9 +37,8 @@ def fit_mixed(
     *,
     trees: int,
     key: tuple[int, ...],
-    looks: Sequence[slice] = EVERYTHING,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Fit all, and say in notes what was chosen.
+    """Fit both, and say in notes what was chosen.
 
     Args:
         linear: What ridge regression looks at.
@@ -50,51 +48,24 @@ def fit_mixed(
         group: What must not be split when settings are chosen.
         trees: Of the forest.
         key: Where all randomness comes from.
-        looks: The features that each of the ridges looks at.
     """
-    seed, count = seed_of(key), y.shape[1]
-    fold = inner_folds(y, group, seed)
-    if fold is None:  # nothing can be left out to choose by
-        alphas = np.full((len(looks), count), USUAL_ALPHA)
-        shares = np.repeat([[0.5 / len(looks)]] * len(looks) + [[0.5]], count, axis=1)
-    else:
-        found = [cross_fitted(linear[:, look], y, w, fold) for look in looks]
-        alphas = np.stack([alpha for alpha, _ in found])
-        woods = _cross_grown(wooden, y, w, fold, max(1, trees // 4), seed)
-        said = np.stack([*(lines for _, lines in found), woods])
-        mixtures = _mixtures(len(said))
-        errors = [w @ (np.tensordot(mixture, said, axes=1) - y) ** 2 for mixture in mixtures]
-        shares = mixtures[np.argmin(errors, axis=0)].T
-    slope, intercept = np.zeros((linear.shape[1], count)), np.zeros(count)
-    for look, alpha, share in zip(looks, alphas, shares[:-1], strict=True):
-        steep, start = ridge(linear[:, look], y, w, alpha)
-        slope[look] += share * steep
-        intercept += share * start
+    seed = seed_of(key)
+    fold, columns = inner_folds(y, group, seed), y.shape[1]
+    alpha, share = np.full(columns, USUAL_ALPHA), np.full(columns, USUAL_SHARE)
+    if fold is not None:
+        alpha, lines = cross_fitted(linear, y, w, fold)
+        woods = np.zeros(y.shape)
+        for k in np.unique(fold):
+            inside, out = fold != k, fold == k
+            grown = max(1, trees // 4)
+            nodes = forest(wooden[inside], y[inside], w[inside], trees=grown, seed=seed)
+            woods[out] = walk(nodes, wooden[out])
+        errors = [w @ (s * lines + (1 - s) * woods - y) ** 2 for s in SHARES]
+        share = np.array(SHARES)[np.argmin(errors, axis=0)]
     nodes = forest(wooden, y, w, trees=trees, seed=seed)
-    tensors = {"slope": slope, "intercept": intercept, "wood_share": shares[-1], **nodes}
-    return tensors, {"alpha": alphas.tolist(), "shares": shares.tolist()}
-
-
-def _cross_grown(
-    x: Float[np.ndarray, "case feature"],
-    y: Float[np.ndarray, "case column"],
-    w: Float[np.ndarray, " case"],
-    fold: Int[np.ndarray, " case"],
-    trees: int,
-    seed: int,
-) -> Float[np.ndarray, "case column"]:
-    """What trees say of cases left out."""
-    said = np.zeros(y.shape)
-    for k in np.unique(fold):
-        inside, out = fold != k, fold == k
-        said[out] = walk(forest(x[inside], y[inside], w[inside], trees=trees, seed=seed), x[out])
-    return said
-
-
-def _mixtures(parts: int) -> Float[np.ndarray, "mixture part"]:
-    """All shares of so many parts, in `STEPS` steps, that add up to 1."""
-    steps = itertools.product(range(STEPS + 1), repeat=parts)
-    return np.array([one for one in steps if sum(one) == STEPS]) / STEPS
+    slope, intercept = ridge(linear, y, w, alpha)
+    tensors = {"slope": slope, "intercept": intercept, "share": share, **nodes}
+    return tensors, {"alpha": alpha.tolist(), "ridge_share": share.tolist()}
 
 
 def mixed(
@@ -102,5 +73,6 @@ def mixed(
     linear: Float[np.ndarray, "case feature"],
     wooden: Float[np.ndarray, "case other_feature"],
 ) -> Float[np.ndarray, "case column"]:
-    """What all together say of cases."""
-    return linear @ t["slope"] + t["intercept"] + t["wood_share"] * walk(t, wooden)
+    """What both together say of cases."""
+    share = t["share"]
+    return share * (linear @ t["slope"] + t["intercept"]) + (1 - share) * walk(t, wooden)
