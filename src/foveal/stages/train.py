@@ -161,14 +161,17 @@ class _Board:
             words += f" epoch {event['epoch']}/{event['epochs']} loss {event['loss']:.4f}"
         if "held" in event:
             words += f" held-out {event['held']:.3f}"
-        if share >= TOLD_FROM_SHARE or spent >= TOLD_FROM_SECONDS:
-            words += f", about {_duration(spent * (1 - share) / max(share, 1e-6))} left"
+        is_told = share >= TOLD_FROM_SHARE or spent >= TOLD_FROM_SECONDS
+        if is_told and share < 1:
+            words += f", {_duration(spent * (1 - share) / max(share, 1e-6))} left"
         self.context.progress("training", share, words)
 
 
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
-    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{max(minutes, 1)} min"
+    if minutes < 1:
+        return "less than a minute"
+    return f"about {minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"about {minutes} min"
 
 
 def slots_of(context: Context) -> tuple[str, ...]:
