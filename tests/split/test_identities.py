@@ -6,22 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveal.errors import SplitError
-from foveal.manifest import Manifest
 from foveal.split import QueryFolds, Split
-
-
-def manifest(identity: list[str], group: list[str] | None = None, **roles: list[str]) -> Manifest:
-    n = len(identity)
-    if group is not None:
-        roles["group"] = group
-    return Manifest(
-        ids=tuple(f"c{k}" for k in range(n)),
-        paths=tuple((f"/{k}.png",) for k in range(n)),
-        id_column="id",
-        target=np.array(identity, dtype=np.str_).reshape(-1, 1),
-        target_columns=("who",),
-        roles={k: np.array(v, dtype=np.str_) for k, v in roles.items()},
-    )
+from targeted import manifest
 
 
 def long_tail(seed: int, individuals: int = 40, unknown: int = 12) -> list[str]:

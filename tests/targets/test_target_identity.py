@@ -70,7 +70,7 @@ def herd(seed: int, unknown: int = 12) -> list[str]:
 
 
 def dealt(seed: int, unknown: int = 12, weight: np.ndarray | None = None) -> tuple[Manifest, Split]:
-    of = manifest(herd(seed, unknown), weight)
+    of = manifest(herd(seed, unknown), weight=weight)
     return of, QueryFolds(NEW, folds=3, seed=seed)(of)
 
 
@@ -142,7 +142,7 @@ def test_a_fold_calls_new_whom_it_cannot_know(seed: int, unknown: int) -> None:
 
 def test_where_everybody_is_known_the_truth_is_what_the_table_says() -> None:
     names = [f"w{k % 6}" for k in range(30)]
-    of = manifest(names, np.arange(30.0))
+    of = manifest(names, weight=np.arange(30.0))
     truth = Identity(None).truth(of, np.array(names), QueryFolds(None, folds=3)(of))
     assert truth.target.tolist() == names
     np.testing.assert_array_equal(truth.weight, np.arange(30.0) / 15)
