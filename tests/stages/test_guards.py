@@ -4,6 +4,7 @@ import csv
 import errno
 import os
 import shutil
+import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -23,9 +24,9 @@ from foveal.stages.address import resolve
 from foveal.stages.open import open_study
 from foveal.stages.predict import _keep_what_is_read, _require_place, _source
 from foveal.stages.split import open_split, truth_of
-from foveal.stages.train import _Curve, _judge, out_of_fold
+from foveal.stages.train import _Curve, _judge, load_state, out_of_fold
 from foveal.study import Study
-from foveal.task import Context
+from foveal.task import Context, State
 
 
 def _not_yet() -> bool:
@@ -507,6 +508,23 @@ def test_scores_that_are_no_numbers_decide_nothing(
     assert set(given.unreadable.values()) == {"the scores of floor are no numbers"}
     assert len(given.unreadable) == len(table_of(Path(eyes["table"])))
     assert len({row["grade"] for row in table_of(tmp_path / "x.csv")}) == 1
+
+
+def test_a_training_that_is_exchanged_while_it_is_read_answers_nothing(
+    finished: Study, eyes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(tmp_path / "s")
+    shutil.copytree(finished.folder, study.folder)
+
+    def exchanged(folder: Path) -> State:
+        state, mark = load_state(folder), folder / "done.json"
+        mark.write_text(mark.read_text().replace('"digest": "', '"digest": "another '))
+        return state
+
+    monkeypatch.setattr(sys.modules["foveal.stages.predict"], "load_state", exchanged)
+    with pytest.raises(StudyError, match=r"floor was trained anew.*cure: foveal combine"):
+        answer(study, eyes, tmp_path / "x.csv", answer="floor")
+    assert not (tmp_path / "x.csv").exists()
 
 
 def test_a_row_without_a_picture_gets_the_prior(
