@@ -177,11 +177,11 @@ def _nearest(place: float) -> list[tuple[int, float]]:
 def _looked_at(
     evaluate: Callable[[Tensor], Tensor], windows: Sequence[np.ndarray], turns: Sequence[int]
 ) -> Float[np.ndarray, "window row column"]:
-    seen = [
-        torch.from_numpy(w.astype(np.float32)).flip(FLIPS[t])
-        for w, t in zip(windows, turns, strict=True)
-    ]
-    scores = evaluate(torch.stack(seen))
+    depth, height, width = windows[0].shape
+    seen = np.empty((len(windows), height, width, depth), dtype=np.float32)
+    for one, window, turn in zip(seen, windows, turns, strict=True):  # copied once, as stored
+        one[...] = np.moveaxis(np.flip(window, FLIPS[turn]), 0, 2)
+    scores = evaluate(torch.from_numpy(seen).permute(0, 3, 1, 2))
     back = [s.flip(FLIPS[t]) for s, t in zip(scores.cpu(), turns, strict=True)]
     return torch.stack(back).float().numpy()
 
