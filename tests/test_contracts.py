@@ -377,7 +377,7 @@ def test_no_member_is_forgotten(
     studies = (opened, swum, inked, labelled, cored)
     names = [{m.name for m in study.recipe.members} for study in studies]
     assert names[0] == {"floor", "patches", "regression", "cumulative", "expectation"}
-    assert names[1] == {"floor", "arcface", "cosface"}
+    assert names[1] == {"floor", "keypoints", "arcface", "cosface"}
     assert names[2] == {"floor", "network"}
     assert names[3] == {"floor", "patches", "entropy", "focal", "soft_f1"}
     assert names[4] == {"floor", "regression", "cumulative", "expectation"}

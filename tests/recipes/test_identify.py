@@ -225,7 +225,7 @@ def test_a_wrong_option_is_named(flukes: dict, tmp_path: Path, options: dict, wo
 # --- options --------------------------------------------------------------------------------------
 
 NETWORKS = {name: {"arcface", "cosface"} for name in RECIPES}
-MEMBERS = {"floor", "networks"}
+MEMBERS = {"floor", "keypoints", "networks"}
 EVERYTHING = {*MEMBERS, "split", "decisions"}
 EFFECTS = [
     *((option, value, {"networks"}) for option, value in {
@@ -237,7 +237,9 @@ EFFECTS = [
     }.items()),
     ("components", 9, {"floor"}),
     ("floor_size", 64, {"floor"}),
-    ("nearest", 0.0, MEMBERS),
+    ("keypoints", 50, {"keypoints"}),
+    ("keypoint_size", 64, {"keypoints"}),
+    ("nearest", 0.0, {"floor", "networks"}),
     ("k", 4, {"decisions"}),
     ("new_share", 0.5, {"split", "decisions"}),  # of the same folds
     ("new_share", 0.05, EVERYTHING),

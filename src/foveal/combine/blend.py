@@ -58,7 +58,7 @@ def mean(parts: Sequence[Predictions], power: float = 1.0) -> Predictions:
     Raises:
         ShapeError: The parts hold other cases, columns or shapes than each other.
     """
-    first = _aligned(parts)
+    first = aligned(parts)
     if not first.columns:
         total = np.zeros(len(first.values))
         for part in parts:
@@ -74,7 +74,12 @@ def mean(parts: Sequence[Predictions], power: float = 1.0) -> Predictions:
             count += block.present
         joined = _raised(total / np.maximum(count, 1), 1 / power)
         out[rows.start * width : rows.stop * width] = joined.reshape(-1)
-    return replace(_with_values(parts, out), known=_known_to_any(parts))
+    return blended(parts, out)
+
+
+def blended(parts: Sequence[Predictions], values: Float[np.ndarray, " value"]) -> Predictions:
+    """Blended values of everything that at least one part knows."""
+    return replace(_with_values(parts, values), known=_known_to_any(parts))
 
 
 def _known_to_any(parts: Sequence[Predictions]) -> dict[int, tuple[str, ...]]:
@@ -174,7 +179,7 @@ class Vote:
 
     def __call__(self, parts: Sequence[Predictions]) -> Predictions:
         """Blend aligned parts."""
-        _aligned(parts)
+        aligned(parts)
         labels = [cuts(p) for cuts, p in zip(self.cuts, parts, strict=True)]
         return _with_values(parts, np.stack(labels).mean(axis=0).astype(np.float32))
 
@@ -192,7 +197,12 @@ class LabelAverage:
         return Vote(tuple(decoder.fit(p, truth) for p in parts))
 
 
-def _aligned(parts: Sequence[Predictions]) -> Predictions:
+def aligned(parts: Sequence[Predictions]) -> Predictions:
+    """The first of some parts, all of the same cases and columns.
+
+    Raises:
+        ShapeError: They hold others than each other.
+    """
     first = parts[0]
     form = first.ids, first.columns, first.shapes
     if any((p.ids, p.columns, p.shapes) != form for p in parts):
@@ -205,7 +215,7 @@ def _aligned(parts: Sequence[Predictions]) -> Predictions:
 def _calibrated(
     parts: Sequence[Predictions], lines: Sequence[Line]
 ) -> Float[np.ndarray, "case member"]:
-    _aligned(parts)
+    aligned(parts)
     return np.stack([line(expected(p)) for line, p in zip(lines, parts, strict=True)], axis=1)
 
 

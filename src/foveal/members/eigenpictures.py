@@ -69,9 +69,8 @@ class Eigenpictures:
         flat = _flat(table, rows)
         return answers(
             states,
-            lambda state: _embedded(state, flat),
+            lambda state, gallery: gallery.likeness(_embedded(state, flat), self.nearest),
             [cases[row].id for row in rows.tolist()],
-            nearest=self.nearest,
             reading=self.pictures.seconds(cases, rows),
             device=resources.device,
         )

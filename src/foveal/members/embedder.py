@@ -19,7 +19,7 @@ from foveal.arrays import Pixels
 from foveal.decide.retrieve import unit
 from foveal.losses.margin import UNKNOWN, ArcFace, CosFace
 from foveal.manifest import Case
-from foveal.members.gallery import NOBODY, answers, with_gallery
+from foveal.members.gallery import NOBODY, Gallery, answers, with_gallery
 from foveal.members.memory import with_less_memory
 from foveal.members.pictures import Stored, all_readable, readable
 from foveal.members.training import Training
@@ -73,11 +73,15 @@ class Embedder:
         """Score rows of the cases with each of several states."""
         pictures = self.pictures(cases, resources)
         rows = readable(cases, rows, resources, pictures)
+
+        def compare(state: State, gallery: Gallery) -> np.ndarray:
+            asked = self._embedded(self._restored(state), pictures, rows, resources)
+            return gallery.likeness(asked, self.nearest)
+
         return answers(
             states,
-            lambda state: self._embedded(self._restored(state), pictures, rows, resources),
+            compare,
             [cases[row].id for row in rows.tolist()],
-            nearest=self.nearest,
             reading=self.pictures.seconds(cases, rows),
             device=resources.device,
         )
@@ -115,7 +119,11 @@ class Embedder:
             state = with_gallery(State({}), job, vectors)
             seen, held = State(state.tensors, state.notes), vectors[job.held]
             (said,) = answers(
-                [seen], lambda _: held, ids, nearest=self.nearest, reading=0.0, device="cpu"
+                [seen],
+                lambda _, gallery: gallery.likeness(held, self.nearest),
+                ids,
+                reading=0.0,
+                device="cpu",
             )
             return job.judge(said)
 

@@ -7,10 +7,10 @@ of the study, kept in the state, so that training pictures are never read again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from foveal.decide.retrieve import likeness
 from foveal.members.pictures import score_each
@@ -21,20 +21,55 @@ NOBODY = ""
 """The name of somebody unknown among training targets."""
 
 
-def with_gallery(state: State, job: Job, vectors: Float[np.ndarray, "case feature"]) -> State:
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """What is known of how individuals look.
+
+    Attributes:
+        vectors: Of pictures, or of parts of them.
+        owner: The individual that each shows, 0 to individuals-1.
+        individuals: How many there are, those without a vector included.
+    """
+
+    vectors: Float[np.ndarray, "vector feature"]
+    owner: Int[np.ndarray, " vector"]
+    individuals: int
+
+    def likeness(
+        self, queries: Float[np.ndarray, "query feature"], nearest: float
+    ) -> Float[np.ndarray, "query individual"]:
+        """How alike queries and individuals are where a picture is one unit vector.
+
+        Args:
+            queries: Unit vectors.
+            nearest: 0 for the mean over an individual's pictures, 1 for its best picture.
+        """
+        return likeness(
+            queries, self.vectors, self.owner, individuals=self.individuals, nearest=nearest
+        )
+
+
+def with_gallery(
+    state: State,
+    job: Job,
+    vectors: Float[np.ndarray, "vector feature"],
+    case: Int[np.ndarray, " vector"] | None = None,
+) -> State:
     """A state that remembers all labelled pictures of a study that have some weight.
 
     Args:
         state: Without a gallery.
         job: With the name of every case.
-        vectors: Unit vectors of every case.
+        vectors: Of every case.
+        case: The row of the case that each shows; one vector a case if left out.
     """
-    shown = (job.target != NOBODY) & (job.weight > 0)
-    names = np.unique(job.target[shown])
-    owner = np.searchsorted(names, job.target).astype(np.int32)
+    case = np.arange(len(job.target)) if case is None else case
+    known = (job.target != NOBODY) & (job.weight > 0)
+    names = np.unique(job.target[known])
+    owner = np.searchsorted(names, job.target).astype(np.int32)[case]
     is_learned = np.zeros(len(job.target), dtype=bool)
     is_learned[job.train] = True
-    learned, rest = shown & is_learned, shown & ~is_learned
+    learned, rest = (known & is_learned)[case], (known & ~is_learned)[case]
     return State(
         {**state.tensors, "gallery": vectors[learned], "owner": owner[learned]},
         {**state.notes, "names": names.tolist(), "fold": job.key[-1]},
@@ -44,10 +79,9 @@ def with_gallery(state: State, job: Job, vectors: Float[np.ndarray, "case featur
 
 def answers(
     states: Sequence[State],
-    embed: Callable[[State], Float[np.ndarray, "query feature"]],
+    compare: Callable[[State, Gallery], Float[np.ndarray, "query individual"]],
     ids: Sequence[str],
     *,
-    nearest: float,
     reading: float,
     device: str,
 ) -> list[Predictions]:
@@ -55,9 +89,8 @@ def answers(
 
     Args:
         states: With galleries.
-        embed: From a state to unit vectors of the queries.
+        compare: From a state and its gallery to scores of 0 to 1.
         ids: One name a query.
-        nearest: 0 for the mean over an individual's pictures, 1 for its best picture.
         reading: Seconds that one query's picture takes.
         device: That computes.
 
@@ -66,21 +99,16 @@ def answers(
     """
     names = tuple(states[0].notes["names"]) if states else ()
 
-    def compare(state: State) -> Float[np.ndarray, "query individual"]:
-        gallery, owner = _whole_gallery(state)
-        return likeness(embed(state), gallery, owner, individuals=len(names), nearest=nearest)
+    def evaluate(state: State) -> Float[np.ndarray, "query individual"]:
+        parts = [state.tensors, *([state.for_new] if state.for_new else [])]
+        vectors, owner = (np.concatenate([p[name] for p in parts]) for name in ("gallery", "owner"))
+        return compare(state, Gallery(vectors, owner, len(names)))
 
-    said = score_each(states, compare, ids, columns=names, reading=reading, device=device)
+    said = score_each(states, evaluate, ids, columns=names, reading=reading, device=device)
     return [
         replace(one, known={state.notes["fold"]: _known(state)})
         for one, state in zip(said, states, strict=True)
     ]
-
-
-def _whole_gallery(state: State) -> tuple[np.ndarray, np.ndarray]:
-    parts = [state.tensors, *([state.for_new] if state.for_new else [])]
-    gallery, owner = (np.concatenate([p[name] for p in parts]) for name in ("gallery", "owner"))
-    return gallery, owner
 
 
 def _known(state: State) -> tuple[str, ...]:

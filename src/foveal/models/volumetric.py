@@ -130,15 +130,34 @@ def standardised(slices: Map, side: int | None = None) -> Map:
     size = slices.shape[-2:]
     if side is None or max(size) <= side:
         spread, mean = torch.std_mean(slices, dim=(1, 2, 3), keepdim=True)
-        return (slices - mean) / (spread + 1e-6)
-    moments = torch.cat([slices.mean(1, keepdim=True), slices.square().mean(1, keepdim=True)], 1)
+        return (slices - mean).div_(spread + 1e-6)
     cell = max(1, side // 5)
     pool = partial(functional.avg_pool2d, count_include_pad=False)
-    around = pool(pool(moments, cell, ceil_mode=True), 5, stride=1, padding=2)
-    around = functional.interpolate(around, scale_factor=cell, mode="bilinear")
-    mean, square = around[..., : size[0], : size[1]].unbind(1)
-    spread = (square - mean.square()).clamp(min=0).sqrt()
-    return (slices - mean[:, None]) / (spread[:, None] + 1e-6)
+
+    def around(plane: Map) -> Map:
+        coarse = pool(pool(plane, cell, ceil_mode=True), 5, stride=1, padding=2)
+        fine = functional.interpolate(coarse, scale_factor=cell, mode="bilinear")
+        return fine[..., : size[0], : size[1]]
+
+    mean, square = (around(plane[:, None]) for plane in (slices.mean(1), slices.square().mean(1)))
+    spread = (square - mean.square()).clamp_(min=0).sqrt_()
+    return (slices - mean).div_(spread + 1e-6)
+
+
+def grouped(slices: Map, groups: int) -> Map:
+    """Slice groups as pictures of their own, copied once where slices lie channels last.
+
+    Args:
+        slices: "case slice row column".
+        groups: Of each case.
+    """
+    apart = slices.unflatten(1, (groups, -1))
+    if slices.is_contiguous():
+        return apart.flatten(0, 1)
+    shape, layout = (len(slices) * groups, *apart.shape[2:]), torch.channels_last
+    pictures = torch.empty(shape, dtype=slices.dtype, device=slices.device, memory_format=layout)
+    pictures.unflatten(0, apart.shape[:2]).copy_(apart)
+    return pictures
 
 
 class VolumetricModel(nn.Module):
@@ -172,8 +191,7 @@ class VolumetricModel(nn.Module):
         cases, groups = len(slices), self.settings.groups
         if self.settings.per_input:
             slices = standardised(slices, self.settings.side)
-        pictures = slices.unflatten(1, (groups, self.settings.channels)).flatten(0, 1)
-        maps = self.encoder(pictures)
+        maps = self.encoder(grouped(slices, groups))
         deep = self._stacked(self.neck(maps[-1]), cases)
         deep = over_depth(self.blocks(deep))
         count = len(self.decoder.steps)

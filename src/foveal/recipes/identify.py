@@ -17,15 +17,19 @@ from pydantic import Field
 
 from foveal.audit.leaks import conflicts
 from foveal.combine.blend import PowerMean
+from foveal.combine.evidence import ConditionalLogit
 from foveal.decide.retrieve import NewCut, NewProbability
 from foveal.losses.margin import ArcFace, CosFace
 from foveal.manifest import Facts, Manifest
 from foveal.members.eigenpictures import Eigenpictures
 from foveal.members.embedder import Embedder
+from foveal.members.local import LocalFeatures
+from foveal.members.pictures import Stored
 from foveal.members.training import Training
 from foveal.metrics.ranking import MapAtK
 from foveal.models.backbone import Backbone
 from foveal.models.heads import Embedding
+from foveal.models.keypoints import Keypoints
 from foveal.options import (
     FLOOR,
     OPTIMISERS,
@@ -45,6 +49,7 @@ from foveal.options import (
     Size,
     pictures_of,
     rate_of,
+    reader_of,
     shape_of,
     wanted,
 )
@@ -63,6 +68,9 @@ POWERS = (PowerMean(), PowerMean("root mean", 0.5), PowerMean("power mean", 4.0)
 
 WORK = 3.8e8
 """Pixels that all epochs of a training of `small` may look at."""
+
+KEYPOINTS, FEWEST, MOST = 400_000, 32, 200
+"""Of all pictures together, and of one: a query is compared with all of them."""
 
 Folds = Annotated[int, Field(ge=2)]
 BetweenShare = Annotated[float, Field(gt=0, lt=1)]
@@ -105,6 +113,8 @@ def small(
     cutout: Share = 0.0,
     components: Count = 96,
     floor_size: Size = 32,
+    keypoints: Count | None = None,
+    keypoint_size: Size = 256,
     precision: Precision = "auto",
     layout: Layout = "channels_last",
     cache_gb: NotNegative = 8.0,
@@ -149,6 +159,8 @@ def small(
         cutout: Probability of a hidden square.
         components: Of the floor member.
         floor_size: Of the pictures that the floor member compares, likewise.
+        keypoints: Of a picture, the strongest; by the number of pictures if left out.
+        keypoint_size: Of the pictures that keypoints are found in, likewise.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
         cache_gb: Most disk that decoded pictures may take; changes no result.
@@ -194,7 +206,11 @@ def small(
     )
     return _recipe(
         facts,
-        (_floor(facts, components, floor_size, nearest), *networks),
+        (
+            _floor(facts, components, floor_size, nearest),
+            _local(facts, keypoints, keypoint_size),
+            *networks,
+        ),
         members=members,
         target=Identity(new, new_share),
         split=QueryFolds(new, folds, new_share, queries_per_identity, seed),
@@ -239,6 +255,8 @@ def humpback(
     rotate: Degrees = 20.0,
     components: Count = 128,
     floor_size: Size = 32,
+    keypoints: Count | None = None,
+    keypoint_size: Size = 256,
     precision: Precision = "auto",
     layout: Layout = "auto",
     cache_gb: NotNegative = 16.0,
@@ -282,6 +300,8 @@ def humpback(
         rotate: Largest turn either way, in degrees.
         components: Of the floor member.
         floor_size: Of the pictures that the floor member compares, likewise.
+        keypoints: Of a picture, the strongest; by the number of pictures if left out.
+        keypoint_size: Of the pictures that keypoints are found in, likewise.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
         cache_gb: Most disk that decoded pictures may take; changes no result.
@@ -325,7 +345,11 @@ def humpback(
     )
     return _recipe(
         facts,
-        (_floor(facts, components, floor_size, nearest), *networks),
+        (
+            _floor(facts, components, floor_size, nearest),
+            _local(facts, keypoints, keypoint_size),
+            *networks,
+        ),
         members=members,
         target=Identity(new, new_share),
         split=QueryFolds(new, folds, new_share, queries_per_identity, seed),
@@ -387,6 +411,14 @@ def _floor(facts: Facts, components: int, size: int | str, nearest: float) -> Ei
     )
 
 
+def _local(facts: Facts, keypoints: int | None, size: int | str) -> LocalFeatures:
+    height, width = shape_of(size, facts.width / facts.height)
+    count = keypoints or min(max(KEYPOINTS // facts.cases, FEWEST), MOST)
+    prepare = Prepare(height=height, width=width, crop_border=False)
+    steps = (prepare, Keypoints(count=count))
+    return LocalFeatures(described=Stored("keypoints", reader_of(facts, prepare), steps))
+
+
 def _recipe(
     facts: Facts,
     available: Sequence[Member],
@@ -404,7 +436,7 @@ def _recipe(
         folds=split,
         members=wanted(available, members),
         floor=FLOOR,
-        blends=POWERS,
+        blends=(*POWERS, ConditionalLogit(new=target.new)),
         decode=NewCut(k, target.new),
         probabilities=NewProbability(target.new),
         answer=IdentityTable(k, target.new, target.new_share),

@@ -1,0 +1,114 @@
+"""Keypoints that recognise: whom a fold may know, what new cases may use, and what tells."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import NEW, job_of
+from foveal.members.local import LocalFeatures
+from foveal.predictions import Predictions
+from foveal.stages.open import Opened
+from foveal.stages.split import split_of
+from foveal.task import Job, State
+
+
+@pytest.fixture(scope="module")
+def of(swum: Opened) -> LocalFeatures:
+    (found,) = [m for m in swum.recipe.members if m.name == "keypoints"]
+    return found
+
+
+def job(swum: Opened, folder: Path, fold: int = 0, **changes: object) -> Job:
+    made = split_of(swum)
+    rows = {"train": np.flatnonzero(made.learns(fold)), "held": np.flatnonzero(made.fold == fold)}
+    return replace(job_of(swum, folder), key=(0, fold), **rows, **changes)
+
+
+def said_of(of: LocalFeatures, state: State, work: Job, rows: np.ndarray) -> Predictions:
+    (said,) = of.score([state], work.cases, rows, work.resources)
+    return replace(said, fold=np.full(len(said), work.key[-1]))
+
+
+def values_of(of: LocalFeatures, work: Job) -> np.ndarray:
+    return said_of(of, replace(of.fit(work), for_new={}), work, work.held).values
+
+
+def test_a_fold_knows_whom_it_learned_from_and_new_cases_everybody(
+    swum: Opened, tmp_path: Path, of: LocalFeatures
+) -> None:
+    work, names = job(swum, tmp_path), swum.target
+    state = of.fit(work)
+    learned = set(names[work.train].tolist()) - {NEW}
+    everybody = set(names.tolist()) - {NEW}
+    inside = said_of(of, replace(state, for_new={}), work, work.held)
+    assert inside.columns == tuple(sorted(everybody))
+    assert set(inside.known[0]) == learned
+    assert learned < everybody
+    hidden = [name not in learned for name in inside.columns]
+    assert (inside.values.reshape(len(inside), -1)[:, hidden] == 0).all()
+    named = np.flatnonzero(names != NEW)
+    outside = said_of(of, state, work, named).values.reshape(len(named), -1)
+    own = np.searchsorted(inside.columns, names[named])
+    assert (outside.argmax(axis=1) == own).all()  # each finds itself
+    assert outside.min() >= 0
+    assert outside.max() <= 1
+
+
+def test_patterns_are_found_again(swum: Opened, tmp_path: Path, of: LocalFeatures) -> None:
+    first, chance = [], []
+    for fold in range(split_of(swum).folds):
+        work = job(swum, tmp_path / str(fold), fold)
+        said = said_of(of, replace(of.fit(work), for_new={}), work, work.held)
+        values, present = said.matrix()
+        own = (np.array(said.columns) == swum.target[work.held][:, None]) & present
+        asked = own.any(axis=1)
+        first += own[asked, values[asked].argmax(axis=1)].tolist()
+        chance += (1 / present[asked].sum(axis=1)).tolist()
+    assert len(first) > 10
+    assert np.mean(first) > 2.5 * np.mean(chance)
+
+
+def test_what_a_fold_judges_changes_nothing_that_it_learns(
+    swum: Opened, tmp_path: Path, of: LocalFeatures
+) -> None:
+    plain = job(swum, tmp_path / "a")
+    unseen = np.setdiff1d(np.arange(len(plain.cases)), plain.train)
+    other = plain.cases[int(plain.train[0])].paths
+    cases = [replace(c, paths=other) if k in unseen else c for k, c in enumerate(plain.cases)]
+    before, after = of.fit(plain), of.fit(job(swum, tmp_path / "b", cases=cases))
+    for name in ("centre", "turn", "gallery", "owner"):
+        np.testing.assert_allclose(before.tensors[name], after.tensors[name], atol=1e-3)
+
+
+@pytest.mark.parametrize("directions", [4, 128])
+def test_directions_keep_distances(
+    swum: Opened, tmp_path: Path, of: LocalFeatures, directions: int
+) -> None:
+    work = job(swum, tmp_path)
+    few = replace(of, directions=directions)
+    turned = few.fit(work).tensors["gallery"].astype(np.float64)
+    plain = replace(of, directions=128).fit(work).tensors["gallery"].astype(np.float64)
+    assert turned.shape == (len(plain), directions)
+    lengths = [((g[:50, None] - g[None, :50]) ** 2).sum(axis=2) for g in (turned, plain)]
+    assert (lengths[0] <= lengths[1] + 1e-2).all()
+    assert lengths[1].max() <= 2.01
+    assert np.array_equal(values_of(few, work), values_of(of, work)) == (directions == 48)
+
+
+def test_pictures_without_keypoints_have_no_vote_and_get_none(
+    swum: Opened, tmp_path: Path, of: LocalFeatures
+) -> None:
+    work = job(swum, tmp_path)
+    read, (prepare, describe) = of.described.read, of.described.steps
+    blind = replace(
+        of,
+        described=replace(of.described, steps=(prepare, replace(describe, contrast=0.99))),
+    )
+    assert read is blind.described.read
+    state = blind.fit(work)
+    assert state.tensors["gallery"].shape == (0, 48)
+    said = said_of(blind, state, work, work.held)
+    assert said.known == {0: ()}
+    assert (said.values == 0).all()
