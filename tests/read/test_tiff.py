@@ -1,5 +1,6 @@
 """TIFF as a container: whatever holds the pixels, and every place where a file may be cut."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import tifffile
 from PIL import Image
 
 from foveal.errors import UnreadableImage
+from foveal.read.image import decode, decode_mask
 from foveal.read.slices import find_slices
-from pictures import ALPHA, BITS, OPAQUE, RGB, WIDE, picture, pil, planes, read, seen, tiff
+from pictures import ALPHA, BITS, GREY, OPAQUE, RGB, WIDE, picture, pil, planes, read, seen, tiff
 
 # --- one picture ----------------------------------------------------------------------------------
 
@@ -53,6 +55,105 @@ def test_channels_may_be_pages_or_planes(tmp_path: Path, channels: int, dtype: t
 def test_channels_may_be_samples(tmp_path: Path, channels: int) -> None:
     image = picture(channels)
     np.testing.assert_array_equal(read(tmp_path, tiff(image, planarconfig="contig")), image)
+
+
+def by_pages(*pages: np.ndarray, **options: object) -> bytes:
+    """A file whose pages were written one by one."""
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out, ome=options.pop("ome", None)) as file:
+        for page in pages:
+            file.write(page, **{"photometric": "minisblack"} | options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"metadata": None}, {"ome": True}, {"compression": "zlib"}, {"contiguous": False}],
+    ids=str,
+)
+def test_channels_may_be_pages_that_were_written_one_by_one(
+    tmp_path: Path, dtype: type, options: dict
+) -> None:
+    image = picture(5, dtype)
+    np.testing.assert_array_equal(read(tmp_path, by_pages(*planes(image), **options)), image)
+
+
+def test_channels_may_be_appended_to_a_file(tmp_path: Path) -> None:
+    image, path = picture(5), tmp_path / "a.tif"
+    for page in planes(image):
+        tifffile.imwrite(path, page, append=True, photometric="minisblack")
+    np.testing.assert_array_equal(decode(str(path)), image)
+    tifffile.imwrite(path, planes(image)[:2], append=True, photometric="minisblack")
+    wanted = np.dstack([image, image[:, :, :2]])
+    np.testing.assert_array_equal(decode(str(path)), wanted)
+
+
+def test_pages_whose_0_is_white_are_turned_wherever_they_stand(tmp_path: Path) -> None:
+    image = picture(2)
+    data = by_pages(*planes(image), photometric="miniswhite")
+    np.testing.assert_array_equal(read(tmp_path, data), np.invert(image))
+
+
+@pytest.mark.parametrize(
+    ("page", "options"),
+    [
+        (GREY[::2, ::2, 0], {}),
+        (GREY[::2, ::2, 0], {"subfiletype": 1}),
+        (GREY[:, :, 0], {"subfiletype": 1}),
+        (RGB, {"photometric": "rgb"}),
+        (WIDE[1][:, :, 0], {}),
+        (GREY[:, :, 0] > 9, {}),
+    ],
+    ids=["preview", "level", "equal level", "colour", "deeper", "1 bit"],
+)
+def test_what_is_no_page_like_the_others_is_no_channel(
+    tmp_path: Path, page: np.ndarray, options: dict
+) -> None:
+    image = picture(2)
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out) as file:
+        for one in planes(image):
+            file.write(one, photometric="minisblack")
+        file.write(page, **{"photometric": "minisblack"} | options)
+    np.testing.assert_array_equal(read(tmp_path, out.getvalue()), image)
+
+
+def test_a_pyramid_is_one_picture(tmp_path: Path) -> None:
+    image = np.tile(RGB, (12, 12, 1))
+    for subifds in (0, 2):
+        out, said = io.BytesIO(), {"photometric": "rgb", "tile": (64, 64)}
+        with tifffile.TiffWriter(out) as file:
+            file.write(image, subifds=subifds, **said)
+            for factor in (2, 4):
+                file.write(image[::factor, ::factor], subfiletype=1, **said)
+        np.testing.assert_array_equal(read(tmp_path, out.getvalue()), image)
+
+
+def test_several_pictures_in_colour_are_refused_however_they_were_written(tmp_path: Path) -> None:
+    for data in (
+        by_pages(RGB, RGB, photometric="rgb"),
+        tiff(np.stack([RGB, RGB]), photometric="rgb"),
+    ):
+        with pytest.raises(UnreadableImage, match="are no single picture; cure: one"):
+            read(tmp_path, data)
+
+
+def test_pages_that_were_written_one_by_one_may_not_be_too_many(tmp_path: Path) -> None:
+    data = by_pages(*[GREY[:, :, 0]] * 9)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(UnreadableImage, match="its planes take 6417 bytes"):
+        decode(str(tmp_path / "a.tif"), limit=23 * 31)
+
+
+def test_a_mask_is_no_stack_however_it_was_written(tmp_path: Path) -> None:
+    pages, path = np.repeat(GREY[None, :, :, 0], 4, axis=0), tmp_path / "m.tif"
+    for data in (by_pages(*pages), by_pages(*pages, metadata=None), tiff(pages)):
+        path.write_bytes(data)
+        with pytest.raises(UnreadableImage, match=r"of \(4, 23, 31\), where a mask is one picture"):
+            decode_mask(str(path))
+    path.write_bytes(by_pages(GREY[:, :, 0], GREY[::2, ::2, 0]))
+    np.testing.assert_array_equal(decode_mask(str(path)), GREY[:, :, 0] != 0)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +214,7 @@ STACKS: dict[str, Callable[[Path], object]] = {
     ),
     "pages": by_tifffile(metadata=None),
     "pages that are described": by_tifffile(),
+    "pages one by one": lambda path: path.write_bytes(by_pages(*PLANES)),
     "ImageJ": by_tifffile(imagej=True),
     "ImageJ, one page for all": by_tifffile(imagej=True, truncate=True),
     "one page for all": by_tifffile(truncate=True),

@@ -69,16 +69,15 @@ def decode_tiff(data: bytes, path: str, limit: int) -> tuple[Pixels, int]:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             check_pages(file, len(data), path)
-            series, first = file.series[0], file.pages.first
-            if any(page is None for page in series.pages):
+            whole, first = _whole(file), file.pages.first
+            if any(page is None for series in whole.series for page in series.pages):
                 raise UnreadableImage(f"{path}: some of its channels lie in other files")
             is_indexed = first.photometric == tifffile.PHOTOMETRIC.PALETTE
             palette = first.colormap if is_indexed else None
-            sides = dict(zip(series.axes, series.shape, strict=True))
-            value_bytes = series.dtype.itemsize if palette is None else OF_PALETTE_BYTES
-            check_size(sides.get("X", 1), sides.get("Y", 1), path, limit)
-            check_planes(series.size * value_bytes, path, limit)
-            image, axes = series.asarray(), series.axes
+            value_bytes = whole.series[0].dtype.itemsize if palette is None else OF_PALETTE_BYTES
+            check_size(whole.sides.get("X", 1), whole.sides.get("Y", 1), path, limit)
+            check_planes(math.prod(whole.shape) * value_bytes, path, limit)
+            image, axes = whole.values(), whole.axes
             if palette is not None:
                 image, axes = np.moveaxis(palette[:, image], 0, -1), axes + "S"
             if first.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
@@ -96,6 +95,53 @@ def decode_tiff(data: bytes, path: str, limit: int) -> tuple[Pixels, int]:
         raise UnreadableImage(f"{path}: the TIFF does not decode") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """All that is one picture, or one stack, in a file.
+
+    Attributes:
+        axes: As tifffile calls them.
+        shape: Along the axes.
+        series: Of pages that follow each other, as tifffile finds them.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    series: tuple[Any, ...]
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """How long every axis is."""
+        return dict(zip(self.axes, self.shape, strict=True))
+
+    def values(self) -> np.ndarray:
+        """All of it, decoded."""
+        if len(self.series) == 1:
+            return self.series[0].asarray()
+        parts = [one.asarray().reshape(-1, *one.keyframe.shape) for one in self.series]
+        return np.concatenate(parts)
+
+
+def _whole(file: Any) -> Whole:
+    """The first series, and the others where their pages are like its own.
+
+    Pages that were written one by one are a series each. Smaller copies are left aside.
+    """
+    main, *others = file.series
+    page = main.keyframe
+    alike = (main, *(one for one in others if _is_alike(one.keyframe, page)))
+    if len(alike) == 1:
+        return Whole(main.axes, tuple(main.shape), alike)
+    count = sum(one.size for one in alike) // math.prod(page.shape)
+    return Whole("I" + page.axes, (count, *page.shape), alike)
+
+
+def _is_alike(page: Any, other: Any) -> bool:
+    """Whether a page may be a channel, or a slice, beside another one."""
+    kinds = [(p.axes, p.shape, p.dtype, p.photometric) for p in (page, other)]
+    return kinds[0] == kinds[1] and not page.is_reduced
+
+
 def _from_inks(
     image: Shaped[np.ndarray, "height width 4"],
 ) -> Shaped[np.ndarray, "height width 3"]:
@@ -111,7 +157,10 @@ def _channels_last(image: np.ndarray, axes: str, path: str) -> Shaped[np.ndarray
     image = image.squeeze(axis=tuple(extra))
     axes = "".join(name for k, name in enumerate(axes) if k not in extra)
     if sorted(axes)[-2:] != ["X", "Y"] or image.ndim not in (2, 3):
-        raise UnreadableImage(f"{path}: axes {axes} are no single picture")
+        raise UnreadableImage(
+            f"{path}: axes {axes} are no single picture; cure: one picture a file, with channels "
+            "as pages, planes or samples"
+        )
     image = np.moveaxis(image, [axes.index("Y"), axes.index("X")], [0, 1])
     return image[:, :, None] if image.ndim == 2 else image
 
@@ -163,23 +212,23 @@ def values_of_mask(data: bytes, path: str, limit: int) -> MaskValues:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             check_pages(file, len(data), path)
-            series, first = file.series[0], file.pages.first
-            sides = dict(zip(series.axes, series.shape, strict=True))
+            whole, first = _whole(file), file.pages.first
+            sides = whole.sides
             deep = math.prod(length for name, length in sides.items() if name not in FLAT)
             if deep > 1 or first.samplesperpixel > MOST_SAMPLES:
                 raise UnreadableImage(
-                    f"{path}: axes {series.axes} of {series.shape}, where a mask is one picture; "
+                    f"{path}: axes {whole.axes} of {whole.shape}, where a mask is one picture; "
                     "cure: one mask a volume, or every slice with its mask in a row of its own"
                 )
             check_size(sides.get("X", 1), sides.get("Y", 1), path, limit)
-            check_planes(series.nbytes, path, limit)
-            values = _channels_last(series.asarray(), series.axes, path)
+            check_planes(math.prod(whole.shape) * whole.series[0].dtype.itemsize, path, limit)
+            values = _channels_last(whole.values(), whole.axes, path)
             if first.photometric == tifffile.PHOTOMETRIC.SEPARATED and values.shape[2] == 4:
                 values = _from_inks(_unsigned(values, path))  # no ink is light
             tag = first.tags.get(ORIENTATION_TAG)
             return MaskValues(
                 values=values,
-                has_alpha=_has_alpha(first, series.axes),
+                has_alpha=_has_alpha(first, whole.axes),
                 is_jpeg=first.compression in JPEG_IN_TIFF,
                 orientation=1 if tag is None else int(tag.value),
             )
