@@ -1,5 +1,7 @@
 """Cuts of labels are the best of all there are, counted by brute force."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
@@ -132,6 +134,25 @@ def test_what_pulls_is_chosen_on_folds_left_out() -> None:
     value = ShrunkCuts()._left_out(scores.matrix().values, truth.target != 0, truth)
     assert chosen == tuple(ways[int(value.argmax())].tolist())
     assert 0 < value.min() < value.max() < 1
+
+
+@pytest.mark.parametrize("labels", [1, 3])
+@pytest.mark.parametrize("rule", [ShrunkCuts(), ShrunkCuts(at_least_one=True)])
+def test_a_label_that_no_fold_can_judge_is_given_as_often_as_it_occurs(
+    labels: int, rule: ShrunkCuts
+) -> None:
+    """What scores the one case was trained without any, so that its score is the lowest."""
+    has = np.zeros((30, labels), dtype=np.int64)
+    has[7] = 1
+    scores = np.random.default_rng(0).uniform(0.02, 0.06, has.shape)
+    scores[7] = 0
+    n = np.arange(30)
+    truth = Truth(target=has, weight=np.ones(30), group=n, fold=n % 5)
+    assert OwnCuts().fit(predicted(scores), truth).given(scores).all()
+    cuts = rule.fit(predicted(scores), truth).cuts
+    assert LabelCuts(cuts).given(scores).sum(axis=0).tolist() == [1] * labels
+    alone = ShrunkCuts().fit(predicted(scores), replace(truth, fold=np.zeros(30, int))).cuts
+    assert alone == pytest.approx(Ranked.of(scores, has != 0, np.ones(30)).shrunk()[1], abs=1e-6)
 
 
 @pytest.mark.parametrize("off_by", [0.0, 1.5])

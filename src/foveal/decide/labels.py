@@ -103,7 +103,9 @@ class ShrunkCuts:
     """Each label's own cut, pulled towards a steadier one where few cases have the label.
 
     A label of n cases gets n / (n + pull) of its own cut, counted in log odds. The rest is the
-    common cut or that of the label's share, whichever has the higher macro F1 on folds left out.
+    common cut where that has the higher macro F1 on folds left out, else that of the label's share:
+    a single label has no common cut but its own. Where no fold of several can judge, such as where
+    one case has a label, the share's cut counts alone.
 
     Attributes:
         at_least_one: As in `LabelCuts`.
@@ -114,12 +116,19 @@ class ShrunkCuts:
     def fit(self, predictions: Predictions, truth: Truth) -> LabelCuts:
         """Fit on out-of-fold scores; their folds are left out in turn to choose what pulls."""
         scores, has = predictions.matrix().values, truth.target != 0
-        ways = Ranked.of(scores, has, truth.weight).shrunk()
-        value = self._left_out(scores, has, truth)
-        return LabelCuts(tuple(ways[int(value.argmax())].tolist()), self.at_least_one)
+        by_common, by_share = self._left_out(scores, has, truth)
+        several = len(np.unique(truth.fold)) > 1
+        if several and not max(by_common, by_share) > 0:  # scored by what never saw the label
+            return SharedOut(self.at_least_one).fit(predictions, truth)
+        to_common, to_share = Ranked.of(scores, has, truth.weight).shrunk()
+        chosen = to_common if by_common > by_share else to_share
+        return LabelCuts(tuple(chosen.tolist()), self.at_least_one)
 
     def _left_out(self, scores: Scores, has: Has, truth: Truth) -> Float[np.ndarray, " way"]:
-        """The macro F1 of both ways on cases that they were not fitted on."""
+        """The macro F1 of both ways on cases that they were not fitted on.
+
+        0 or nan where every fold left out either has no label or holds all cases that have one.
+        """
         metric, sums = MacroF1(), np.zeros((2, 3 * has.shape[1]))
         folds = np.unique(truth.fold)
         for out in (truth.fold == fold for fold in folds):
