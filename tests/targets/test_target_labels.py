@@ -57,6 +57,26 @@ def test_an_empty_cell_among_0_and_1_is_no_word() -> None:
     assert Labels.measure(manifest(["0", "1", "", "0 1"])) == {"labels": ["0", "1"]}
 
 
+@pytest.mark.parametrize("word", ["NA", "N/A", "nan", "NaN", "null", "NULL", "None", " NA "])
+@pytest.mark.parametrize("one_each", [False, True])
+def test_a_word_for_what_is_not_known_is_no_label(word: str, *, one_each: bool) -> None:
+    with pytest.raises(TargetError, match=r'1 cells of column "who" say that nothing') as refusal:
+        Labels.measure(manifest(["a", "b", word, "a"]), one_each=one_each)
+    assert refusal.value.culprits == (f'row 3 (id "c2"): {word.strip()}',)
+    assert ("an empty cell" in str(refusal.value)) is not one_each
+    with pytest.raises(TargetError, match=r"1 cells.*all others are 0 or 1") as refusal:
+        Labels.measure(manifest(["0", "1", word, "1"]), one_each=one_each)
+    assert refusal.value.culprits == ('row 3 (id "c2")',)
+
+
+@pytest.mark.parametrize("name", ["none", "na", "Na", "NONE", "NA1"])
+def test_a_name_that_is_like_such_a_word_is_a_label(name: str) -> None:
+    for one_each in (False, True):
+        found = Labels.measure(manifest([name, "b", "b"]), one_each=one_each)["labels"]
+        assert set(found) == {name, "b"}
+    assert set(Labels.measure(manifest([f"{name} NA", "b"]))["labels"]) == {name, "NA", "b"}
+
+
 def test_one_column_of_0_and_1_is_one_label() -> None:
     of = manifest(["0", "1", "1.0", "0"])
     assert Labels.measure(of) == {"labels": ["who"]}

@@ -49,12 +49,14 @@ class Labels:
             one_each: Whether every case has exactly one, so that a single column names classes.
 
         Raises:
-            TargetError: Cells are empty among 0 and 1, something else than spaces stands between
-                labels, a class is written in two ways, or cells name several.
+            TargetError: Cells are empty among 0 and 1 or say that nothing is known, something else
+                than spaces stands between labels, a class is written in two ways, or cells name
+                several.
         """
         if _is_flags(manifest, one_each=one_each):
             return {"labels": list(manifest.target_columns)}
         _require_no_gaps(manifest)
+        _require_known(manifest, one_each=one_each)
         texts = manifest.target[:, 0].tolist()
         if one_each:
             names = {text.strip() for text in texts} - {""}
@@ -193,6 +195,9 @@ FLAGS = {
 }
 """What a cell of a column of 0 and 1 may hold."""
 
+MISSING = frozenset(("NA", "N/A", "nan", "NaN", "null", "NULL", "None"))
+"""What programs write into a cell where nothing is known."""
+
 FEW = 5
 """Cases of a label under which a person is told."""
 
@@ -220,13 +225,28 @@ def _is_flags(manifest: Manifest, *, one_each: bool) -> bool:
 def _require_no_gaps(manifest: Manifest) -> None:
     """Raise where a column of 0 and 1 has empty cells: neither means that a case has no label."""
     texts = [text.strip() for text in manifest.target[:, 0].tolist()]
-    gaps = [manifest.name(row) for row, text in enumerate(texts) if not text]
-    said = set(texts) - {""}
+    nothing = {"", *MISSING}
+    gaps = [manifest.name(row) for row, text in enumerate(texts) if text in nothing]
+    said = set(texts) - nothing
     if gaps and said and said <= FLAGS.keys():
         raise TargetError(
-            f'{len(gaps)} cells of column "{manifest.target_columns[0]}" are empty, all others are '
-            "0 or 1; cure: 0 or 1 there too, or leave these rows out",
+            f'{len(gaps)} cells of column "{manifest.target_columns[0]}" are empty or missing '
+            "(such as NA), all others are 0 or 1; cure: 0 or 1 there too, or leave these rows out",
             gaps,
+        )
+
+
+def _require_known(manifest: Manifest, *, one_each: bool) -> None:
+    """Raise where a cell is a word for what is not known, which would be learned as a name."""
+    texts = [text.strip() for text in manifest.target[:, 0].tolist()]
+    rows = [row for row, text in enumerate(texts) if text in MISSING]
+    if rows:
+        none = "" if one_each else "an empty cell where a case has no label, "
+        raise TargetError(
+            f'{len(rows)} cells of column "{manifest.target_columns[0]}" say that nothing is known '
+            f"(such as NA or nan); cure: {none}leave these rows out, or another word where it is "
+            "a name",
+            [f"{manifest.name(row)}: {texts[row]}" for row in rows],
         )
 
 
