@@ -233,6 +233,11 @@ def test_a_channel_that_stands_for_nothing_names_the_cure(tmp_path: Path) -> Non
     assert "cure: channels=red,green,blue" in text
 
 
+def test_a_channel_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    text = refusal(tmp_path, "id,image\na,x\n", STAINED, channels=("red", "blue", "red"))
+    assert "channels=red,blue,red names a file twice; cure: every channel once" in text
+
+
 def test_a_column_called_channel_is_a_column_where_no_channels_are_named(tmp_path: Path) -> None:
     rows = "id,image,channel\na,x,red\nb,y,blue\n"
     assert [Path(*p).name for p in loaded(tmp_path, rows, STAINED).paths] == [

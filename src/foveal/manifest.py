@@ -322,7 +322,8 @@ def load(source: Source, gaps: Refuse = refuse) -> Manifest:
 
     Raises:
         ManifestError: An empty or unreadable table, a missing column, a missing or duplicate id,
-            a path out of the images' root, a weight that is no number of 0 or more.
+            a target column or a channel that is named twice, a path out of the images' root, a
+            weight that is no number of 0 or more.
     """
     table = read_table(Path(source.table))
     if not table or not len(next(iter(table.values()))):
@@ -333,6 +334,10 @@ def load(source: Source, gaps: Refuse = refuse) -> Manifest:
     if len(set(source.target)) < len(source.target):
         raise ManifestError(
             f"--target names a column twice: {','.join(source.target)}; cure: once each"
+        )
+    if len(set(source.channels)) < len(source.channels):
+        raise ManifestError(
+            f"channels={','.join(source.channels)} names a file twice; cure: every channel once"
         )
     target = [
         path_column(source, name, column_of(table, name, "--target", source.table), gaps)

@@ -1,5 +1,7 @@
 """Channels that hold nothing, are copies of each other or have changed places are found."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -110,6 +112,15 @@ def test_where_all_pictures_are_grey_that_is_no_news() -> None:
     of = np.repeat(light()[:, :1], 3, axis=1)
     assert odd_channels(manifest(of)) == []
     assert odd_channels(manifest(light()[:, :1])) == []
+
+
+@pytest.mark.parametrize("channels", [2, 3, 5])
+def test_where_all_channels_are_files_of_their_own_copies_are_news(channels: int) -> None:
+    of = np.repeat(light()[:, :1], channels, axis=1)
+    files = tuple(f"/{k}.png" for k in range(channels))
+    (found,) = odd_channels(replace(manifest(of), paths=(files,) * len(of)))
+    assert found.startswith("all channels are copies of one in 20 pictures: ")
+    assert (odd_channels(manifest(of)) == []) is (channels == 3)
 
 
 def test_an_empty_picture_is_flat_and_no_copy() -> None:
