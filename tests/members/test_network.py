@@ -10,11 +10,11 @@ import torch
 
 from conftest import FAST, job_of
 from foveal import stages
-from foveal.errors import MemoryBudgetError
+from foveal.errors import MemoryBudgetError, Stopped
 from foveal.files import read_json
 from foveal.losses import ordinal
 from foveal.members.network import Network
-from foveal.members.training import snapshots_of
+from foveal.members.training import Training, snapshots_of
 from foveal.models.backbone import Backbone
 from foveal.stages.open import Opened, open_study
 from foveal.task import Context, Job, Resources
@@ -115,6 +115,23 @@ def test_settings_reach_the_scores(
     member = network(opened)
     before = scores(opened, member, job(opened, tmp_path / "a"))
     assert not np.array_equal(before, scores(opened, change(member), job(opened, tmp_path / "b")))
+
+
+def test_a_checkpoint_of_another_precision_is_not_gone_on_with(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where precision follows from the kind of device, it follows the device of the whole job."""
+    mixed = lambda self, model, device: ("bf16-mixed", False)  # noqa: E731
+    member = trained(network(opened), epochs=3)
+    asked = iter([False] * 4 + [True] * 99)
+    stopping = replace(Resources(cache=tmp_path / "cache"), should_stop=lambda: next(asked))
+    with pytest.raises(Stopped):
+        member.fit(job(opened, tmp_path / "a", resources=stopping))
+    monkeypatch.setattr(Training, "numerics", mixed)
+    went_on = member.fit(job(opened, tmp_path / "a"))
+    afresh = member.fit(job(opened, tmp_path / "b"))
+    for name, weights in afresh.tensors.items():
+        np.testing.assert_array_equal(weights, went_on.tensors[name])
 
 
 def test_out_of_memory_halves_the_batch_and_writes_it_down(

@@ -49,8 +49,8 @@ def parts_of(member: Any) -> tuple[nn.Module, Any, torch.Tensor, torch.Tensor]:
     channels, target = len(training.mean), torch.zeros(CASES)
     loss = member.loss
     if isinstance(member, Network):
-        share = member._even_share()
-        model, target = member._model(share=share, pretrained=False), torch.zeros(CASES, len(share))
+        outputs = max(2, len(member.head.outputs.start((0.5, 0.5))))
+        model, target = member._untrained(), torch.zeros(CASES, outputs)
     elif isinstance(member, Segmenter):
         model, channels = member._model(pretrained=False), member.network.slices
         cells = training.size[0] // member.network.lattice
@@ -64,8 +64,8 @@ def parts_of(member: Any) -> tuple[nn.Module, Any, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("member", list(members()))
 def test_a_step_stays_on_its_device(member: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    fabric = loop._fabric
-    monkeypatch.setattr(loop, "_fabric", lambda precision, _: fabric(precision, "cpu"))
+    made = loop._precision
+    monkeypatch.setattr(loop, "_precision", lambda name, _: made(name, "cpu"))
     autocast = torch.autocast
     monkeypatch.setattr(torch, "autocast", lambda _, **more: autocast("cpu", **more))
     model, loss, images, target = parts_of(member)

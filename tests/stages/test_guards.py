@@ -453,6 +453,23 @@ def test_a_backbone_of_one_size_is_refused_at_once_for_another(eyes: dict, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"backbone": "dla34", "size": 80}, "80 x 80 pixels .*; cure: another size="),
+        ({"backbone": "efficientvit_b0", "pooling": "gem"}, "Cannot disable pooling"),
+        ({"backbone": "test_resnet", "size": 32, "batch": 1}, "batches of 1 .*more than 1 value"),
+    ],
+    ids=["size", "pooling", "batch"],
+)
+def test_a_network_that_cannot_see_the_pictures_is_refused_at_once(
+    eyes: dict, tmp_path: Path, options: dict, why: str
+) -> None:
+    with pytest.raises(UsageError, match=why):
+        make(tmp_path / "s", eyes, **options, members="regression")
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
     ("old", "new", "why"), [("members: floor", "cuts: fifths\n  members: floor", "decode")]
 )
 def test_decisions_edited_after_a_run_answer_and_show_nothing_before_the_next(

@@ -213,6 +213,21 @@ def test_killed_after_a_save_and_resumed_is_the_same(tmp_path: Path) -> None:
     assert_equal(trained(tmp_path), trained(tmp_path / "fresh"))
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_variables_of_the_environment_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    plan = replace(PLAN, precision=precision)
+    plain = trained(tmp_path / "a", plan=plan)
+    for name, value in {
+        "LT_PRECISION": "16-mixed", "LT_ACCELERATOR": "cuda", "LT_DEVICES": "7",
+        "SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7", "SLURM_PROCID": "1",
+        "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_NODELIST": "n1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    assert_equal(plain, trained(tmp_path / "b", plan=plan))
+
+
 def test_another_training_does_not_use_the_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         trained(tmp_path, Stopper(3))

@@ -87,8 +87,9 @@ class Embedder:
         )
 
     def check(self) -> None:
-        """Raise where the backbone is unknown, or takes another size only."""
+        """Raise where the backbone is unknown, or cannot see pictures of this size."""
         self.training.backbone.check(self.training.size)
+        self.training.try_out(lambda: self._model(pretrained=False))
 
     def estimate(self, cases: int, resources: Resources) -> float:
         """Seconds of one training on so many cases, from small steps on this machine."""

@@ -77,14 +77,14 @@ class Network:
         )
 
     def check(self) -> None:
-        """Raise where the backbone is unknown, or takes another size only."""
+        """Raise where the backbone is unknown, or cannot see pictures of this size."""
         height, width = self.training.size
         self.training.backbone.check((height // (self.bag or 1), width))
+        self.training.try_out(self._untrained)
 
     def estimate(self, cases: int, resources: Resources) -> float:
         """Seconds of one training on so many cases, from small steps on this machine."""
-        model = self._model(share=self._even_share(), pretrained=False)
-        return self.training.seconds(model, cases, resources)
+        return self.training.seconds(self._untrained(), cases, resources)
 
     def _fit(self, job: Job, accumulate: int) -> State:
         pictures = self.pictures(job.cases, job.resources)
@@ -132,9 +132,9 @@ class Network:
             tiles=self.bag,
         )
 
-    def _even_share(self) -> tuple[float, ...]:
-        outputs = len(self.head.outputs.start((0.5, 0.5)))
-        return (1 / max(outputs, 2),) * max(outputs, 2)
+    def _untrained(self) -> nn.Sequential:
+        outputs = max(2, len(self.head.outputs.start((0.5, 0.5))))
+        return self._model(share=(1 / outputs,) * outputs, pretrained=False)
 
     def _restored(self, state: State) -> Iterator[nn.Sequential]:
         """The network of every snapshot."""

@@ -126,6 +126,8 @@ class Segmenter:
             )
         if self.dense is not None:
             self._check_crops(self.dense, stride)
+        slices = self.network.slices
+        self.training.try_out(lambda: self._model(pretrained=False), channels=slices)
 
     def _check_crops(self, dense: Dense, stride: int) -> None:
         """Raise where a halo leaves nothing of a crop."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from foveal.arrays import Pixels, Resized
 from foveal.digests import digest
+from foveal.errors import UsageError
 from foveal.members.memory import in_smaller_batches
 from foveal.models.backbone import Backbone, Standardise, is_depthwise
 from foveal.models.bags import TileEncoder
@@ -44,6 +45,12 @@ CURVE_POINTS = 6
 
 SCORE_BATCH, SCORE_PIXELS = 64, 1 << 24
 """Most cases, and most pixels of them, that are scored at a time."""
+
+TROUBLE = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What networks raise that cannot see pictures of a size."""
 
 SNAPSHOT = "-snapshot-"
 """Stands between the number of a snapshot and the name of a weight."""
@@ -140,7 +147,7 @@ class Training:
             accumulate: Parts that a batch is cut into.
         """
         device = job.resources.device
-        precision, channels_last = self.numerics(model, device)
+        precision, channels_last = numerics = self.numerics(model, device)
         plan = Plan(
             epochs=self.epochs,
             optim=self.optim,
@@ -157,7 +164,7 @@ class Training:
             should_stop=job.resources.should_stop,
             checkpoint=Checkpoint(
                 job.folder / CHECKPOINT,
-                digest(job.mark, accumulate),
+                digest(job.mark, accumulate, device.partition(":")[0], numerics),
                 job.checkpoint_seconds,
             ),
         )
@@ -262,6 +269,28 @@ class Training:
         )
         fits = is_cuda or is_depthwise(model)
         return precision, fits if self.layout == "auto" else self.layout == "channels_last"
+
+    def try_out(self, build: Callable[[], nn.Module], *, channels: int | None = None) -> None:
+        """Raise where a network cannot be built, or not learn from a batch of this size.
+
+        Args:
+            build: Makes it.
+            channels: Of its input; as many as the mean has if left out.
+
+        Raises:
+            UsageError: With what the network says.
+        """
+        height, width = self.size
+        images = torch.zeros(min(self.batch, 2), channels or len(self.mean), height, width)
+        try:
+            with torch.no_grad():
+                build().train()(images)
+        except TROUBLE as error:
+            words = str(error).strip().splitlines() or [type(error).__name__]
+            raise UsageError(
+                f"backbone={self.backbone.name} cannot learn from batches of {len(images)} and "
+                f"{height} x {width} pixels ({words[0]}); cure: another size=, batch= or backbone="
+            ) from None
 
     def seconds(
         self, model: nn.Module, cases: int, resources: Resources, *, channels: int | None = None

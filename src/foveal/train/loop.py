@@ -9,7 +9,6 @@ was stopped at any step and goes on ends in the same bits as one that was not (o
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -193,7 +192,7 @@ class _Training:
         device: str,
         steps: int,
     ) -> None:
-        fabric = _fabric(plan.precision, device)
+        self.precision = _precision(plan.precision, device)
         trained = nn.ModuleList([model, loss]) if isinstance(loss, nn.Module) else model
         layout = torch.channels_last if plan.channels_last else torch.contiguous_format
         laid_out(trained.to(device=device), channels_last=plan.channels_last)
@@ -202,7 +201,6 @@ class _Training:
         self.optimizer = plan.optim(trained)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.average = Average(model, plan.ema)
-        self.autocast, self.backward = fabric.autocast, fabric.backward
         self.parameters = [p for p in trained.parameters() if p.requires_grad]
         self.halvings = 0
         self.anchor: dict[str, Tensor] = {}
@@ -222,10 +220,10 @@ class _Training:
         total = torch.zeros((), device=self.device)
         parts = min(self.plan.accumulate, len(images))
         for some, wanted in zip(images.chunk(parts), target.chunk(parts), strict=True):
-            with self.autocast():
+            with self.precision.forward_context():
                 logits = self.model(some)
             loss = self.loss(logits.float(), wanted) * (len(some) / len(images))
-            self.backward(loss)
+            self.precision.backward(loss, None)
             total += loss.detach()
         if self.plan.clip:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.plan.clip, foreach=True)
@@ -326,13 +324,18 @@ def laid_out(model: nn.Module, *, channels_last: bool) -> nn.Module:
     return model
 
 
-def _fabric(precision: Any, device: str) -> Any:
+def _precision(name: Any, device: str) -> Any:
+    """Fabric's own part for this precision.
+
+    `Fabric` itself would also read variables of the environment, of its own and of SLURM.
+    """
     try:
-        from lightning_fabric import Fabric
+        from lightning_fabric.plugins.precision import MixedPrecision, Precision
     except ImportError:  # the full distribution carries the same engine
-        from lightning.fabric import Fabric  # pyrefly: ignore[missing-import]
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # only the roof speaks
-    kind, _, number = device.partition(":")
-    return Fabric(
-        accelerator=kind, devices=[int(number or 0)] if kind == "cuda" else 1, precision=precision
-    )
+        from lightning.fabric.plugins.precision import (  # pyrefly: ignore[missing-import]
+            MixedPrecision,
+            Precision,
+        )
+    if name == "32-true":
+        return Precision()
+    return MixedPrecision(name, device.partition(":")[0])
