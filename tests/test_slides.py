@@ -10,7 +10,16 @@ import pytest
 
 from foveal.errors import ManifestError, SplitError, UnreadableImage
 from foveal.manifest import Case, Facts, Manifest, load
-from foveal.slides import BLANK, NAMED, SlideSeen, WithTissue, is_blank, measure, survey
+from foveal.slides import (
+    BLANK,
+    NAMED,
+    SlideSeen,
+    WithTissue,
+    is_blank,
+    measure,
+    remarks,
+    survey,
+)
 from foveal.split import Folds, Split
 from foveal.split.record import EVERY, NONE
 from foveal.table import Source
@@ -129,6 +138,27 @@ def test_levels_and_resolution_are_those_that_are_usual(tmp_path: Path) -> None:
     one, *others = found
     more = [replace(one, spacing_um=0.25), *others]
     assert measured(more)[1].spacing_um == pytest.approx(0.5)  # the median
+
+
+def stepped(seen: SlideSeen, *levels: Sequence[float]) -> list[str]:
+    """What is remarked of slides that are shrunk so often."""
+    found = [replace(seen, downsamples=tuple(map(float, steps))) for steps in levels]
+    return remarks(Manifest.from_csv(measured(found)[0].to_csv()))
+
+
+def test_slides_that_are_not_shrunk_alike_are_remarked(tmp_path: Path) -> None:
+    seen = seen_of(tmp_path / "a.tiff", BOX)
+    (said,) = stepped(seen, (1, 2, 4), (1, 4, 16), (1, 2), (1,), (1, 4.1, 16.3))
+    assert "alike: 1, 2, 4 in 3 slides (such as s0); 1, 4, 16 in 2 slides (such as s1)" in said
+    assert said.endswith("cure: spacing_um= in its place")
+    many = stepped(seen, *((1, 2**k) for k in range(1, 9)))
+    assert len(many) == 1
+    assert many[0].count("such as") == NAMED
+
+
+def test_slides_that_are_shrunk_alike_but_for_rounding_are_no_news(tmp_path: Path) -> None:
+    seen = seen_of(tmp_path / "a.tiff", BOX)
+    assert stepped(seen, (1, 4, 16), (1, 4.003, 16.31), (1, 4), (1,)) == []
 
 
 def test_tissue_of_several_scanners_is_measured_in_pixels_of_one_width(tmp_path: Path) -> None:

@@ -30,7 +30,10 @@ BLANK = "blank"
 """What a slide without tissue counts as in the table of folds."""
 
 NAMED = 5
-"""Blank slides that are named."""
+"""Slides that are named, and kinds of them."""
+
+APART = 0.05
+"""By which levels, and the shapes of masks, may differ from each other unremarked."""
 
 OVERVIEW_SIDE = 512
 """Most pixels along a side of the picture that a slide is measured on."""
@@ -117,6 +120,7 @@ def measure(
         tissue_pixels=round(float(np.median([_tissue_pixels(f, spacing) for f in shown]))),
     )
     more = {
+        "levels": np.array([" ".join(f"{d:.5g}" for d in f.downsamples) for f in found]),
         "tissue": np.array([f"{f.tissue:.5f}" for f in found], dtype=np.str_),
         "mask_sha256": np.array([f.mask for f in found], dtype=np.str_),
     }
@@ -129,6 +133,36 @@ def _tissue_pixels(seen: SlideSeen, spacing_um: float | None) -> float:
     if spacing_um is None or seen.spacing_um is None:
         return own
     return own * (seen.spacing_um / spacing_um) ** 2
+
+
+def remarks(manifest: Manifest) -> list[str]:
+    """What a person should know of the slides before anything is trained."""
+    return _of_levels(manifest)
+
+
+def _of_levels(manifest: Manifest) -> list[str]:
+    """Whether levels of the same number are shrunk differently, so that `level=` fits no slide."""
+    steps = [tuple(map(float, told.split())) for told in manifest.measured["levels"].tolist()]
+    kinds: dict[tuple[float, ...], list[int]] = {}
+    for row in sorted(range(len(steps)), key=lambda row: -len(steps[row])):
+        same = (kind for kind in kinds if _is_alike(kind, steps[row]))
+        kinds.setdefault(next(same, steps[row]), []).append(row)
+    if len(kinds) == 1:
+        return []
+    told = [
+        f"{', '.join(f'{step:g}' for step in kind)} in {len(rows)} slides "
+        f"(such as {manifest.ids[min(rows)]})"
+        for kind, rows in kinds.items()
+    ]
+    return [
+        f"the levels of slides are not shrunk alike: {'; '.join(told[:NAMED])}; level= is the "
+        "median of each, which no slide may have; cure: spacing_um= in its place"
+    ]
+
+
+def _is_alike(steps: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether the levels that two slides both have are shrunk alike."""
+    return all(max(a, b) <= (1 + APART) * min(a, b) for a, b in zip(steps, others, strict=False))
 
 
 def is_blank(manifest: Manifest) -> np.ndarray:

@@ -267,6 +267,11 @@ class Recipe:
     cache_gb: float = field(default=8.0, metadata={"digest": False})
 
 
+def _nothing(manifest: Manifest) -> list[str]:
+    """There is nothing to remark."""
+    return []
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """What must be known of a family before a recipe of it can be built.
@@ -277,6 +282,7 @@ class Family:
         audit: From the manifest to findings, in plain words.
         simulate: Writes a small data set with known truth into a folder and says how to use it.
         demo: The recipe function that `foveal demo` runs, with its options.
+        remarks: From the manifest to what a person should know before anything is trained.
         files: Columns of the table that lead to the files; none where `--images` does.
         optional_files: Such columns that may be missing.
         target_is_file: Whether the target columns lead to files too.
@@ -287,6 +293,7 @@ class Family:
     audit: Callable[[Manifest], list[str]]
     simulate: Callable[..., Mapping[str, Any]]
     demo: tuple[str, Mapping[str, Any]]
+    remarks: Callable[[Manifest], list[str]] = _nothing
     files: tuple[str, ...] = ()
     optional_files: tuple[str, ...] = ()
     target_is_file: bool = False

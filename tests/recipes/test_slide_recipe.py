@@ -205,6 +205,28 @@ def test_without_a_cache_the_scores_are_the_same(slides: dict, tmp_path: Path) -
     assert scored(made, "regression") == scored(kept, "regression")
 
 
+# --- what `init` remarks --------------------------------------------------------------------------
+
+
+def remarked(folder: Path, of: dict, **options: object) -> list[str]:
+    """What a person is told at the beginning."""
+    heard: list[str] = []
+    make(folder, of, context=Context(slots=(), warn=lambda line, _: heard.append(line)), **options)
+    return heard
+
+
+def test_slides_whose_levels_differ_are_remarked_at_the_beginning(
+    slides: dict, tmp_path: Path
+) -> None:
+    assert remarked(tmp_path / "a", slides) == []
+    of = copied(slides, tmp_path / "new")
+    path = tmp_path / "new/slides/b0002.tiff"
+    write_slide(path, pixels_of(path), 3)
+    (said,) = remarked(tmp_path / "b", of)
+    assert "in 1 slides (such as b0002)" in said
+    assert said.endswith("cure: spacing_um= in its place")
+
+
 # --- slides that show nothing ---------------------------------------------------------------------
 
 

@@ -49,7 +49,7 @@ from foveal.options import (
 from foveal.options import Layout as MemoryLayout
 from foveal.ship.panels.slide import slide_panels
 from foveal.simulate.biopsy import simulate_biopsy
-from foveal.slides import NAMED, SlideSeen, WithTissue, is_blank, measure, survey
+from foveal.slides import NAMED, SlideSeen, WithTissue, is_blank, measure, remarks, survey
 from foveal.split import Folds
 from foveal.targets.ordinal import Ordinal
 from foveal.task import Family, Recipe
@@ -452,6 +452,7 @@ FAMILY = Family(
     survey=survey,
     facts=facts,
     audit=suspicions,
+    remarks=remarks,
     simulate=simulate_biopsy,
     demo=("small", {"epochs": 5, "trees": 100}),
 )

@@ -18,7 +18,7 @@ from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
 from foveal.machine import cores
 from foveal.manifest import Facts, Manifest, grouped, load
 from foveal.settings import Settings, digest_of_table, format_settings
-from foveal.stages.address import build, options_of, resolve
+from foveal.stages.address import build, fitted, options_of, resolve
 from foveal.stages.open import held, open_study
 from foveal.stages.train import slots_of
 from foveal.study import Study, create
@@ -99,6 +99,7 @@ def init(
     if _is_there(study, address, options, source, replace_old=replace_old):
         context.say(f"nothing to do: {study.folder} is this very study")
         return study
+    fitted(function, options)  # a word that is wrong is told before anything is read
     _require_paths(options)
     slots_of(context)  # a device that is not to be had is refused before anything is read
     is_old = study.settings_file.is_file()
@@ -107,7 +108,7 @@ def init(
         manifest = grouped(manifest, source)
         made = build(function, facts, options)
         encoded = made.target.encode(manifest)
-        for remark in made.target.remarks(encoded):
+        for remark in (*family.remarks(manifest), *made.target.remarks(encoded)):
             context.warn(remark, [])
         manifest = Manifest.from_csv(manifest.to_csv())  # as every later stage will see it
         settings = Settings(
