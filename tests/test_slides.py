@@ -161,6 +161,47 @@ def test_slides_that_are_shrunk_alike_but_for_rounding_are_no_news(tmp_path: Pat
     assert stepped(seen, (1, 4, 16), (1, 4.003, 16.31), (1, 4), (1,)) == []
 
 
+@pytest.mark.parametrize(
+    ("size", "stretch"),
+    [
+        ((64, 96), 1.0),
+        ((8, 11), 1.0),
+        ((66, 96), 0.97),
+        ((5, 9), 1.0),
+        ((64, 64), 0.667),
+        ((20, 384), 12.8),
+    ],
+)
+def test_how_much_wider_than_its_slide_a_mask_is(
+    tmp_path: Path, size: tuple[int, int], stretch: float
+) -> None:
+    path = write_slide(tmp_path / "a.tiff", tissue_picture(256, 384, BOX))
+    cv2.imwrite(str(tmp_path / "m.png"), np.zeros(size, np.uint8))
+    found = survey(case_of(path, tmp_path / "m.png")).stretch
+    assert found == pytest.approx(stretch, abs=1e-3)
+
+
+def masked(seen: SlideSeen, masks: Sequence[str], stretch: Sequence[float]) -> list[str]:
+    """What is remarked of slides with these masks."""
+    found = [replace(seen, stretch=value) for value in stretch]
+    return remarks(measured(found, mask=masks)[0])
+
+
+def test_masks_of_some_slides_alone_are_remarked(tmp_path: Path) -> None:
+    seen = seen_of(tmp_path / "a.tiff", BOX)
+    (said,) = masked(seen, ["", "m", "", ""], [1.0, 1.04, 1.0, 1.0])
+    assert said.startswith("masks for 1 of 4 slides;")
+    assert masked(seen, ["m"] * 3, [1.0, 0.96, 1.04]) == []
+    assert masked(seen, [""] * 3, [1.0] * 3) == []
+
+
+def test_masks_of_another_shape_are_named(tmp_path: Path) -> None:
+    seen = seen_of(tmp_path / "a.tiff", BOX)
+    (said,) = masked(seen, ["m"] * 4, [1.0, 1.06, 1.0, 0.5])
+    shapes = "s1 (1.1 times as wide), s3 (0.5 times as wide)"
+    assert said.startswith(f"2 masks are of another shape than their slides: {shapes}; cure: ")
+
+
 def test_tissue_of_several_scanners_is_measured_in_pixels_of_one_width(tmp_path: Path) -> None:
     """Of slides of 20 and of 40 times."""
     coarse = replace(seen_of(tmp_path / "a.tiff", BOX), spacing_um=0.5)

@@ -19,9 +19,10 @@ import numpy as np
 import foveal.survey
 from foveal.arrays import Pixels
 from foveal.audit.duplicates import SIDE
-from foveal.errors import SplitError
+from foveal.errors import SplitError, listed
 from foveal.manifest import Case, Facts, Manifest
 from foveal.read.image import Inspection
+from foveal.read.level import Level
 from foveal.read.slide import open_slide, overview, scene
 from foveal.split.record import EVERY, NONE, Split
 from foveal.transforms.tissue import tissue
@@ -49,6 +50,7 @@ class SlideSeen:
         spacing_um: Microns a pixel of the largest level; None where nobody says.
         tissue: Share of the slide, 0 to 1.
         mask: Digest of the mask's pixels; empty where there is none.
+        stretch: Width over height of the mask, of that of the slide; 1 where there is none.
     """
 
     picture: foveal.survey.Surveyed
@@ -56,6 +58,7 @@ class SlideSeen:
     spacing_um: float | None
     tissue: float
     mask: str
+    stretch: float
 
 
 def survey(case: Case) -> SlideSeen:
@@ -64,7 +67,7 @@ def survey(case: Case) -> SlideSeen:
     Raises:
         UnreadableImage: The file is truncated, or no slide; or its mask does not decode.
     """
-    mask = "" if case.mask is None else _digest(scene(case.mask, OVERVIEW_SIDE))
+    mask = None if case.mask is None else scene(case.mask, OVERVIEW_SIDE)
     with open_slide(case.paths[0]) as slide:
         seen = overview(slide, OVERVIEW_SIDE)
         amount = tissue(seen)
@@ -85,8 +88,17 @@ def survey(case: Case) -> SlideSeen:
             downsamples=tuple(one.downsample for one in slide.levels),
             spacing_um=slide.spacing_um,
             tissue=float((amount > 0).mean()),
-            mask=mask,
+            mask="" if mask is None else _digest(mask),
+            stretch=1.0 if mask is None else _stretch(mask, slide.levels[0]),
         )
+
+
+def _stretch(mask: Pixels, level: Level) -> float:
+    """How much wider than the slide a mask is, as far as its pixels tell."""
+    height, width = mask.shape[:2]
+    across, down = width / level.width, height / level.height
+    slack = max(across, down) * (1 / width + 1 / height)
+    return 1.0 if abs(across - down) <= slack else across / down
 
 
 def _digest(image: Pixels) -> str:
@@ -122,6 +134,7 @@ def measure(
     more = {
         "levels": np.array([" ".join(f"{d:.5g}" for d in f.downsamples) for f in found]),
         "tissue": np.array([f"{f.tissue:.5f}" for f in found], dtype=np.str_),
+        "mask_stretch": np.array([f"{f.stretch:.3f}" for f in found], dtype=np.str_),
         "mask_sha256": np.array([f.mask for f in found], dtype=np.str_),
     }
     return replace(manifest, measured={**manifest.measured, **more}), facts
@@ -137,7 +150,7 @@ def _tissue_pixels(seen: SlideSeen, spacing_um: float | None) -> float:
 
 def remarks(manifest: Manifest) -> list[str]:
     """What a person should know of the slides before anything is trained."""
-    return _of_levels(manifest)
+    return [*_of_levels(manifest), *_of_masks(manifest)]
 
 
 def _of_levels(manifest: Manifest) -> list[str]:
@@ -158,6 +171,23 @@ def _of_levels(manifest: Manifest) -> list[str]:
         f"the levels of slides are not shrunk alike: {'; '.join(told[:NAMED])}; level= is the "
         "median of each, which no slide may have; cure: spacing_um= in its place"
     ]
+
+
+def _of_masks(manifest: Manifest) -> list[str]:
+    """How many slides have a mask, and which masks are of another shape than their slides."""
+    has = manifest.roles.get("mask", np.array([""])) != ""
+    stretch = manifest.measured["mask_stretch"].astype(np.float64)
+    odd = np.flatnonzero(np.maximum(stretch, 1 / stretch) > 1 + APART)
+    said = []
+    if has.any() and not has.all():
+        said.append(f"masks for {has.sum()} of {len(has)} slides; the others have none to steer by")
+    if len(odd):
+        told = [f"{manifest.ids[row]} ({stretch[row]:.2g} times as wide)" for row in odd.tolist()]
+        said.append(
+            f"{len(odd)} masks are of another shape than their slides: {listed(told)}; cure: masks "
+            "of the whole scene"
+        )
+    return said
 
 
 def _is_alike(steps: Sequence[float], others: Sequence[float]) -> bool:

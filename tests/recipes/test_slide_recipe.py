@@ -227,6 +227,19 @@ def test_slides_whose_levels_differ_are_remarked_at_the_beginning(
     assert said.endswith("cure: spacing_um= in its place")
 
 
+def test_masks_that_are_missing_or_misshapen_are_remarked_at_the_beginning(
+    slides: dict, tmp_path: Path
+) -> None:
+    of = copied(slides, tmp_path / "new")
+    ids = [row["id"] for row in table_of(of["table"])]
+    for name in ids:
+        Path(masks_of(of).format(id=name)).unlink(missing_ok=True)
+    cv2.imwrite(masks_of(of).format(id=ids[3]), np.eye(256, 20, dtype=np.uint8))
+    few, odd = remarked(tmp_path / "s", of, masks=masks_of(of))
+    assert few.startswith(f"masks for 1 of {len(ids)} slides")
+    assert odd.startswith(f"1 masks are of another shape than their slides: {ids[3]} (")
+
+
 # --- slides that show nothing ---------------------------------------------------------------------
 
 
