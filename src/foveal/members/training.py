@@ -102,6 +102,19 @@ class Training:
     precision: str = "auto"
     layout: str = "auto"
 
+    def __post_init__(self) -> None:
+        """Raise a `UsageError` where a cycle would have no epoch, or a snapshot no cycle."""
+        if self.cycles > self.epochs:
+            raise UsageError(
+                f"cycles={self.cycles}: a cycle takes an epoch at least, and there are "
+                f"epochs={self.epochs}; cure: fewer cycles, or more epochs"
+            )
+        if self.snapshots > self.cycles:
+            raise UsageError(
+                f"snapshots={self.snapshots}: a snapshot is taken at the end of a cycle, and there "
+                f"are cycles={self.cycles}; cure: fewer snapshots, or more cycles"
+            )
+
     def model(
         self,
         head: Callable[[int], nn.Module],

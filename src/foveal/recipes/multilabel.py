@@ -133,8 +133,8 @@ def small(
         weights: none, imagenet, a file or a folder.
         inflate: What weights for three channels are for further ones: average, copy or zeros.
         epochs: Passes over the training pictures; by their number if left out.
-        cycles: How often the learning rate falls to 0 in them.
-        snapshots: Cycles whose ends score together, the last ones.
+        cycles: How often the learning rate falls to 0 in them, at most once an epoch.
+        snapshots: Cycles whose ends score together, the last ones; not more than there are.
         batch: Pictures a step.
         folds: How many, or `site` to leave one site out at a time.
         near_duplicates: Whether pictures that look nearly the same share a fold.
@@ -275,8 +275,8 @@ def hpa(
         weights: none, imagenet, a file or a folder.
         inflate: What weights for three channels are for further ones: average, copy or zeros.
         epochs: Passes over the training pictures.
-        cycles: How often the learning rate falls to 0 in them.
-        snapshots: Cycles whose ends score together, the last ones.
+        cycles: How often the learning rate falls to 0 in them, at most once an epoch.
+        snapshots: Cycles whose ends score together, the last ones; not more than there are.
         batch: Pictures a step.
         folds: How many, or `site` to leave one site out at a time.
         near_duplicates: Whether pictures that look nearly the same share a fold.
