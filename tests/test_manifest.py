@@ -86,3 +86,8 @@ def test_facts_that_are_unknown_or_missing_are_refused():
         Facts.from_json({"means": (0.5,)})
     with pytest.raises(ManifestError, match="incomplete"):
         Facts.from_json({"cases": 3})
+
+
+def test_white_space_around_a_role_is_no_other_group(tmp_path):
+    text = 'id,image,patient\na,x,p0\nb,y,"p0 "\nc,z, p0\n'
+    assert loaded(tmp_path, text, group="patient").roles["group"].tolist() == ["p0"] * 3

@@ -303,3 +303,12 @@ def test_a_column_of_paths_that_may_be_missing_is_used_where_it_is_there(tmp_pat
 def test_flags_of_a_parquet_file_are_0_and_1(tmp_path):
     pl.DataFrame({"id": ["a", "b"], "sick": [True, None]}).write_parquet(tmp_path / "t.parquet")
     assert read_table(tmp_path / "t.parquet")["sick"] == ["1", ""]
+
+
+def test_lines_may_end_as_on_old_macintoshes(tmp_path):
+    assert loaded(tmp_path, "id,image\ra,x.png\rb,y.png\r").ids == ("a", "b")
+
+
+def test_a_comma_inside_a_quoted_name_is_no_mark(tmp_path):
+    manifest = loaded(tmp_path, 'image;"grade, left"\nx.png;1\n', target=("grade, left",))
+    assert manifest.target.tolist() == [["1"]]

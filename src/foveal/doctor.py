@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from foveal.launch import slots_of
 from foveal.machine import cores, free_bytes
 
 NEEDED = {
@@ -121,11 +122,14 @@ def probe(device: str = "") -> dict[str, Any]:
     Returns:
         `images_per_second` by kind of network and options, and `suggestion`: the options of the
         fastest, by kind of network.
+
+    Raises:
+        UsageError: The device is not to be had.
     """
     import timm
     import torch
 
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    place = slots_of(device or None)[0]
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     rates: dict[str, dict[str, float]] = {}

@@ -347,7 +347,8 @@ def load(source: Source, gaps: Refuse = refuse) -> Manifest:
     for role in ("group", "site", "weight", "fold", "source"):
         name = getattr(source, role)
         if name and not (role == "group" and name in MEASURED_GROUPS and name not in table):
-            roles[role] = _text(column_of(table, name, f"--{role}", source.table), (len(ids),))
+            cells = column_of(table, name, f"--{role}", source.table)
+            roles[role] = _text([str(cell).strip() for cell in cells], (len(ids),))
     if source.masks:
         roles["mask"] = _text(masks_of(source, table, ids), (len(ids),))
     manifest = Manifest(

@@ -94,6 +94,8 @@ def shape_of(size: int | str, aspect: float) -> tuple[int, int]:
                 "cure: such as 256x512"
             )
         return height, width
+    if aspect == 1:
+        return size, size
     root = math.sqrt(min(max(aspect, 0.25), 4.0))
     height, width = (max(LEAST_SIDE, round(side / 16) * 16) for side in (size / root, size * root))
     return height, width

@@ -20,7 +20,7 @@ from foveal.errors import TargetError, UnreadableImage
 from foveal.lattice import cells, read_mask, region_of
 from foveal.manifest import Case, Facts, Manifest
 from foveal.read.image import spare_bits_of
-from foveal.read.slices import COLOURS, find_slices
+from foveal.read.slices import COLOURS, find_slices, gap_of
 
 LATTICES = (2, 4)
 """Pixels that a cell may be wide if masks can be told in it."""
@@ -43,6 +43,7 @@ class Scanned:
         white: The largest value, as a share of full scale.
         sha256: Of all pixels, the same for every way to keep them.
         files: That the slices lie in, links resolved.
+        gap: Between which slices one seems to be missing; empty where none is.
         is_colour: Whether the slices are the colours of one picture.
     """
 
@@ -55,6 +56,7 @@ class Scanned:
     white: float
     sha256: str
     files: tuple[str, ...]
+    gap: str = ""
     is_colour: bool = False
 
 
@@ -91,6 +93,7 @@ def scan(case: Case) -> Scanned:
         white=white / float(np.iinfo(dtype).max),
         sha256=hashlib.sha256(b"".join(sha.digest() for sha in of_slice)).hexdigest(),
         files=stack.files,
+        gap=gap_of(stack.names),
         is_colour=stack.is_colour,
     )
 
@@ -135,6 +138,7 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
         "labels": np.asarray([_files_digest(manifest, k) for k in range(len(manifest))]),
         "physical": np.asarray([f"volume {k}" for k in _physical(found)]),
         "depth": np.asarray([str(v.depth) for v in found]),
+        "gap": np.asarray([v.gap for v in found], dtype=np.str_),
         "marked": np.asarray([f"{share:.5f}" for share in shares]),
     }
     return replace(manifest, measured=measured), facts

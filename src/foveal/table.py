@@ -162,10 +162,13 @@ def _of_csv(data: bytes, path: Path) -> Any:
     """The named columns of a CSV, as text."""
     import polars as pl
 
+    if b"\n" not in data:
+        data = data.replace(b"\r", b"\n")
     first = data.partition(b"\n")[0]
     if b"\0" in first:  # UTF-16 has one in every letter
         raise ManifestError(f"{path} is no text in UTF-8; cure: save it as UTF-8")
-    mark = "," if b"," in first else next((m for m in ";\t" if m.encode() in first), ",")
+    bare = re.sub(rb'"[^"]*"', b"", first)
+    mark = "," if b"," in bare else next((m for m in ";\t" if m.encode() in bare), ",")
     try:
         frame = pl.read_csv(
             data, separator=mark, infer_schema=False, has_header=False, raise_if_empty=False

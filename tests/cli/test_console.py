@@ -146,3 +146,13 @@ def test_a_log_that_cannot_be_written_to_hides_nothing(capsys: pytest.CaptureFix
     assert spare.read_text().splitlines() == [f"  {name}" for name in NAMES]
     spare.unlink()
     spare.parent.rmdir()
+
+
+def test_what_was_told_before_there_was_a_log_stands_in_it(tmp_path: Path) -> None:
+    console = Console(quiet=True, log=None)
+    console.warn("rare labels", ["a"])
+    log = tmp_path / "log.txt"
+    console.begin(log)
+    console.say("done")
+    lines = log.read_text().splitlines()
+    assert [line[20:] for line in lines] == ["warning: rare labels", "  a", "done"]

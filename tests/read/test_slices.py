@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from foveal.errors import UnreadableImage
-from foveal.read.slices import find_slices
+from foveal.read.slices import find_slices, gap_of
 from pictures import ALPHA, GREY, RGB, WIDE, pil, tiff
 
 PLANES = np.random.default_rng(0).integers(0, 255, (11, 6, 8), np.uint8)
@@ -81,4 +81,27 @@ def test_pictures_in_colour_among_others_are_refused_with_the_cure(tmp_path: Pat
     for k in range(2):
         (tmp_path / f"{k}.png").write_bytes(pil(RGB, "PNG"))
     with pytest.raises(UnreadableImage, match=r"0\.png: 3 channels.*; cure: .* a row of its own"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "gap"),
+    [
+        (["z0", "z1", "z3", "z4"], "z1 is followed by z3"),
+        (["a/z08", "a/z09", "a/z11"], ""),  # as many jumps as not
+        (["z0", "z5", "z10", "z20"], ""),
+        (["s1 z0", "s1 z1", "s1 z2", "s2 z0"], "s1 z2 is followed by s2 z0"),
+        (["0", "1", "2"], ""),
+        (["a", "b"], ""),
+        ([], ""),
+    ],
+)
+def test_a_number_that_is_left_out_is_told_of(names: list[str], gap: str) -> None:
+    assert gap_of(names) == gap
+
+
+def test_a_link_to_a_slice_that_is_gone_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "z0.png", PLANES[0])
+    (tmp_path / "z1.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(UnreadableImage, match=r"z1\.png"):
         read(tmp_path)

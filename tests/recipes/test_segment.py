@@ -785,6 +785,22 @@ def test_equal_volumes_with_other_masks_are_told_of(inked: Opened) -> None:
     assert manifest.ids[0] in said
 
 
+def test_slices_that_seem_to_be_missing_are_told_of(scans: dict, tmp_path: Path) -> None:
+    of = copied(scans, tmp_path / "new")
+    first, *_ = sorted((tmp_path / "new/a").glob("*"))
+    names = [first.with_name(f"z{k}{first.suffix}") for k in (0, 1, 2, 4, 5, 6)]
+    for path in names:
+        path.write_bytes(first.read_bytes())
+    for path in (tmp_path / "new/a").iterdir():
+        if path not in names:
+            path.unlink()
+    manifest = load(source_of(of))
+    measured, _ = segment.FAMILY.facts(manifest, [scan(case) for case in manifest.cases()])
+    (said,) = [s for s in segment.suspicions(measured) if "slices" in s]
+    assert "1 volumes (a: z2" in said
+    assert "is followed by z4" in said
+
+
 def test_masks_that_mark_most_of_their_volume_are_told_of(inked: Opened) -> None:
     manifest = inked.manifest
     shares = np.full(len(manifest), "0.20000")

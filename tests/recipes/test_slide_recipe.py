@@ -640,6 +640,7 @@ def test_a_site_that_was_never_seen_gets_common_cuts_and_is_told_of_once(
     context = Context(slots=(), warn=lambda line, of: heard.append((line, list(of))))
     bare = few(of, tmp_path / "bare.csv", count=18)
     common = answer(study, of, tmp_path / "a.csv", table=bare, scores=True, context=context)
+    assert heard.pop() == ('18 cases say no "reader" and get what all sites share', [])
     assert not heard
     rows = [{**row, "reader": "cd"[k % 2]} for k, row in enumerate(table_of(of["table"]))]
     new = write(tmp_path / "new.csv", rows)

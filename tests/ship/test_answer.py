@@ -61,7 +61,7 @@ def test_scores_are_the_expected_grade_and_a_probability_for_every_grade(tmp_pat
     got = written(tmp_path / "a.csv", asked("c", "x", "b", "a", scores=True), given_)
     assert got == [
         ["image", "grade", "grade_expected", "grade_p0", "grade_p1", "grade_p2"],
-        ["c", "0", "-0.5", "1", "0", "0"],
+        ["c", "0", "0", "1", "0", "0"],
         ["x", "1", "0.75", "0.5", "0.25", "0.25"],
         ["b", "2", "2", "0", "0.5", "0.5"],
         ["a", "1", "1", "0.5", "0.25", "0.25"],

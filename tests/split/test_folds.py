@@ -260,3 +260,17 @@ def test_a_fold_that_would_learn_from_nothing_that_counts_is_named() -> None:
     with pytest.raises(SplitError, match="weight of 0") as error:
         made.require_weight(np.array([1.0, 0.0, 2.0, 0.0]))
     assert error.value.culprits == ("fold 0",)
+
+
+def test_folds_that_learn_from_cases_that_are_all_alike_are_told_of() -> None:
+    split = Folds(2)(manifest(["0", "0", "1", "1"], group=["a", "a", "b", "b"]))
+    alone = [note for note in split.notes if "alone" in note]
+    assert len(alone) == 2
+    assert 'fold 0 learns from cases of "' in alone[0]
+    assert not any("alone" in n for n in Folds(2)(manifest(["0", "1"] * 4)).notes)
+
+
+def test_own_folds_say_where_others_were_asked_for() -> None:
+    own = manifest(["0", "1"] * 3, fold=["b", "a", "b", "a", "c", "c"])
+    assert "3 folds by their column, where folds=5 was asked for" in Folds(5)(own).notes
+    assert not Folds(3)(own).notes

@@ -139,3 +139,12 @@ def test_own_folds_say_how_many_each_does_not_know() -> None:
     identity = ["a", "a", "b", "b", "new", "c", "c", "d"]
     made = QueryFolds("new")(manifest(identity, fold=["x", "", "y", "", "x", "", "y", "y"]))
     assert "0 to 1 individuals are unknown" in " ".join(made.notes)  # d has one picture
+
+
+def test_another_number_of_folds_than_was_asked_for_is_told_of() -> None:
+    few = QueryFolds("new", folds=40)(manifest(["a", "a", "b", "b", "c", "c", "new", "new"]))
+    made = int(few.fold.max()) + 1
+    assert made < 40
+    assert f"{made} folds, where folds=40 was asked for" in few.notes
+    asked = QueryFolds("new", folds=5)(manifest(long_tail(0)))
+    assert not any("asked for" in note for note in asked.notes)

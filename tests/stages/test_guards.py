@@ -18,11 +18,12 @@ from safetensors.numpy import load_file, save_file
 from conftest import FAST, INLINE, small_study, table_of
 from foveal import stages
 from foveal.errors import ManifestError, SplitError, Stopped, StudyError, TargetError, UsageError
+from foveal.files import read_json
 from foveal.launch import Channel
 from foveal.manifest import Case, load
 from foveal.stages.address import resolve
 from foveal.stages.open import open_study
-from foveal.stages.predict import _keep_what_is_read, _require_place, _source
+from foveal.stages.predict import _keep_what_is_read, _require_place, _source, _steps
 from foveal.stages.split import open_split, truth_of
 from foveal.stages.train import _Curve, _judge, load_state, out_of_fold
 from foveal.study import Study
@@ -758,3 +759,41 @@ def test_a_region_that_only_new_volumes_have_is_used(scans: dict, tmp_path: Path
     given = load(_source(study, Path(scans["table"]), ""))
     assert [len(paths) for paths in given.paths] == [2 if r["region"] else 1 for r in rows]
     assert {len(paths) for paths in load(_source(study, bare, "")).paths} == {1}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": "abc"}, r'option size="abc": .*HEIGHTxWIDTH'),
+        ({"cuts": "best"}, r'option cuts="best": .*cuts: closed_form, exact'),
+        ({"folds": 1}, r'option folds="1": .*`site` to leave one site out'),
+        ({"epochs": 0.5}, r'option epochs="0.5"'),
+    ],
+    ids=["size", "cuts", "folds", "epochs"],
+)
+def test_an_option_that_does_not_fit_is_refused_with_its_meaning_before_anything_is_read(
+    eyes: dict, tmp_path: Path, options: dict, words: str
+) -> None:
+    heard: list = []
+    context = replace(INLINE, progress=lambda *of: heard.append(of))
+    with pytest.raises(UsageError, match=words):
+        stages.init(tmp_path / "s", recipe="grade:small", options=options, context=context, **eyes)
+    assert not heard
+
+
+def test_with_a_deadline_whoever_is_finished_answers(finished: Study) -> None:
+    rows = read_json(finished.answers_file)["rows"]
+    steps = _steps(rows, "mean of all")
+    members = [tuple(step["members"]) for step in steps]
+    every = members[-1]
+    assert steps[-1] == rows["mean of all"][-1]
+    assert {(name,) for name in every} <= {*members}
+    assert [len(some) for some in members] == sorted(len(some) for some in members)
+    assert members.count(every) == 1
+
+
+def test_an_id_that_makes_too_long_a_name_is_refused_before_anything_is_scored(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UsageError, match="too long"):
+        _require_place(tmp_path / "out", [tmp_path / "out" / ("x" * 240 + ".png")])

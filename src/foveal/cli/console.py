@@ -19,6 +19,7 @@ class Console:
     def __init__(self, *, quiet: bool, log: Path | None) -> None:
         """Write to standard error unless quiet, and to the log where there is one."""
         self.quiet, self.log = quiet, log
+        self.early: list[str] = []
         self.bar: Any = None
         self.shown = ("", 0.0)
 
@@ -91,11 +92,23 @@ class Console:
             self.bar.stop()
             self.bar = None
 
+    def begin(self, log: Path) -> None:
+        """A log that is there only now; what was told before stands in it too."""
+        self.log, early = log, self.early
+        self.early = []
+        self._write("".join(early))
+
     def _note(self, text: str) -> None:
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
+        if self.log is None:
+            self.early.append(line)
+        else:
+            self._write(line)
+
+    def _write(self, text: str) -> None:
         if self.log is not None and self.log.parent.is_dir():
-            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
             with suppress(OSError):  # a full or read-only disk; what is told counts more
-                write_more(self.log, f"{stamp} {text}\n")
+                write_more(self.log, text)
 
 
 def write_more(log: Path, text: str) -> None:

@@ -118,6 +118,7 @@ def init(
             replace_old=replace_old,
             context=context,
         )
+        session.console.begin(study.log_file)
         data: dict[str, Any] = {"study": str(study.folder), "new": not existed or replace_old}
         text = f"{study.folder}"
         if data["new"]:

@@ -153,9 +153,10 @@ def score_each(
 
 
 def peak_bytes(device: str) -> float:
-    """The most memory this process has held, on the device where there is one."""
+    """The most memory this process has held, on the device where it computed there."""
     if device.startswith("cuda"):
         import torch
 
-        return float(torch.cuda.max_memory_allocated(device))
+        if held := torch.cuda.max_memory_allocated(device):
+            return float(held)
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

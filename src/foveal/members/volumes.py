@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from foveal.digests import digest
-from foveal.errors import DataError, DiskFullError, UsageError
+from foveal.errors import DataError, DiskFullError, TargetError, UsageError
 from foveal.lattice import cells, part_of, read_mask, region_of
 from foveal.manifest import Case, Window
 from foveal.predictions import NO_FOLD, Predictions
@@ -114,7 +114,8 @@ def learnable(
         guard: That distance, in pixels.
 
     Raises:
-        UsageError: Nothing is left.
+        UsageError: The guard leaves nothing.
+        TargetError: All regions are empty.
     """
     planes = _planes(cases)
     found = []
@@ -130,6 +131,10 @@ def learnable(
             allowed[top : w.top + w.height + guard, left : w.left + w.width + guard] = False
         found.append(allowed)
     if not any(allowed.any() for allowed in found):
+        names = [cases[row].id for row in rows]
+        regions = [region_of(cases[row], *v.plane) for row, v in zip(rows, volumes, strict=True)]
+        if not any(region.any() for region in regions):
+            raise TargetError("a fold learns from volumes whose regions are all empty", names)
         raise UsageError(
             f"guard={guard} leaves nothing to learn from; cure: a smaller guard=, or fewer folds"
         )

@@ -38,7 +38,7 @@ def find_slices(place: str) -> Stack:
     if path.is_dir():
         if is_zarr(path):
             return open_zarr(path)
-        found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
+        found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.is_dir()]
         return _files(found, f"{place}: the folder holds no slices ({', '.join(SUFFIXES)}, zarr)")
     if path.is_file():
         is_tiff = path.suffix.lower() in (".tif", ".tiff")
@@ -77,6 +77,38 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     """
     parts = re.split(r"(\d+)", name)
     return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p]
+
+
+def gap_of(names: Sequence[str]) -> str:
+    """The first number that is missing among files that are counted one by one; empty if none is.
+
+    Numbers that rise by more than one most of the time were chosen so, and miss nothing.
+
+    Example:
+        >>> gap_of(["z08.png", "z09.png", "z11.png", "z12.png"])
+        'z09.png is followed by z11.png'
+        >>> gap_of(["z0.png", "z5.png", "z10.png"])
+        ''
+    """
+    keys = [natural(Path(name).name) for name in names]
+    counted = list(zip(names, keys, keys[1:], names[1:], strict=False))
+    steps = [_step(one, other) for _, one, other, _ in counted]
+    if 2 * steps.count(1) <= len(steps):
+        return ""
+    jumps = [k for k, step in enumerate(steps) if step is None or step > 1]
+    if not jumps:
+        return ""
+    before, _, _, after = counted[jumps[0]]
+    return f"{Path(before).name} is followed by {Path(after).name}"
+
+
+def _step(one: list[tuple[int, int, str]], other: list[tuple[int, int, str]]) -> int | None:
+    """How much the only number that differs rises; None where anything else does."""
+    if len(one) != len(other):
+        return None
+    differing = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
+    is_count = len(differing) == 1 and differing[0][0][0] == differing[0][1][0] == 0
+    return differing[0][1][1] - differing[0][0][1] if is_count else None
 
 
 def _files(found: Sequence[Path], trouble: str) -> Stack:

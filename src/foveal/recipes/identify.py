@@ -73,6 +73,7 @@ KEYPOINTS, FEWEST, MOST = 400_000, 32, 200
 """Of all pictures together, and of one: a query is compared with all of them."""
 
 Folds = Annotated[int, Field(ge=2)]
+Name = Annotated[str, Field(min_length=1)]
 BetweenShare = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -80,7 +81,7 @@ def small(
     facts: Facts,
     /,
     *,
-    new: str | None = None,
+    new: Name | None = None,
     new_share: BetweenShare | None = None,
     queries_per_identity: Count = 1,
     k: Count = 5,
@@ -224,7 +225,7 @@ def humpback(
     facts: Facts,
     /,
     *,
-    new: str | None = "new_whale",
+    new: Name | None = "new_whale",
     new_share: BetweenShare | None = 0.28,
     queries_per_identity: Count = 1,
     k: Count = 5,
@@ -392,8 +393,8 @@ def _networks(
 
 
 def _own_side(facts: Facts) -> int:
-    """The pictures' own size where they are small."""
-    return max(32, min(112, round(math.sqrt(facts.height * facts.width))))
+    """The pictures' own size where they are small, to 16 pixels."""
+    return 16 * max(2, min(7, round(math.sqrt(facts.height * facts.width) / 16)))
 
 
 def _epochs(pixels: int) -> int:

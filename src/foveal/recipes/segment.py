@@ -513,7 +513,17 @@ def suspicions(manifest: Manifest) -> list[str]:
     return [
         *conflicts(manifest, labels, words + "(kept, in one fold)"),
         *([f"{said}; are background and foreground exchanged?"] if most else []),
+        *missing_slices(manifest),
     ]
+
+
+def missing_slices(manifest: Manifest) -> list[str]:
+    """Are numbers left out where slices are counted?"""
+    gaps = manifest.measured.get("gap", np.zeros(len(manifest), dtype=np.str_)).tolist()
+    found = [f"{name}: {gap}" for name, gap in zip(manifest.ids, gaps, strict=True) if gap]
+    if not found:
+        return []
+    return [f"slices seem to be missing in {len(found)} volumes ({'; '.join(found[:NAMED])})"]
 
 
 MOST = 0.5

@@ -79,7 +79,7 @@ class GradeTable:
     def _scores(self, given: Given) -> list[tuple[str, float, np.ndarray]]:
         if given.predictions is None:
             return []
-        scores = expected(given.predictions).tolist()
+        scores = np.clip(expected(given.predictions), 0, self.grades - 1).tolist()
         shares = given.probabilities(given.predictions)
         return list(zip(given.ids, scores, shares, strict=True))
 

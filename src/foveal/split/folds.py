@@ -65,6 +65,19 @@ def by_label(manifest: Manifest) -> Strata:
     return Strata(cells=cells, parts=(*labels, site), kind=names)
 
 
+def _one_sided(fold: Int[np.ndarray, " case"], kind: Text) -> list[str]:
+    """Which folds learn from cases that are all alike."""
+    if len({*kind.tolist()}) < 2:
+        return []
+    seen = [sorted({*kind[fold != k].tolist()}) for k in range(int(fold.max()) + 1)]
+    return [
+        f'fold {k} learns from cases of "{kinds[0]}" alone, and can tell nothing apart; cure: '
+        "another --group column"
+        for k, kinds in enumerate(seen)
+        if len(kinds) == 1
+    ]
+
+
 def _site(manifest: Manifest) -> Stratum:
     return numbered(manifest.roles.get("site", np.zeros(len(manifest), dtype=np.str_)))
 
@@ -104,11 +117,14 @@ class Folds:
         if "fold" in manifest.roles:
             own = own_folds(manifest, empty_is_none=False)
             fold = _whole(manifest, group, own, "the fold column")
+            if (made := int(fold.max()) + 1) != self.folds:
+                notes += [f"{made} folds by their column, where folds={self.folds} was asked for"]
         elif self.folds == "site":
             fold = _by_site(manifest, group)
         else:
             fold, more = self._balanced(group, strata)
             notes += more
+        notes += _one_sided(fold, strata.kind)
         return Split(
             fold=fold,
             hidden=np.full(len(manifest), NONE),
@@ -126,8 +142,8 @@ class Folds:
             raise SplitError(f"folds={wanted}, but cross-validation needs at least 2")
         if found < 2:
             raise SplitError(
-                "all cases are one group, so nothing can be held back; cure: another --group "
-                "column, or none"
+                "all cases are one group (of the same --group, or equal byte for byte), so nothing "
+                "can be held back; cure: another --group column, or other pictures"
             )
         note = f"only {found} groups: {found} folds instead of {wanted}" if found < wanted else ""
         even = np.stack([*strata.parts, *strata.cells], axis=1)

@@ -75,7 +75,9 @@ class QueryFolds:
                 "no query would be of a known individual: all pictures of each lie in one group, "
                 "or each has one picture; cure: another --group column, or none"
             )
-        asked = fold != NONE
+        asked, made = fold != NONE, int(fold.max()) + 1
+        if made != self.folds:
+            notes = [*notes, f"{made} folds, where folds={self.folds} was asked for"]
         return Split(
             fold=fold,
             hidden=hidden,

@@ -97,6 +97,15 @@ def build(function: Callable[..., Recipe], facts: Facts, options: Mapping[str, A
     Raises:
         UsageError: An option is unknown or does not fit; the nearest one is named.
     """
+    return function(facts, **fitted(function, options))
+
+
+def fitted(function: Callable[..., Recipe], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the annotations of a recipe function have them.
+
+    Raises:
+        UsageError: An option is unknown or does not fit; the nearest one is named.
+    """
     from pydantic import TypeAdapter
 
     hints = get_type_hints(function, include_extras=True)
@@ -105,11 +114,11 @@ def build(function: Callable[..., Recipe], facts: Facts, options: Mapping[str, A
     for name, value in options.items():
         if name not in known:
             raise UsageError(f'unknown option "{name}"{nearest(name, known)}')
-        values[name] = _fitting(TypeAdapter(hints[name]), name, value)
-    return function(facts, **values)
+        values[name] = _fitting(TypeAdapter(hints[name]), name, value, meanings(function)[1])
+    return values
 
 
-def _fitting(adapter: Any, name: str, value: Any) -> Any:
+def _fitting(adapter: Any, name: str, value: Any, known: Mapping[str, str]) -> Any:
     """An option as its annotation has it; a number may be a name, such as -1."""
     from pydantic import ValidationError
 
@@ -123,7 +132,8 @@ def _fitting(adapter: Any, name: str, value: Any) -> Any:
             if isinstance(value, int):
                 return text
             why = f"a number, where a text is wanted; cure: quotes, as in {name}='\"1.50\"'"
-    raise UsageError(f'option {name}="{value}": {why}')
+    meaning = f". {name}: {known[name]}" if name in known else ""
+    raise UsageError(f'option {name}="{value}": {why}{meaning}')
 
 
 def options_of(function: Callable[..., Recipe]) -> dict[str, inspect.Parameter]:
@@ -144,21 +154,27 @@ def addresses() -> dict[str, str]:
 def about(address: str) -> dict[str, Any]:
     """A recipe's description and every option with its default and meaning."""
     _, function = resolve(address)
-    words, _, described = (inspect.getdoc(function) or "").partition("\nArgs:\n")
-    meanings: dict[str, str] = {}
-    name = ""
-    for line in described.partition("\n\n")[0].splitlines():
-        if line.startswith("    ") and not line.startswith("     ") and ":" in line:
-            name, _, rest = line.strip().partition(": ")
-            meanings[name] = rest
-        elif name:
-            meanings[name] += " " + line.strip()
+    words, known = meanings(function)
     options = [
         {
             "name": option.name,
             "default": "" if option.default is None else option.default,
-            "help": meanings.get(option.name, ""),
+            "help": known.get(option.name, ""),
         }
         for option in options_of(function).values()
     ]
-    return {"address": address, "words": words.strip(), "options": options}
+    return {"address": address, "words": words, "options": options}
+
+
+def meanings(function: Callable[..., Recipe]) -> tuple[str, dict[str, str]]:
+    """What a recipe function says of itself, and of each of its options."""
+    words, _, described = (inspect.getdoc(function) or "").partition("\nArgs:\n")
+    known: dict[str, str] = {}
+    name = ""
+    for line in described.partition("\n\n")[0].splitlines():
+        if line.startswith("    ") and not line.startswith("     ") and ":" in line:
+            name, _, rest = line.strip().partition(": ")
+            known[name] = rest
+        elif name:
+            known[name] += " " + line.strip()
+    return words.strip(), known

@@ -35,6 +35,10 @@ from foveal.task import Answer, Asked, Context, Given
 STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
 """How the names of open files begin, also of those that lead to a regular file by now."""
 
+LONGEST_NAME = 230
+"""Bytes of a file's name that every file system takes, with room for what is put around it while it
+is written."""
+
 SCRATCH = ".foveal-scratch-"
 """How the name of a folder begins that a killed call leaves behind, free to delete."""
 
@@ -113,7 +117,7 @@ def predict(
         form=form,
         asked=asked,
         prior=answers["prior"],
-        steps=answers["rows"][row],
+        steps=_steps(answers["rows"], row),
         is_anytime=deadline is not None,
         progress=context.progress,
     )
@@ -190,6 +194,10 @@ def _require_place(out: Path, writes: Sequence[Path]) -> None:
             f"--out: {out if is_stream else taken[0]} is a folder, a device or a stream, where a "
             "file is wanted; cure: another name"
         )
+    if too_long := [p.name for p in writes if len(os.fsencode(p.name)) > LONGEST_NAME]:
+        raise UsageError(
+            f"ids make names of files that are too long: {too_long[0]}; cure: shorter ids"
+        )
     for folder in dict.fromkeys(_standing(p.parent) for p in writes):
         if not folder.is_dir():
             raise UsageError(f"--out: {folder} is no folder; cure: another place")
@@ -222,9 +230,12 @@ def _scratch(beside: Path) -> Iterator[Path]:
 
 
 def _say_strangers(study: Study, manifest: Manifest, context: Context) -> None:
-    """Name sites that the study never saw: what differs between sites is not known of them."""
-    known = study.settings().facts.sites
-    strange = sorted(set(manifest.roles.get("site", np.array([])).tolist()) - {*known, ""})
+    """Say which cases are of no site that the study knows: they get what all sites share."""
+    known, column = study.settings().facts.sites, study.settings().source.site
+    sites = manifest.roles.get("site", np.full(len(manifest), "")).tolist()
+    strange = sorted({*sites} - {*known, ""})
+    if known and (absent := sites.count("")):
+        context.warn(f'{absent} cases say no "{column}" and get what all sites share', [])
     if strange:
         context.warn(f"{len(strange)} sites that the study never saw get what all share", strange)
 
@@ -238,7 +249,7 @@ class _Growing:
         form: Writes it.
         asked: What is to be answered.
         prior: The answer where nothing is known.
-        steps: The row that answers, before it what fewer of its members can say.
+        steps: The row that answers, before it what fewer of its members can say, fewest first.
         is_anytime: Whether a step may be written before the last.
         progress: Who is told.
         finished: Scores of the members that are done.
@@ -276,6 +287,14 @@ class _Growing:
         if ready and (self.is_anytime or len(self.finished) == len(self.members)):
             self.write(_given(ready[-1], self.finished, self.asked, self.prior))
             self.reached = tuple(ready[-1]["members"])
+
+
+def _steps(rows: Mapping[str, Sequence[Mapping[str, Any]]], row: str) -> list[Mapping[str, Any]]:
+    """What a row and others can say with some of its members, whichever finish first."""
+    own = rows[row]
+    every = {*own[-1]["members"]}
+    others = [steps[-1] for steps in rows.values() if {*steps[-1]["members"]} < every]
+    return sorted([*others, *own], key=lambda step: len(step["members"]))
 
 
 def _answers(study: Study) -> dict[str, Any]:

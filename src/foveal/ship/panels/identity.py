@@ -80,9 +80,9 @@ def success(study: Study) -> Section:
     asked += [("known, nobody new", known, queries.place("best"))]
     rows = []
     for name, rows_of, place in asked:
-        weight = queries.weight[rows_of]
-        reached = [np.average(place[rows_of] <= top, weights=weight) for top in range(1, k + 1)]
-        precision = np.average(1 / place[rows_of], weights=weight)
+        share = queries.weight[rows_of] / (queries.weight[rows_of].sum() or math.nan)
+        reached = [share @ (place[rows_of] <= top) for top in range(1, k + 1)]
+        precision = share @ (1 / place[rows_of])
         rows.append([name, str(int(rows_of.sum())), *map(number, (precision, *reached))])
     header = ["queries", "count", f"MAP@{k}", *(f"first {top}" for top in range(1, k + 1))]
     lead = (
