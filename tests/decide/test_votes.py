@@ -3,7 +3,7 @@ import pytest
 
 from foveal.decide import votes as votes_module
 from foveal.decide.retrieve import unit
-from foveal.decide.votes import FARTHEST, VOTED, votes
+from foveal.decide.votes import VOTED, votes
 
 
 def features(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -28,10 +28,10 @@ def by_hand(
         for who in voted:
             total[which, who] += beyond - nearest[who]
     number = np.bincount(query, minlength=count)[:, None]
-    return np.sqrt(total / (FARTHEST * np.maximum(number, 1)))
+    return np.sqrt(total / (2 * np.maximum(number, 1)))
 
 
-@pytest.mark.parametrize("individuals", [1, 2, 3, 9])
+@pytest.mark.parametrize("individuals", [1, 2, 3, 4, 9])
 @pytest.mark.parametrize("blocks", [(1 << 10, 1 << 12), (7, 5), (1, 1)])
 def test_equal_to_brute_force_in_blocks_of_any_size(
     monkeypatch: pytest.MonkeyPatch, individuals: int, blocks: tuple[int, int]
@@ -64,6 +64,8 @@ def test_scores_lie_between_0_and_1() -> None:
     got = votes(axes[:1], np.array([0]), axes, np.arange(3), count=1, individuals=3)
     assert got[0, 0] == pytest.approx(1)
     assert (got[0, 1:] == 0).all()
+    far = votes(axes[:1], np.array([0]), axes, np.arange(3), count=1, individuals=3, farthest=8.0)
+    assert far[0, 0] == pytest.approx(0.5)
 
 
 def test_without_a_gallery_nobody_has_a_vote() -> None:

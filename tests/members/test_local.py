@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from conftest import NEW, job_of
-from foveal.members.local import LocalFeatures
+from foveal.members import local
+from foveal.members.local import PLACES, LocalFeatures, _rehearsal
 from foveal.predictions import Predictions
 from foveal.stages.open import Opened
 from foveal.stages.split import split_of
@@ -82,33 +83,77 @@ def test_what_a_fold_judges_changes_nothing_that_it_learns(
         np.testing.assert_allclose(before.tensors[name], after.tensors[name], atol=1e-3)
 
 
-@pytest.mark.parametrize("directions", [4, 128])
-def test_directions_keep_distances(
-    swum: Opened, tmp_path: Path, of: LocalFeatures, directions: int
+def test_directions_and_places_keep_distances(
+    swum: Opened, tmp_path: Path, of: LocalFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = job(swum, tmp_path)
-    few = replace(of, directions=directions)
-    turned = few.fit(work).tensors["gallery"].astype(np.float64)
-    plain = replace(of, directions=128).fit(work).tensors["gallery"].astype(np.float64)
-    assert turned.shape == (len(plain), directions)
-    lengths = [((g[:50, None] - g[None, :50]) ** 2).sum(axis=2) for g in (turned, plain)]
+    monkeypatch.setattr(local, "PLACES", (0.0,))
+    work, one = job(swum, tmp_path), replace(of, ways=of.ways[:1])
+    few, whole = (replace(one, directions=n).fit(work).tensors["gallery"] for n in (4, 128))
+    assert few.shape == (len(whole), 4 + 2)
+    monkeypatch.setattr(local, "PLACES", (1.0,))
+    placed = replace(one, directions=128).fit(work).tensors["gallery"]
+    lengths = [
+        ((g[:50, None] - g[None, :50]) ** 2).sum(axis=2)
+        for g in (few.astype(np.float64), whole.astype(np.float64), placed.astype(np.float64))
+    ]
     assert (lengths[0] <= lengths[1] + 1e-2).all()
     assert lengths[1].max() <= 2.01
-    assert np.array_equal(values_of(few, work), values_of(of, work)) == (directions == 48)
+    assert (lengths[1] <= lengths[2] + 1e-2).all()
+
+
+def test_settings_reach_the_scores(swum: Opened, tmp_path: Path, of: LocalFeatures) -> None:
+    work = job(swum, tmp_path)
+    before = values_of(of, work)
+    fewer = tuple(
+        replace(way, steps=(way.steps[0], replace(way.steps[1], count=20))) for way in of.ways
+    )
+    for change in ({"directions": 4}, {"ways": fewer}):
+        assert not np.array_equal(before, values_of(replace(of, **change), work))
+
+
+def test_how_keypoints_are_compared_is_chosen_by_what_recognises(
+    swum: Opened, tmp_path: Path, of: LocalFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best is first taken alone: the choice is as good as it, and no worse than any other."""
+    work = job(swum, tmp_path)
+    chosen = of.fit(work).notes
+    alone = {}
+    for number, way in enumerate(of.ways):
+        for place in PLACES:
+            monkeypatch.setattr(local, "PLACES", (place,))
+            alone[number, place] = replace(of, ways=(way,)).fit(work).notes["rehearsed"]
+    assert 0 < chosen["rehearsed"] == max(alone.values())
+    assert alone[chosen["way"], chosen["place"]] == chosen["rehearsed"]
+
+
+def test_nobody_is_rehearsed_whose_pictures_are_one_group(
+    swum: Opened, tmp_path: Path, of: LocalFeatures
+) -> None:
+    work = job(swum, tmp_path)
+    asked, shown = _rehearsal(work)
+    assert len(asked) > 5
+    assert not np.isin(asked, shown).any()
+    assert not np.isin(work.group[asked], work.group[shown]).any()
+    assert set(work.target[asked].tolist()) == set(work.target[shown].tolist())
+    together = replace(work, group=np.zeros(len(work.cases), dtype=np.int64))
+    assert len(_rehearsal(together)[0]) == 0
+    notes = of.fit(together).notes
+    assert (notes["way"], notes["place"], notes["rehearsed"]) == (0, PLACES[0], 0.0)
 
 
 def test_pictures_without_keypoints_have_no_vote_and_get_none(
     swum: Opened, tmp_path: Path, of: LocalFeatures
 ) -> None:
     work = job(swum, tmp_path)
-    read, (prepare, describe) = of.described.read, of.described.steps
     blind = replace(
         of,
-        described=replace(of.described, steps=(prepare, replace(describe, contrast=0.99))),
+        ways=tuple(
+            replace(way, steps=(way.steps[0], replace(way.steps[1], contrast=0.99)))
+            for way in of.ways
+        ),
     )
-    assert read is blind.described.read
     state = blind.fit(work)
-    assert state.tensors["gallery"].shape == (0, 48)
+    assert state.tensors["gallery"].shape == (0, 48 + 2)
     said = said_of(blind, state, work, work.held)
     assert said.known == {0: ()}
     assert (said.values == 0).all()

@@ -15,11 +15,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-VOTED = 2
+VOTED = 3
 """Individuals that a feature votes for."""
-
-FARTHEST = 2.0
-"""Squared distance of unit vectors without negative numbers that have nothing in common."""
 
 FEATURES, TILE = 1 << 10, 1 << 12
 """Features of queries, and about how many of the gallery, that are compared at a time."""
@@ -33,16 +30,19 @@ def votes(
     *,
     count: int,
     individuals: int,
+    farthest: float = 2.0,
 ) -> Float[np.ndarray, "query individual"]:
     """How much the features of every query speak for every individual, 0 to 1.
 
     Args:
-        queries: Features of all queries, in a space where squared distances reach 2 at most.
+        queries: Features of all queries.
         query: Which query each belongs to, 0 to count-1.
         gallery: Features of all individuals.
         owner: The individual of each, 0 to individuals-1.
         count: Queries; one without features gives nobody a vote.
         individuals: Columns; one without features gets no vote.
+        farthest: The largest squared distance there can be; 2 of unit vectors without negative
+            numbers.
 
     Returns:
         The root of the mean vote of a query's features, as a share of the largest one possible.
@@ -58,7 +58,7 @@ def votes(
             column, vote = _voted(near)
             np.add.at(out, (query[some, None], present[column]), vote)
     features = np.bincount(query, minlength=count)[:, None]
-    return np.sqrt(np.clip(out / (FARTHEST * np.maximum(features, 1)), 0, 1)).astype(np.float32)
+    return np.sqrt(np.clip(out / (farthest * np.maximum(features, 1)), 0, 1)).astype(np.float32)
 
 
 def _with_length(gallery: Float[np.ndarray, "feature value"]) -> Float[np.ndarray, "feature more"]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, UInt8
 
 from foveal.arrays import Pixels
 
@@ -27,43 +27,52 @@ ENDS = (0.005, 0.995)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keypoints:
-    """SIFT descriptors of a prepared picture.
+    """SIFT descriptors of a prepared picture, and where they lie.
 
     Attributes:
         count: Keypoints that are kept, the strongest; rows of zeros where a picture has fewer.
+        upright: Whether all are described as the picture stands, which tells more where pictures
+            are not turned; else each along its own direction.
         contrast: Of the faintest blob that is one, of full scale.
         edge: How much longer than wide a blob may be.
     """
 
     count: int = 200
-    contrast: float = 0.01
-    edge: float = 20.0
+    upright: bool = True
+    contrast: float = 0.003
+    edge: float = 100.0
 
-    def __call__(self, image: Pixels) -> UInt8[np.ndarray, "keypoint 128"]:
-        """Describe a picture."""
-        sift = cv2.SIFT.create(
-            nfeatures=self.count, contrastThreshold=self.contrast, edgeThreshold=self.edge
-        )
-        found, described = sift.detectAndCompute(_grey(image), None)  # pyright: ignore
-        out = np.zeros((self.count, WIDTH), dtype=np.uint8)
-        if found:
-            order = np.lexsort(np.array([(*k.pt, k.angle, -k.response) for k in found]).T)[
-                : self.count
-            ]
-            out[: len(order)] = described[order]
+    def __call__(self, image: Pixels) -> UInt8[np.ndarray, "keypoint 130"]:
+        """Describe a picture: 128 numbers a keypoint, column and row as shares of 255."""
+        sift = cv2.SIFT.create(contrastThreshold=self.contrast, edgeThreshold=self.edge)
+        grey = _grey(image)
+        found = list(sift.detect(grey, None))  # pyright: ignore
+        if self.upright:
+            found = [cv2.KeyPoint(*k.pt, k.size, 0, k.response, k.octave) for k in found]
+        order = {(-k.response, *k.pt, k.size, k.angle): k for k in found}  # each once
+        kept = [order[place] for place in sorted(order)[: self.count]]
+        out = np.zeros((self.count, WIDTH + 2), dtype=np.uint8)
+        if kept:
+            kept, described = sift.compute(grey, kept)  # pyright: ignore
+            height, width = grey.shape
+            places = np.array([k.pt for k in kept]) / (width, height)
+            out[: len(kept), :WIDTH] = described
+            out[: len(kept), WIDTH:] = np.round(255 * np.clip(places, 0, 1))
         return out
 
 
-def rooted(described: Shaped[np.ndarray, "keypoint 128"]) -> Float[np.ndarray, "found 128"]:
-    """Descriptors whose distances are Hellinger's, at length 1; rows of zeros are left out.
+def rooted(
+    described: UInt8[np.ndarray, "keypoint 130"],
+) -> tuple[Float[np.ndarray, "found 128"], Float[np.ndarray, "found 2"]]:
+    """Descriptors whose distances are Hellinger's, at length 1, and places; empty rows left out.
 
     Reference:
         Arandjelovic and Zisserman, Three Things Everyone Should Know to Improve Object Retrieval,
         2012.
     """
-    total = described.sum(axis=1, dtype=np.float32)
+    total = described[:, :WIDTH].sum(axis=1, dtype=np.float32)
     found = described[total > 0].astype(np.float32)
-    return np.sqrt(found / total[total > 0, None])
+    return np.sqrt(found[:, :WIDTH] / total[total > 0, None]), found[:, WIDTH:] / 255
 
 
 def _grey(image: Pixels) -> UInt8[np.ndarray, "row column"]:

@@ -73,6 +73,9 @@ KEYPOINTS, FEWEST, MOST = 400_000, 32, 200
 """Of all pictures together, and of one: a query is compared with all of them."""
 
 Folds = Annotated[int, Field(ge=2)]
+UPRIGHT = (True, False)
+"""Ways to describe keypoints, the one first that is taken where they recognise alike."""
+
 Name = Annotated[str, Field(min_length=1)]
 BetweenShare = Annotated[float, Field(gt=0, lt=1)]
 
@@ -115,7 +118,7 @@ def small(
     components: Count = 96,
     floor_size: Size = 32,
     keypoints: Count | None = None,
-    keypoint_size: Size = 256,
+    keypoint_size: Size | None = None,
     precision: Precision = "auto",
     layout: Layout = "channels_last",
     cache_gb: NotNegative = 8.0,
@@ -161,7 +164,8 @@ def small(
         components: Of the floor member.
         floor_size: Of the pictures that the floor member compares, likewise.
         keypoints: Of a picture, the strongest; by the number of pictures if left out.
-        keypoint_size: Of the pictures that keypoints are found in, likewise.
+        keypoint_size: Of the pictures that keypoints are found in, likewise; if left out twice
+            their own size, 256 at most.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
         cache_gb: Most disk that decoded pictures may take; changes no result.
@@ -257,7 +261,7 @@ def humpback(
     components: Count = 128,
     floor_size: Size = 32,
     keypoints: Count | None = None,
-    keypoint_size: Size = 256,
+    keypoint_size: Size | None = None,
     precision: Precision = "auto",
     layout: Layout = "auto",
     cache_gb: NotNegative = 16.0,
@@ -302,7 +306,8 @@ def humpback(
         components: Of the floor member.
         floor_size: Of the pictures that the floor member compares, likewise.
         keypoints: Of a picture, the strongest; by the number of pictures if left out.
-        keypoint_size: Of the pictures that keypoints are found in, likewise.
+        keypoint_size: Of the pictures that keypoints are found in, likewise; if left out twice
+            their own size, 256 at most.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
         cache_gb: Most disk that decoded pictures may take; changes no result.
@@ -412,12 +417,13 @@ def _floor(facts: Facts, components: int, size: int | str, nearest: float) -> Ei
     )
 
 
-def _local(facts: Facts, keypoints: int | None, size: int | str) -> LocalFeatures:
-    height, width = shape_of(size, facts.width / facts.height)
+def _local(facts: Facts, keypoints: int | None, size: int | str | None) -> LocalFeatures:
+    own = min(256, 2 * round(math.sqrt(facts.height * facts.width)))
+    height, width = shape_of(size or max(own, 64), facts.width / facts.height)
     count = keypoints or min(max(KEYPOINTS // facts.cases, FEWEST), MOST)
     prepare = Prepare(height=height, width=width, crop_border=False)
-    steps = (prepare, Keypoints(count=count))
-    return LocalFeatures(described=Stored("keypoints", reader_of(facts, prepare), steps))
+    read, parts = reader_of(facts, prepare), (Keypoints(count=count, upright=u) for u in UPRIGHT)
+    return LocalFeatures(ways=tuple(Stored("keypoints", read, (prepare, p)) for p in parts))
 
 
 def _recipe(
