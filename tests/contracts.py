@@ -344,15 +344,16 @@ def check_decoder_of_labels(decoder: Any) -> None:
 
 
 def check_decoder_of_classes(decoder: Any) -> None:
-    """One label a case, of the highest score, the same from JSON."""
+    """One label a case, given where its score is sure, the same from JSON."""
     of = labels_truth()
     given = label_scores(of)
     fitted = unchanged(decoder.fit, given, of)
     labels = unchanged(fitted, given)
     assert (labels.shape, labels.dtype) == (of.target.shape, bool)
     assert (labels.sum(axis=1) == 1).all()
-    values = given.matrix().values
-    np.testing.assert_array_equal(values[labels], values.max(axis=1))
+    values = np.eye(len(LABELS), dtype=np.float32)
+    sure = Predictions.of([str(k) for k in range(len(values))], values, columns=LABELS)
+    np.testing.assert_array_equal(fitted(sure), values == 1)
     again = revive(json.loads(json.dumps(describe(fitted))))
     np.testing.assert_array_equal(again(given), labels)
     assert fitted(given.take([])).shape == (0, len(LABELS))

@@ -56,7 +56,7 @@ OF_LABELS = {
     *("Mixture", "LabelTable"),
 }
 """Parts that are about any number of labels a case; of the others, about grades."""
-OF_CLASSES = {"class_probability", "Likeliest"}
+OF_CLASSES = {"class_probability", "Likeliest", "EvenClasses"}
 """Parts that are about one label a case."""
 HAS = torch.tensor(contracts.labels_truth(7).target).float()
 SURE_OF_LABELS = 12 * (2 * HAS - 1)

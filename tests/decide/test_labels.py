@@ -8,7 +8,6 @@ from sklearn.metrics import f1_score
 
 from foveal.decide.f1 import Ranked
 from foveal.decide.labels import (
-    ClassProbabilities,
     CommonCut,
     LabelCuts,
     LabelProbabilities,
@@ -336,23 +335,6 @@ def test_scores_at_the_ends_and_labels_of_nobody_or_everybody_are_finite(
     assert (made >= 0).all()
     assert (made <= 1).all()
     assert (np.abs(made[:, 1] - has) <= 0.5).all()
-
-
-def test_shares_of_classes_sum_to_one_and_keep_their_order() -> None:
-    rng = np.random.default_rng(3)
-    odds = rng.normal(size=(2000, 4))
-    chance = np.exp(odds) / np.exp(odds).sum(axis=1, keepdims=True)
-    true = np.array([rng.choice(4, p=row) for row in chance])
-    told = predicted(chance**2 / (chance**2).sum(axis=1, keepdims=True))  # too sure, by a power
-    n = np.arange(len(true))
-    truth = Truth(
-        target=np.eye(4, dtype=np.int64)[true], weight=np.ones(len(n)), group=n, fold=n % 4
-    )
-    found = ClassProbabilities().fit(told, truth)
-    shares = found(told)
-    np.testing.assert_allclose(shares.sum(axis=1), 1)
-    assert (shares.argmax(axis=1) == chance.argmax(axis=1)).all()
-    assert found.power == pytest.approx(1 / 2, abs=0.05)
 
 
 def test_scores_cut_off_at_0_and_1_are_not_certain() -> None:

@@ -53,15 +53,13 @@ def test_the_trip_ends_with_a_report_and_a_leaderboard(finished: Study, classes:
     assert all(f"<td>{name}</td>" in page for name in names_of(classes))
 
 
-def test_out_of_fold_every_case_has_one_class_of_the_highest_score(
-    finished: Study, classes: dict
-) -> None:
+def test_out_of_fold_every_case_has_one_class(finished: Study, classes: dict) -> None:
     rows, names = table_of(finished.combine_folder / "oof.csv"), names_of(classes)
     assert [(row["id"], row["truth"]) for row in rows] == [
         (row["id"], row["places"]) for row in table_of(classes["table"])
     ]
-    for row in rows:
-        assert row["label"] == max(names, key=lambda name: float(row[f"score:{name}"]))
+    assert {row["label"] for row in rows} <= set(names)
+    assert all(0 <= float(row[f"score:{name}"]) <= 1 for row in rows for name in names)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -77,7 +75,6 @@ def test_an_answer_is_one_class_and_a_probability_of_each(
     assert share.min() >= 0
     assert share.max() <= 1
     np.testing.assert_allclose(share.sum(axis=1), 1, atol=1e-4)
-    assert [names[k] for k in share.argmax(axis=1)] == [told["places"] for told in rows]
     plain = answer(finished, classes, tmp_path / "b.csv", answer=row)
     assert plain == [{name: told[name] for name in ("id", "places")} for told in rows]
 
@@ -166,6 +163,7 @@ EFFECTS = [
     ("words", 9, {"patches"}),
     ("near_duplicates", True, {"split"}),  # of the same folds, whose groups hold them already
     ("channels", "yellow,red,green,blue", EVERYTHING),
+    ("decide", "likeliest", {"decisions"}),
     ("folds", 3, EVERYTHING),
     ("seed", 1, EVERYTHING),
     ("cache_gb", 1.0, set()),

@@ -142,20 +142,6 @@ class ShrunkCuts:
 
 
 @dataclass(frozen=True, slots=True)
-class Likeliest:
-    """The one label of the highest score; nothing to fit."""
-
-    def fit(self, predictions: Predictions, truth: Truth) -> Likeliest:
-        """Itself."""
-        return self
-
-    def __call__(self, predictions: Predictions, site: Text | None = None) -> Has:
-        """One label a case; of equal scores the first."""
-        scores = predictions.matrix().values
-        return scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])
-
-
-@dataclass(frozen=True, slots=True)
 class LabelOdds:
     """A line over the log odds of every label's score.
 
@@ -193,55 +179,12 @@ class LabelProbabilities:
         return LabelOdds(*(tuple(part) for part in zip(*lines, strict=True)))
 
 
-@dataclass(frozen=True, slots=True)
-class ClassShares:
-    """Scores raised to a power and brought to a sum of 1, so that their order stays.
-
-    Attributes:
-        power: Above 1 makes them surer.
-    """
-
-    power: float
-
-    def __call__(self, predictions: Predictions) -> Scores:
-        """The probability of every class."""
-        return _shares(predictions.matrix().values, self.power)
-
-
-@dataclass(frozen=True, slots=True)
-class ClassProbabilities:
-    """The power of the scores under which what is true was likeliest, one for all classes.
-
-    Reference:
-        Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, 2017 (for a softmax,
-        a power is a temperature).
-    """
-
-    def fit(self, predictions: Predictions, truth: Truth) -> ClassShares:
-        """Fit on out-of-fold scores, as if `PRIOR` cases had said that they are right as is."""
-        from scipy.optimize import minimize_scalar
-
-        scores, true = predictions.matrix().values, truth.target.argmax(axis=1)[:, None]
-
-        def surprise(exponent: float) -> float:
-            chance = np.take_along_axis(_shares(scores, np.exp(exponent)), true, axis=1)
-            return float(-truth.weight @ np.log(chance[:, 0]) + PRIOR * exponent**2 / 2)
-
-        return ClassShares(float(np.exp(minimize_scalar(surprise, bounds=(-2.0, 3.0)).x)))
-
-
 LEAST_SCORE = 1e-3
 """What a score of 0 counts as, and how far from 1 one of 1: nothing is impossible."""
 
 
 def _odds(predictions: Predictions) -> Scores:
     return log_odds(np.clip(predictions.matrix().values, LEAST_SCORE, 1 - LEAST_SCORE))
-
-
-def _shares(scores: Scores, power: float) -> Scores:
-    logs = power * np.log(np.maximum(scores.astype(np.float64), LEAST_SCORE))
-    raised = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
 
 
 PRIOR = 5.0

@@ -1,15 +1,16 @@
 """Pictures to one class each: labels of which every picture has exactly one.
 
 A family of its own in one file: target, folds, members, answer and report are those of labels; the
-loss is a softmax over them, and the likeliest answers.
+loss is a softmax over them, and one class answers.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 from foveal.combine.blend import PowerMean
-from foveal.decide.labels import ClassProbabilities, Likeliest
+from foveal.decide.classes import ClassProbabilities, EvenClasses, Likeliest
 from foveal.losses import classify
 from foveal.manifest import Facts
 from foveal.members.ridge import Learns, every_column
@@ -51,6 +52,8 @@ from foveal.train.sampling import Balanced
 from foveal.transforms.augment import Augment, Prepare
 from foveal.transforms.views import flips
 
+DECIDE = {"even": EvenClasses, "likeliest": Likeliest}
+
 SOFTMAX = Approach(
     name="network",
     outputs=Classes(),
@@ -82,6 +85,7 @@ def small(
     balance: Share = 0.3,
     trees: Count = 300,
     words: Count = 256,
+    decide: Literal["even", "likeliest"] = "even",
     cache_gb: NotNegative = 8.0,
 ) -> Recipe:
     """Any pictures of named classes on a CPU: a small network from scratch, and two without.
@@ -107,6 +111,7 @@ def small(
         balance: 0 shows classes as often as they occur, 1 equally often.
         trees: Of the forests of members without a network.
         words: Of the dictionary of patches.
+        decide: even (rare classes as often as macro F1 wants them) or likeliest (right most often).
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     names = tuple(facts.target["labels"])
@@ -152,7 +157,7 @@ def small(
         members=wanted((*classical, network), members),
         floor=FLOOR,
         blends=(PowerMean(),),
-        decode=Likeliest(),
+        decode=DECIDE[decide](),
         probabilities=ClassProbabilities(),
         answer=LabelTable(names, at_least_one=True),
         panels=LABEL_PANELS,
