@@ -9,7 +9,7 @@ from scipy.optimize import approx_fprime
 from conftest import truth_of
 from foveal.combine import evidence
 from foveal.combine.blend import mean
-from foveal.combine.evidence import ConditionalLogit, Weighed, _loss
+from foveal.combine.evidence import NEVER, ConditionalLogit, Weighed, _loss
 from foveal.decide.retrieve import NewCut
 from foveal.digests import describe, revive
 from foveal.errors import ShapeError
@@ -39,7 +39,7 @@ def test_weights_are_those_that_the_truth_was_drawn_with() -> None:
     parts, truth = asked(2.0, 0.5, 0.0)
     fitted = ConditionalLogit(new=NEW).fit(parts, truth)
     np.testing.assert_allclose(fitted.weights, [2.0, 0.5, 0.0], atol=0.3)
-    assert fitted.new is not None
+    assert fitted.new > NEVER
 
 
 def test_the_slope_is_that_of_the_loss() -> None:
@@ -84,7 +84,7 @@ def test_everybody_is_known_where_nobody_is_new() -> None:
         truth.take(np.flatnonzero(known)),
     )
     fitted = ConditionalLogit().fit(parts, truth)
-    assert fitted.new is None
+    assert fitted.new == NEVER
     np.testing.assert_allclose(fitted(parts).matrix().values.sum(axis=1), 1, rtol=1e-5)
 
 
@@ -153,5 +153,5 @@ def test_equal_members_are_equal_and_parts_must_be_aligned() -> None:
 
 
 def test_it_is_written_down_and_read_again() -> None:
-    fitted = Weighed(usual=(0.1,), weights=(2.0,), new=None)
+    fitted = Weighed(usual=(0.1,), weights=(2.0,), new=0.5)
     assert revive(json.loads(json.dumps(describe(fitted)))) == fitted

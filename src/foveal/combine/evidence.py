@@ -28,6 +28,9 @@ CANDIDATES = 64
 PULL = 1.0
 """Strength of the pull of weights towards 0, in queries."""
 
+NEVER = -1e3
+"""The sum of someone new where everybody is known: a chance of 0."""
+
 BLOCK_VALUES = 1 << 20
 """Most scores of a member that are held at a time."""
 
@@ -39,12 +42,12 @@ class Weighed:
     Attributes:
         usual: The score of every member that tells nothing, taken for individuals it does not know.
         weights: Of the members' scores less that.
-        new: The sum of someone new; None where everybody is known.
+        new: The sum of someone new.
     """
 
     usual: tuple[float, ...]
     weights: tuple[float, ...]
-    new: float | None
+    new: float
 
     def __call__(self, parts: Sequence[Predictions]) -> Predictions:
         """Blend aligned parts, block by block."""
@@ -56,7 +59,7 @@ class Weighed:
             scores = _scores(parts, rows)
             total = np.nan_to_num(scores - self.usual) @ np.asarray(self.weights)
             total[np.isnan(scores).all(axis=2)] = -np.inf
-            other = np.full((len(total), 1), -1e3 if self.new is None else self.new)
+            other = np.full((len(total), 1), self.new)
             chance = softmax(np.hstack([total, other]), axis=1)[:, :width]
             out[rows.start * width : rows.stop * width] = chance.reshape(-1)
         return blended(parts, out)
@@ -84,19 +87,18 @@ class ConditionalLogit:
             for rows in _walk(parts[0])
         ]
         scores, is_true = (np.concatenate(part) for part in zip(*found, strict=True))
-        told = is_true.any(axis=1) | (self.new is not None)  # else it could not be chosen
-        start = np.append(np.ones(len(parts)), 0.0 if self.new is not None else -1e3)
-        free = [(0, None)] * len(parts) + [(None, None) if self.new is not None else (-1e3, -1e3)]
+        is_open = self.new is not None
+        told = is_true.any(axis=1) | is_open  # else it could not be chosen
         fitted = minimize(
             _loss,
-            start,
+            np.append(np.ones(len(parts)), 0.0 if is_open else NEVER),
             args=(scores[told], is_true[told], truth.weight[told]),
             jac=True,
             method="L-BFGS-B",
-            bounds=free,
+            bounds=[(0, None)] * len(parts) + [(None, None) if is_open else (NEVER, NEVER)],
         ).x
         weights = tuple((fitted[:-1] / spread).tolist())
-        return Weighed(tuple(usual.tolist()), weights, float(fitted[-1]) if self.new else None)
+        return Weighed(tuple(usual.tolist()), weights, float(fitted[-1]))
 
 
 def _loss(
@@ -134,10 +136,10 @@ def _candidates(
     Members that do not know an individual say 0 of it; nobody's individuals are not numbers.
     """
     unknown = np.isnan(scores).all(axis=2)
-    scores = np.where(unknown[:, :, None], np.nan, np.nan_to_num(scores))
+    scores = np.where(np.expand_dims(unknown, 2), np.nan, np.nan_to_num(scores))
     is_true = (np.array(first.columns, dtype=np.str_) == target[:, None]) & ~unknown
     order = np.where(is_true, -np.inf, np.nan_to_num(-scores.sum(axis=2), nan=np.inf))
-    best = np.argsort(order, axis=1, kind="stable")[:, : CANDIDATES + 1]
+    best = np.argpartition(order, min(CANDIDATES, order.shape[1] - 1), axis=1)[:, : CANDIDATES + 1]
     return np.take_along_axis(scores, best[:, :, None], 1), np.take_along_axis(is_true, best, 1)
 
 

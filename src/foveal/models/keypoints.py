@@ -48,7 +48,7 @@ class Keypoints:
         grey = _grey(image)
         found = list(sift.detect(grey, None))  # pyright: ignore
         if self.upright:
-            found = [cv2.KeyPoint(*k.pt, k.size, 0, k.response, k.octave) for k in found]
+            found = [cv2.KeyPoint(k.pt[0], k.pt[1], k.size, 0, k.response, k.octave) for k in found]
         order = {(-k.response, *k.pt, k.size, k.angle): k for k in found}  # each once
         kept = [order[place] for place in sorted(order)[: self.count]]
         out = np.zeros((self.count, WIDTH + 2), dtype=np.uint8)

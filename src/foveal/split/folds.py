@@ -65,7 +65,7 @@ def by_label(manifest: Manifest) -> Strata:
     return Strata(cells=cells, parts=(*labels, site), kind=names)
 
 
-def _one_sided(fold: Int[np.ndarray, " case"], kind: Text) -> list[str]:
+def _one_sided(fold: Int[np.ndarray, " case"], kind: Shaped[np.ndarray, " case"]) -> list[str]:
     """Which folds learn from cases that are all alike."""
     if len({*kind.tolist()}) < 2:
         return []

@@ -81,8 +81,8 @@ def success(study: Study) -> Section:
     rows = []
     for name, rows_of, place in asked:
         share = queries.weight[rows_of] / (queries.weight[rows_of].sum() or math.nan)
-        reached = [share @ (place[rows_of] <= top) for top in range(1, k + 1)]
-        precision = share @ (1 / place[rows_of])
+        reached = [float(share @ (place[rows_of] <= top)) for top in range(1, k + 1)]
+        precision = float(share @ (1 / place[rows_of]))
         rows.append([name, str(int(rows_of.sum())), *map(number, (precision, *reached))])
     header = ["queries", "count", f"MAP@{k}", *(f"first {top}" for top in range(1, k + 1))]
     lead = (
