@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from conftest import NEW, job_of
-from foveal.members import local
-from foveal.members.local import PLACES, LocalFeatures, _rehearsal
+from foveal.members.local import LocalFeatures
 from foveal.predictions import Predictions
 from foveal.stages.open import Opened
 from foveal.stages.split import split_of
@@ -84,21 +83,27 @@ def test_what_a_fold_judges_changes_nothing_that_it_learns(
 
 
 def test_directions_and_places_keep_distances(
-    swum: Opened, tmp_path: Path, of: LocalFeatures, monkeypatch: pytest.MonkeyPatch
+    swum: Opened, tmp_path: Path, of: LocalFeatures
 ) -> None:
-    monkeypatch.setattr(local, "PLACES", (0.0,))
     work, one = job(swum, tmp_path), replace(of, ways=of.ways[:1])
-    few, whole = (replace(one, directions=n).fit(work).tensors["gallery"] for n in (4, 128))
-    assert few.shape == (len(whole), 4 + 2)
-    monkeypatch.setattr(local, "PLACES", (1.0,))
-    placed = replace(one, directions=128).fit(work).tensors["gallery"]
-    lengths = [
-        ((g[:50, None] - g[None, :50]) ** 2).sum(axis=2)
-        for g in (few.astype(np.float64), whole.astype(np.float64), placed.astype(np.float64))
-    ]
-    assert (lengths[0] <= lengths[1] + 1e-2).all()
-    assert lengths[1].max() <= 2.01
-    assert (lengths[1] <= lengths[2] + 1e-2).all()
+
+    def lengths(**changes: object) -> np.ndarray:
+        gallery = replace(one, **changes).fit(work).tensors["gallery"][:50, :-1].astype(np.float64)
+        return ((gallery[:, None] - gallery[None]) ** 2).sum(axis=2)
+
+    few = lengths(directions=4, places=0.0)
+    whole, placed = (lengths(directions=128, places=p) for p in (0.0, 1.0))
+    assert (few <= whole + 1e-2).all()
+    assert whole.max() <= 2.01
+    assert (whole <= placed + 1e-2).all()
+
+
+def test_every_way_votes_among_its_kind(swum: Opened, tmp_path: Path, of: LocalFeatures) -> None:
+    work = job(swum, tmp_path)
+    both = values_of(of, work)
+    alone = [values_of(replace(of, ways=(way,)), work) for way in of.ways]
+    assert not np.array_equal(*alone)
+    np.testing.assert_allclose(both, np.mean(alone, axis=0), atol=1e-3)
 
 
 def test_settings_reach_the_scores(swum: Opened, tmp_path: Path, of: LocalFeatures) -> None:
@@ -107,38 +112,8 @@ def test_settings_reach_the_scores(swum: Opened, tmp_path: Path, of: LocalFeatur
     fewer = tuple(
         replace(way, steps=(way.steps[0], replace(way.steps[1], count=20))) for way in of.ways
     )
-    for change in ({"directions": 4}, {"ways": fewer}):
+    for change in ({"directions": 4}, {"places": 0.0}, {"ways": fewer}):
         assert not np.array_equal(before, values_of(replace(of, **change), work))
-
-
-def test_how_keypoints_are_compared_is_chosen_by_what_recognises(
-    swum: Opened, tmp_path: Path, of: LocalFeatures, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The best is first taken alone: the choice is as good as it, and no worse than any other."""
-    work = job(swum, tmp_path)
-    chosen = of.fit(work).notes
-    alone = {}
-    for number, way in enumerate(of.ways):
-        for place in PLACES:
-            monkeypatch.setattr(local, "PLACES", (place,))
-            alone[number, place] = replace(of, ways=(way,)).fit(work).notes["rehearsed"]
-    assert 0 < chosen["rehearsed"] == max(alone.values())
-    assert alone[chosen["way"], chosen["place"]] == chosen["rehearsed"]
-
-
-def test_nobody_is_rehearsed_whose_pictures_are_one_group(
-    swum: Opened, tmp_path: Path, of: LocalFeatures
-) -> None:
-    work = job(swum, tmp_path)
-    asked, shown = _rehearsal(work)
-    assert len(asked) > 5
-    assert not np.isin(asked, shown).any()
-    assert not np.isin(work.group[asked], work.group[shown]).any()
-    assert set(work.target[asked].tolist()) == set(work.target[shown].tolist())
-    together = replace(work, group=np.zeros(len(work.cases), dtype=np.int64))
-    assert len(_rehearsal(together)[0]) == 0
-    notes = of.fit(together).notes
-    assert (notes["way"], notes["place"], notes["rehearsed"]) == (0, PLACES[0], 0.0)
 
 
 def test_pictures_without_keypoints_have_no_vote_and_get_none(
@@ -153,7 +128,7 @@ def test_pictures_without_keypoints_have_no_vote_and_get_none(
         ),
     )
     state = blind.fit(work)
-    assert state.tensors["gallery"].shape == (0, 48 + 2)
+    assert state.tensors["gallery"].shape == (0, 48 + 3)
     said = said_of(blind, state, work, work.held)
     assert said.known == {0: ()}
     assert (said.values == 0).all()

@@ -239,6 +239,7 @@ EFFECTS = [
     ("floor_size", 64, {"floor"}),
     ("keypoints", 50, {"keypoints"}),
     ("keypoint_size", 64, {"keypoints"}),
+    ("keypoint_places", 1.0, {"keypoints"}),
     ("nearest", 0.0, {"floor", "networks"}),
     ("k", 4, {"decisions"}),
     ("new_share", 0.5, {"split", "decisions"}),  # of the same folds

@@ -74,7 +74,7 @@ KEYPOINTS, FEWEST, MOST = 400_000, 32, 200
 
 Folds = Annotated[int, Field(ge=2)]
 UPRIGHT = (True, False)
-"""Ways to describe keypoints, the one first that is taken where they recognise alike."""
+"""Ways to describe keypoints: as the picture stands, and along their own directions."""
 
 Name = Annotated[str, Field(min_length=1)]
 BetweenShare = Annotated[float, Field(gt=0, lt=1)]
@@ -119,6 +119,7 @@ def small(
     floor_size: Size = 32,
     keypoints: Count | None = None,
     keypoint_size: Size | None = None,
+    keypoint_places: NotNegative = 0.5,
     precision: Precision = "auto",
     layout: Layout = "channels_last",
     cache_gb: NotNegative = 8.0,
@@ -166,6 +167,7 @@ def small(
         keypoints: Of a picture, the strongest; by the number of pictures if left out.
         keypoint_size: Of the pictures that keypoints are found in, likewise; if left out twice
             their own size, 256 at most.
+        keypoint_places: How much it counts where keypoints lie; 0 where pictures are much shifted.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
         cache_gb: Most disk that decoded pictures may take; changes no result.
@@ -213,7 +215,7 @@ def small(
         facts,
         (
             _floor(facts, components, floor_size, nearest),
-            _local(facts, keypoints, keypoint_size),
+            _local(facts, keypoints, keypoint_size, keypoint_places),
             *networks,
         ),
         members=members,
@@ -262,6 +264,7 @@ def humpback(
     floor_size: Size = 32,
     keypoints: Count | None = None,
     keypoint_size: Size | None = None,
+    keypoint_places: NotNegative = 0.5,
     precision: Precision = "auto",
     layout: Layout = "auto",
     cache_gb: NotNegative = 16.0,
@@ -308,6 +311,7 @@ def humpback(
         keypoints: Of a picture, the strongest; by the number of pictures if left out.
         keypoint_size: Of the pictures that keypoints are found in, likewise; if left out twice
             their own size, 256 at most.
+        keypoint_places: How much it counts where keypoints lie; 0 where pictures are much shifted.
         precision: auto, 32-true or bf16-mixed.
         layout: Of pictures in memory: auto, contiguous or channels_last.
         cache_gb: Most disk that decoded pictures may take; changes no result.
@@ -353,7 +357,7 @@ def humpback(
         facts,
         (
             _floor(facts, components, floor_size, nearest),
-            _local(facts, keypoints, keypoint_size),
+            _local(facts, keypoints, keypoint_size, keypoint_places),
             *networks,
         ),
         members=members,
@@ -417,13 +421,16 @@ def _floor(facts: Facts, components: int, size: int | str, nearest: float) -> Ei
     )
 
 
-def _local(facts: Facts, keypoints: int | None, size: int | str | None) -> LocalFeatures:
+def _local(
+    facts: Facts, keypoints: int | None, size: int | str | None, places: float
+) -> LocalFeatures:
     own = min(256, 2 * round(math.sqrt(facts.height * facts.width)))
     height, width = shape_of(size or max(own, 64), facts.width / facts.height)
     count = keypoints or min(max(KEYPOINTS // facts.cases, FEWEST), MOST)
     prepare = Prepare(height=height, width=width, crop_border=False)
     read, parts = reader_of(facts, prepare), (Keypoints(count=count, upright=u) for u in UPRIGHT)
-    return LocalFeatures(ways=tuple(Stored("keypoints", read, (prepare, p)) for p in parts))
+    ways = tuple(Stored("keypoints", read, (prepare, part)) for part in parts)
+    return LocalFeatures(ways=ways, places=places)
 
 
 def _recipe(
