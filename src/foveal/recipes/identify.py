@@ -69,7 +69,7 @@ POWERS = (PowerMean(), PowerMean("root mean", 0.5), PowerMean("power mean", 4.0)
 WORK = 3.8e8
 """Pixels that all epochs of a training of `small` may look at."""
 
-KEYPOINTS, FEWEST, MOST = 400_000, 32, 200
+KEYPOINTS, FEWEST, MOST = 120_000, 32, 200
 """Of all pictures together, and of one: a query is compared with all of them."""
 
 Folds = Annotated[int, Field(ge=2)]
