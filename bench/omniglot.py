@@ -51,8 +51,8 @@ INNER_OF_TRAINED = {"seed": 0, "alphabets": 1, "ids": 25, "unknown": 0.2}
 
 SIDE, EMBEDDING, BATCH, LR = 64, 512, 64, 1e-3
 MARGIN, SCALE = 17.2, 10.0
-"""Degrees, and of the cosines: those of foveal. What pytorch-metric-learning takes if nothing is
-said (28.6 and 64) is too much from scratch."""
+"""Degrees, and of the cosines: those of foveal. pytorch-metric-learning takes 28.6 and 64 if
+nothing is said."""
 COMPONENTS = 96
 
 FiveNames = list[list[str]]

@@ -11,6 +11,7 @@ import torch
 
 from foveal import doctor
 from foveal.doctor import Finding, examine, probe
+from foveal.errors import UsageError
 from foveal.machine import cores
 
 
@@ -113,3 +114,9 @@ def test_the_probe_suggests_what_was_fastest_and_leaves_the_threads_alone() -> N
         assert all(rate > 0 for rate in rates.values())
         assert rates[measured["suggestion"][kind]] == max(rates.values())
     assert set(measured["suggestion"]) == set(doctor.PROBED)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a device is to be had here")
+def test_a_device_that_is_not_to_be_had_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="no CUDA device"):
+        probe("cuda")

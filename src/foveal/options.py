@@ -81,7 +81,7 @@ EPOCHS = ((300, 24), (600, 20), (1200, 30), (2500, 20), (5000, 14), (math.inf, 9
 
 
 def shape_of(size: int | str, aspect: float) -> tuple[int, int]:
-    """Height and width: as given, or of as many pixels as a square of that side, to 16 pixels.
+    """Height and width: as given, a square of that side, or of as many pixels as it, to 16 pixels.
 
     Raises:
         UsageError: A side that was given is too short or too long.

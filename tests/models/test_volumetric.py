@@ -10,6 +10,7 @@ from foveal.models.volumetric import (
     SeparatedBlock,
     Volumetric,
     VolumetricModel,
+    grouped,
     standardised,
 )
 
@@ -150,3 +151,11 @@ def test_large_inputs_are_scored_as_crops_of_them() -> None:
         whole = small(side=None).eval()(large)[:, 8:-8, 8:-8]
     assert inner.shape == (1, 8, 8)
     assert not torch.allclose(inner, whole, atol=1e-3)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_slice_groups_are_pictures_in_the_layout_they_come_in(layout: torch.memory_format) -> None:
+    slices = torch.rand(2, 6, 8, 10).contiguous(memory_format=layout)
+    pictures = grouped(slices, 3)
+    assert torch.equal(pictures, slices.reshape(2, 3, 2, 8, 10).reshape(6, 2, 8, 10))
+    assert pictures.is_contiguous(memory_format=layout)

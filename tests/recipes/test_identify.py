@@ -305,3 +305,17 @@ def test_more_pictures_take_fewer_epochs(flukes: dict) -> None:
     assert epochs == sorted(epochs, reverse=True)
     assert len(set(epochs)) > 3
     assert epochs[-1] >= 1
+
+
+def test_unknown_rows_that_do_not_count_leave_a_report(flukes: dict, tmp_path: Path) -> None:
+    rows = [{**row, "f": int(row["identity"] != NEW)} for row in table_of(Path(flukes["table"]))]
+    table = tmp_path / "t.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0]])
+        writer.writeheader()
+        writer.writerows(rows)
+    of = {**flukes, "table": table, "columns": {**flukes["columns"], "weight": "f"}}
+    options = {**SWIM, "members": "floor", "folds": 2}
+    study = stages.init(tmp_path / "s", recipe="identify:small", options=options, **of)
+    stages.run(study, INLINE)
+    assert "How often the right name is found" in study.report_file.read_text()

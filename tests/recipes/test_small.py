@@ -49,3 +49,8 @@ def test_a_size_has_sides_that_a_network_can_see(size: str) -> None:
     with pytest.raises(UsageError, match=size):
         identify.small(FACTS[identify], floor_size=size)
     assert shape_of("32x4096", 1.0) == (32, 4096)
+
+
+def test_a_square_has_the_side_that_was_asked_for() -> None:
+    assert shape_of(380, 1.0) == (380, 380)
+    assert shape_of(380, 2.0) == (272, 544)

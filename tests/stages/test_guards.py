@@ -797,3 +797,10 @@ def test_an_id_that_makes_too_long_a_name_is_refused_before_anything_is_scored(
 ) -> None:
     with pytest.raises(UsageError, match="too long"):
         _require_place(tmp_path / "out", [tmp_path / "out" / ("x" * 240 + ".png")])
+
+
+def test_somebody_new_has_a_name(flukes: dict, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r'option new="".*at least 1 character'):
+        stages.init(
+            tmp_path / "s", recipe="identify:small", options={"new": ""}, context=INLINE, **flukes
+        )

@@ -3,8 +3,7 @@
 The likeliest class is right most often, and rare classes are hardly ever the likeliest. A score
 that counts all classes alike, such as macro F1, wants them named more often: each class's score is
 divided by its share of the cases to a power between 0, the likeliest, and 1, as if all classes were
-equally frequent. The power with the highest macro F1 is taken; on four real sets that gave .04 to
-.07 more on folds left out.
+equally frequent. The power with the highest macro F1 is taken.
 """
 
 from __future__ import annotations

@@ -72,10 +72,10 @@ WORK = 3.8e8
 KEYPOINTS, FEWEST, MOST = 120_000, 32, 200
 """Of all pictures together, and of one: a query is compared with all of them."""
 
-Folds = Annotated[int, Field(ge=2)]
 UPRIGHT = (True, False)
 """Ways to describe keypoints: as the picture stands, and along their own directions."""
 
+Folds = Annotated[int, Field(ge=2)]
 Name = Annotated[str, Field(min_length=1)]
 BetweenShare = Annotated[float, Field(gt=0, lt=1)]
 
