@@ -44,6 +44,7 @@ FLOORS = {
     "stages": 10,
     "options": 10,
     "grades": 11,
+    "labels": 11,
     "recipes": 12,
     "cli": 13,
 }

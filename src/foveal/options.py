@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from foveal.audit.channels import odd_channels
-from foveal.audit.duplicates import lookalikes
-from foveal.audit.leaks import conflicts
 from foveal.errors import UsageError
-from foveal.manifest import Facts, Manifest
+from foveal.manifest import Facts
 from foveal.members.classical import Classical
 from foveal.members.dictionary import Dictionary
 from foveal.members.network import Network
@@ -24,9 +20,6 @@ from foveal.models.features import PictureFeatures
 from foveal.models.heads import Attention, AverageMax, GeM, Head
 from foveal.models.patches import PatchDictionary
 from foveal.read.image import Photograph
-from foveal.split.record import numbered
-from foveal.survey import Surveyed, measure
-from foveal.targets.labels import Labels
 from foveal.task import Approach, Member
 from foveal.train.optim import AdamW, Sgd
 from foveal.transforms.augment import Prepare
@@ -209,33 +202,3 @@ def classical_of(
         ),
         Classical(name=FLOOR, features=features, trees=trees, learns=learns),
     )
-
-
-# --- pictures with labels: what `init` measures --------------------------------------------------
-
-
-def label_facts(
-    manifest: Manifest, found: Sequence[Surveyed], *, one_each: bool = False
-) -> tuple[Manifest, Facts]:
-    """The manifest with what was measured of every case and its labels, and the facts of all.
-
-    Args:
-        manifest: The cases.
-        found: What was seen of each.
-        one_each: Whether every case has exactly one label.
-    """
-    told = Labels.measure(manifest, one_each=one_each)
-    names = Labels(tuple(told["labels"]), one_each).names_of(manifest)
-    manifest, facts = measure(manifest, found, target=told)
-    return replace(manifest, measured={**manifest.measured, "label_names": names}), facts
-
-
-def label_suspicions(manifest: Manifest) -> list[str]:
-    """Do equal pictures have different labels? Do pictures look alike? Are channels odd?"""
-    words = "pictures are equal byte for byte to another with other labels (kept, in one fold)"
-    labels = numbered(manifest.measured["label_names"])
-    return [
-        *conflicts(manifest, labels, words),
-        *lookalikes(manifest),
-        *odd_channels(manifest),
-    ]

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from conftest import aptos, truth_of
-from foveal.audit.leaks import conflicting_duplicates, told_by
+from foveal.audit.leaks import conflicting_duplicates, telltales, told_by
 from foveal.manifest import Manifest
 
 
@@ -33,3 +35,30 @@ def test_equal_pictures_with_other_grades_are_listed() -> None:
     )
     found = conflicting_duplicates(manifest, np.array([0, 1, 0, 0]))
     assert found == [("a", "b")]
+
+
+@pytest.mark.parametrize("role", ["site", "source"])
+def test_a_role_that_tells_the_grade_is_said_with_its_cure(role: str) -> None:
+    grade = np.tile([0, 0, 1, 1], 15)
+    of_grade = np.where(grade > 0, "north", "south")
+    roles = {role: of_grade}
+    manifest = Manifest(
+        ids=tuple(map(str, range(60))),
+        paths=(("x",),) * 60,
+        id_column="id",
+        target=grade[:, None].astype(str),
+        target_columns=("grade",),
+        roles=roles,
+    )
+    truth = truth_of(grade)
+    (said,) = telltales(manifest, truth)
+    assert said.startswith(f"the {role} alone tells the grade with a quadratic kappa of 1.00")
+    assert "; cure: " in said
+    (kept,) = telltales(replace(manifest, roles={**roles, "group": of_grade}), truth)
+    assert "cure" not in kept
+    some = {**roles, "group": np.where(np.arange(60) < 30, of_grade, "")}
+    assert telltales(replace(manifest, roles=some), truth) == [said]
+    mixed = {**roles, "group": np.tile(["a", "b", "c", "d", "e"], 12)}
+    assert telltales(replace(manifest, roles=mixed), truth) == [said]
+    shuffled = np.random.default_rng(0).permutation(of_grade)
+    assert telltales(replace(manifest, roles={role: shuffled}), truth) == []

@@ -61,6 +61,7 @@ EFFECTS = [
     ("grades", 6, {*MEMBERS, "decisions"}),
     ("folds", 2, {*MEMBERS, "split"}),
     ("seed", 1, {*MEMBERS, "split"}),
+    ("near_duplicates", True, {"split"}),  # of the same folds, whose groups hold them already
     ("cache_gb", 1.0, set()),
 ]  # fmt: skip
 
@@ -93,11 +94,22 @@ def measured(eyes: dict) -> tuple[Manifest, grade.Facts]:
 def test_a_size_that_tells_the_grade_is_suspicious(eyes: dict) -> None:
     manifest, _ = measured(eyes)
     told = np.where(manifest.target[:, 0].astype(int) > 0, "10x10", "20x20")
-    shas = [f"{k}" for k in range(36)]
-    confounded = replace(manifest, measured={"image_size": told, "sha256": np.array(shas)})
+    confounded = replace(manifest, measured={**manifest.measured, "image_size": told})
     findings = grade.suspicions(confounded)
     assert "picture size alone" in findings[0]
     assert "--group image_size" in findings[0]
+
+
+def test_pictures_that_look_alike_and_odd_channels_are_suspicious(eyes: dict) -> None:
+    manifest, _ = measured(eyes)
+    look, light = np.full(36, "", dtype="U1"), manifest.measured["channel_light"].copy()
+    look[3:5], light[7] = "7", "0.5 0.0 " * 3
+    odd = {**manifest.measured, "look": look, "channel_light": light}
+    findings = grade.suspicions(replace(manifest, measured=odd))
+    (alike,) = [f for f in findings if "look nearly like" in f]
+    assert "2 pictures look nearly like another one" in alike
+    assert f"{manifest.ids[3]}, {manifest.ids[4]}; cure" in alike
+    assert any("same everywhere" in f and manifest.ids[7] in f for f in findings)
 
 
 def test_equal_pictures_with_other_grades_are_found(eyes: dict) -> None:

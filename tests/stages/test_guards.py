@@ -24,8 +24,9 @@ from foveal.manifest import Case, load
 from foveal.stages.address import resolve
 from foveal.stages.open import open_study
 from foveal.stages.predict import _keep_what_is_read, _require_place, _source, _steps
+from foveal.stages.progress import Curve
 from foveal.stages.split import open_split, truth_of
-from foveal.stages.train import _Curve, _judge, load_state, out_of_fold
+from foveal.stages.train import _judge, load_state, out_of_fold
 from foveal.study import Study
 from foveal.task import Context, State
 
@@ -277,17 +278,17 @@ def test_a_fold_that_can_tell_nothing_has_a_curve_of_nothing(finished: Study) ->
 
 def test_a_curve_goes_on_with_that_of_its_own_training_alone(tmp_path: Path) -> None:
     channel = Channel(report=lambda event: None, should_stop=lambda: False)
-    first = _Curve(tmp_path, "mark", channel)
+    first = Curve(tmp_path, "mark", channel)
     for epoch in (1, 2):
         first.hear({"epoch": epoch, "loss": 0.5, "lr": 1.0, "seconds": 0.1})
-    assert not _Curve(tmp_path, "mark", channel).rows  # it begins anew, so does its curve
+    assert not Curve(tmp_path, "mark", channel).rows  # it begins anew, so does its curve
     (tmp_path / "checkpoint.safetensors").touch()
-    assert list(_Curve(tmp_path, "mark", channel).rows) == [1, 2]
-    other = _Curve(tmp_path, "other", channel)
+    assert list(Curve(tmp_path, "mark", channel).rows) == [1, 2]
+    other = Curve(tmp_path, "other", channel)
     other.hear({"epoch": 1, "loss": 0.7, "lr": 1.0, "seconds": 0.1})
     assert [row["loss"] for row in table_of(tmp_path / "metrics.csv")] == ["0.7"]
-    assert list(_Curve(tmp_path, "other", channel).rows) == [1]
-    assert not _Curve(tmp_path, "mark", channel).rows
+    assert list(Curve(tmp_path, "other", channel).rows) == [1]
+    assert not Curve(tmp_path, "mark", channel).rows
 
 
 def test_a_finished_training_leaves_nothing_to_go_on_with(finished: Study) -> None:

@@ -10,8 +10,9 @@ from foveal import stages
 from foveal.errors import Stopped
 from foveal.files import read_json
 from foveal.members.network import Network
+from foveal.stages.progress import Board
 from foveal.stages.split import open_split
-from foveal.stages.train import _Board, place
+from foveal.stages.train import place
 from foveal.study import Study
 from foveal.task import Context, Job, State
 from foveal.train import loop
@@ -23,7 +24,7 @@ def test_no_end_is_foreseen_before_there_is_something_to_go_by(
     heard: list[str] = []
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    board = _Board(
+    board = Board(
         ["floor fold 0", "floor fold 1"],
         Context(slots=(), progress=lambda _stage, _share, words: heard.append(words)),
     )
@@ -41,7 +42,7 @@ def test_no_end_is_foreseen_before_there_is_something_to_go_by(
     assert heard[2] == "floor fold 1, about 1 min left"
     assert heard[3] == "floor fold 0, less than a minute left"
     assert heard[4] == "floor fold 1"
-    early = _Board(["one"], Context(progress=lambda _a, _b, words: heard.append(words)))
+    early = Board(["one"], Context(progress=lambda _a, _b, words: heard.append(words)))
     now[0] += 301
     early.hear(0, {"done": 0.01})
     assert heard[-1] == "one, about 8h17m left"

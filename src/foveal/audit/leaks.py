@@ -18,6 +18,45 @@ from foveal.predictions import Predictions
 PRIOR_CASES = 2.0
 """Cases at the overall mean that every value is mixed with, so that rare ones say little."""
 
+TELLS = 0.1
+"""Kappa above which an attribute alone is said to tell the grade."""
+
+CURES = {
+    "picture size": "foveal init --group image_size --replace",
+    "site": "folds=site, which scores every site by models that never saw it",
+    "source": "--group with the column of the source, where new cases come from other sources",
+}
+"""What to do where an attribute tells the grade."""
+
+
+def telltales(manifest: Manifest, truth: Truth) -> list[str]:
+    """The attributes that are no part of the problem and yet tell the grade, as sentences."""
+    attributes = {
+        "picture size": manifest.measured.get("image_size"),
+        **{role: manifest.roles.get(role) for role in ("site", "source")},
+    }
+    found = []
+    for name, values in attributes.items():
+        if values is None:
+            continue
+        told = told_by(values, truth, int(truth.target.max()) + 1)
+        if told > TELLS:
+            cure = "" if _kept_together(manifest, values) else f"; cure: {CURES[name]}"
+            found.append(
+                f"the {name} alone tells the grade with a quadratic kappa of {told:.2f}: networks "
+                f"may learn it instead{cure}"
+            )
+    return found
+
+
+def _kept_together(manifest: Manifest, values: Shaped[np.ndarray, " case"]) -> bool:
+    """Whether all cases of a value are of one group; an empty cell is a group of its own."""
+    group = manifest.roles.get("group")
+    if group is None or (group == "").any():
+        return False
+    pairs = set(zip(values.tolist(), group.tolist(), strict=True))
+    return len(pairs) == len(np.unique(values))
+
 
 def told_by(values: Shaped[np.ndarray, " case"], truth: Truth, grades: int) -> float:
     """The quadratic kappa that one attribute reaches alone, each case judged without itself.

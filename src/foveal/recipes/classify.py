@@ -11,9 +11,10 @@ from typing import Literal
 
 from foveal.combine.blend import PowerMean
 from foveal.decide.classes import ClassProbabilities, EvenClasses, Likeliest
+from foveal.labels import every_label, suspicions
+from foveal.labels import facts as facts_of_labels
 from foveal.losses import classify
 from foveal.manifest import Facts
-from foveal.members.ridge import Learns, every_column
 from foveal.members.training import Training
 from foveal.metrics.overlap import MacroF1
 from foveal.models.backbone import Backbone
@@ -29,8 +30,6 @@ from foveal.options import (
     Share,
     Size,
     classical_of,
-    label_facts,
-    label_suspicions,
     mix_of,
     networks,
     pictures_of,
@@ -146,9 +145,8 @@ def small(
         dropout=dropout,
         columns=names,
     )
-    learns = Learns(goal=every_column, columns=names, limits=(0.0, 1.0))
     classical = classical_of(
-        facts, learns, trees=trees, words=words, mirrored=flip > 0, crop_border=False
+        facts, every_label(names), trees=trees, words=words, mirrored=flip > 0, crop_border=False
     )
     return Recipe(
         target=Labels(names, one_each=True),
@@ -168,8 +166,8 @@ def small(
 
 FAMILY = Family(
     survey=survey,
-    facts=partial(label_facts, one_each=True),
-    audit=label_suspicions,
+    facts=partial(facts_of_labels, one_each=True),
+    audit=suspicions,
     simulate=partial(simulate_cells, most=1),
     demo=("small", {"channels": "red,green,blue,yellow", "size": 96, "trees": 100}),
 )

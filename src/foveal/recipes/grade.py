@@ -13,9 +13,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from foveal.audit.leaks import conflicts, told_by
+from foveal.audit.channels import odd_channels
+from foveal.audit.duplicates import lookalikes
+from foveal.audit.leaks import conflicts, telltales
 from foveal.grades import APPROACHES, CUTS, CutRule, grade_count, graded, plain_grades
-from foveal.manifest import MEASURED_GROUPS, Facts, Manifest
+from foveal.manifest import Facts, Manifest
 from foveal.members.network import Network
 from foveal.members.ridge import Learns
 from foveal.members.training import Training
@@ -48,7 +50,7 @@ from foveal.options import (
 )
 from foveal.ship.panels.grade import GRADE_PANELS
 from foveal.simulate.retina import simulate_retina
-from foveal.split import Folds, groups
+from foveal.split import Folds
 from foveal.survey import Surveyed, measure, survey
 from foveal.targets.ordinal import Ordinal
 from foveal.task import Family, Recipe
@@ -68,6 +70,7 @@ def aptos(
     folds: FoldCount = 5,
     seed: Seed = 0,
     grades: Count | None = None,
+    near_duplicates: bool = False,
     members: str = "",
     optimiser: Optimiser = "adamw",
     lr: Positive = 5e-4,
@@ -105,6 +108,7 @@ def aptos(
         folds: How many, or `site` to leave one site out at a time.
         seed: Of everything that is random.
         grades: How many there are; the largest one in the table + 1 if left out.
+        near_duplicates: Whether pictures that look nearly the same share a fold.
         members: Names with commas between them; all if left out.
         optimiser: adamw or sgd.
         lr: Peak learning rate.
@@ -176,7 +180,7 @@ def aptos(
         count,
         (*classical_of(facts, Learns(), crop_border=crop_border), *available),
         members=members,
-        folds=Folds(folds, seed),
+        folds=Folds(folds, seed, near=near_duplicates),
         decode=CUTS[cuts](count),
         seed=seed,
         panels=GRADE_PANELS,
@@ -196,6 +200,7 @@ def small(
     folds: FoldCount = 5,
     seed: Seed = 0,
     grades: Count | None = None,
+    near_duplicates: bool = False,
     members: str = "",
     optimiser: Optimiser = "adamw",
     lr: Positive | None = None,
@@ -236,6 +241,7 @@ def small(
         folds: How many, or `site` to leave one site out at a time.
         seed: Of everything that is random.
         grades: How many there are; the largest one in the table + 1 if left out.
+        near_duplicates: Whether pictures that look nearly the same share a fold.
         members: Names with commas between them; all if left out.
         optimiser: adamw or sgd.
         lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out.
@@ -304,7 +310,7 @@ def small(
         count,
         (*classical, *approaches),
         members=members,
-        folds=Folds(folds, seed),
+        folds=Folds(folds, seed, near=near_duplicates),
         decode=CUTS[cuts](count),
         seed=seed,
         panels=GRADE_PANELS,
@@ -321,21 +327,15 @@ def facts(manifest: Manifest, found: Sequence[Surveyed]) -> tuple[Manifest, Fact
 
 
 def suspicions(manifest: Manifest) -> list[str]:
-    """Does the picture size tell the grade? Do equal pictures have different grades?"""
+    """Does something else tell the grade? Are pictures equal, alike, odd in a channel?"""
     truth = plain_grades(manifest)
-    found = []
-    told = told_by(manifest.measured["image_size"], truth, int(truth.target.max()) + 1)
-    if told > 0.1:
-        grouped = len(set(groups(manifest)[0].tolist())) <= len(
-            set(manifest.measured["image_size"])
-        )
-        cure = "" if grouped else f"; cure: foveal init --group {MEASURED_GROUPS[0]} --replace"
-        found.append(
-            f"the picture size alone tells the grade with a quadratic kappa of {told:.2f}: it may "
-            f"stand for a clinic or a camera{cure}"
-        )
     words = "pictures are equal byte for byte to another with another grade (kept, in one fold)"
-    return [*found, *conflicts(manifest, truth.target, words)]
+    return [
+        *telltales(manifest, truth),
+        *conflicts(manifest, truth.target, words),
+        *lookalikes(manifest),
+        *odd_channels(manifest),
+    ]
 
 
 FAMILY = Family(

@@ -16,9 +16,10 @@ from pydantic import Field
 from foveal.combine.blend import PowerMean
 from foveal.decide.labels import CommonCut, LabelProbabilities, OwnCuts, SharedOut, ShrunkCuts
 from foveal.errors import UsageError
+from foveal.labels import every_label, suspicions
+from foveal.labels import facts as facts_of_labels
 from foveal.losses import classify
 from foveal.manifest import Facts
-from foveal.members.ridge import Learns, every_column
 from foveal.members.training import Training
 from foveal.metrics.overlap import MacroF1
 from foveal.models.backbone import Backbone, Inflation
@@ -42,8 +43,6 @@ from foveal.options import (
     Size,
     Views,
     classical_of,
-    label_facts,
-    label_suspicions,
     mix_of,
     networks,
     pictures_of,
@@ -166,6 +165,7 @@ def small(
         at_least_one: Whether a picture that reaches no cut gets the nearest label.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
+    names = tuple(facts.target["labels"])
     height, width = shape_of(size, facts.width / facts.height)
     training = Training(
         size=(height, width),
@@ -207,13 +207,18 @@ def small(
         training,
         pooling=pooling,
         dropout=dropout,
-        columns=tuple(facts.target["labels"]),
+        columns=names,
     )
     classical = classical_of(
-        facts, _learns(facts), trees=trees, words=words, mirrored=flip > 0, crop_border=False
+        facts,
+        every_label(names),
+        trees=trees,
+        words=words,
+        mirrored=flip > 0,
+        crop_border=False,
     )
     return _recipe(
-        facts,
+        names,
         (*classical, *available),
         members=members,
         drawn=_mixture(mixture),
@@ -302,6 +307,7 @@ def hpa(
         at_least_one: Whether a picture that reaches no cut gets the nearest label.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
+    names = tuple(facts.target["labels"])
     height, width = shape_of(size, facts.width / facts.height)
     training = Training(
         size=(height, width),
@@ -339,11 +345,11 @@ def hpa(
         training,
         pooling=pooling,
         dropout=dropout,
-        columns=tuple(facts.target["labels"]),
+        columns=names,
     )
-    classical = classical_of(facts, _learns(facts), crop_border=False)
+    classical = classical_of(facts, every_label(names), crop_border=False)
     return _recipe(
-        facts,
+        names,
         (*classical, *available),
         members=members,
         drawn=_mixture(mixture),
@@ -364,14 +370,8 @@ def _mixture(shares: str) -> Mixture | None:
     return Mixture((rare, middling, common))
 
 
-def _learns(facts: Facts) -> Learns:
-    """A number for every label."""
-    columns = tuple(facts.target["labels"])
-    return Learns(goal=every_column, columns=columns, limits=(0.0, 1.0))
-
-
 def _recipe(
-    facts: Facts,
+    names: tuple[str, ...],
     available: Sequence[Member],
     *,
     members: str,
@@ -381,7 +381,6 @@ def _recipe(
     seed: int,
     cache_gb: float,
 ) -> Recipe:
-    names = tuple(facts.target["labels"])
     return Recipe(
         target=LabelTarget(names, drawn=drawn),
         metric=MacroF1(),
@@ -400,8 +399,8 @@ def _recipe(
 
 FAMILY = Family(
     survey=survey,
-    facts=label_facts,
-    audit=label_suspicions,
+    facts=facts_of_labels,
+    audit=suspicions,
     simulate=simulate_cells,
     demo=(
         "small",

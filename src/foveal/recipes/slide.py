@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from foveal.audit.duplicates import lookalikes
-from foveal.audit.leaks import conflicts
+from foveal.audit.leaks import conflicts, telltales
 from foveal.decide.sites import PerSite
 from foveal.errors import UsageError
 from foveal.grades import APPROACHES, CUTS, CutRule, grade_count, graded, plain_grades
@@ -437,13 +437,15 @@ def facts(manifest: Manifest, found: Sequence[SlideSeen]) -> tuple[Manifest, Fac
 
 
 def suspicions(manifest: Manifest) -> list[str]:
-    """Are slides blank? Have equal slides different grades? Do slides look alike?"""
+    """Are slides blank, equal, alike? Does a site tell the grade?"""
+    truth = plain_grades(manifest)
     words = "slides are equal to another with another grade (kept, in one fold)"
     blank = [manifest.ids[row] for row in np.flatnonzero(is_blank(manifest))]
     said = f"{len(blank)} slides show no tissue, and are left out: {', '.join(blank[:NAMED])}"
     return [
         *([said] if blank else []),
-        *conflicts(manifest, plain_grades(manifest).target, words),
+        *telltales(manifest, truth),
+        *conflicts(manifest, truth.target, words),
         *lookalikes(manifest),
     ]
 
