@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from foveal import doctor
-from foveal.doctor import Finding, examine, probe
+from foveal.doctor import Finding, _rate, examine, probe
 from foveal.errors import UsageError
 from foveal.machine import cores
 
@@ -120,3 +120,8 @@ def test_the_probe_suggests_what_was_fastest_and_leaves_the_threads_alone() -> N
 def test_a_device_that_is_not_to_be_had_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="no CUDA device"):
         probe("cuda")
+
+
+def test_one_of_several_devices_can_be_timed() -> None:
+    network = torch.nn.Conv2d(3, 1, 3)
+    assert _rate(network, "cpu:0", "channels_last", "bf16-mixed") > 0

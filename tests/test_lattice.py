@@ -40,7 +40,11 @@ def by_loops(plane: np.ndarray, lattice: int) -> np.ndarray:
 @pytest.mark.parametrize("lattice", [1, 2, 3, 8, 32])
 @pytest.mark.parametrize("size", [(8, 16), (13, 9), (1, 1), (33, 31)])
 @pytest.mark.parametrize("kind", ["bool", "uint8", "float32"])
-def test_cells_are_sums_of_their_pixels(size: tuple[int, int], lattice: int, kind: str) -> None:
+@pytest.mark.parametrize("band", [1, 40, 1 << 20])
+def test_cells_are_sums_of_their_pixels(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], lattice: int, kind: str, band: int
+) -> None:
+    monkeypatch.setattr("foveal.lattice.BAND", band)
     plane = (pixels(*size) * (1 if kind == "bool" else 200)).astype(kind)
     got = cells(plane, lattice)
     assert got.dtype == np.float32

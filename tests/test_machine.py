@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from foveal import launch
 from foveal.doctor import examine
-from foveal.machine import cores, free_bytes
+from foveal.machine import cores, free_bytes, one_thread
 
 MEMORY = "MemTotal: 32000000 kB\nMemFree: 1000000 kB\nMemAvailable: 16000000 kB\n"
 
@@ -89,3 +90,12 @@ def test_jobs_side_by_side_and_the_doctor_ask_the_same(monkeypatch: pytest.Monke
     assert launch.slots_of("cpu") == ["cpu"] * 3
     (memory,) = [f for f in examine() if f.name == "memory"]
     assert (memory.words, memory.is_fine) == ("1.5 GB free", False)
+
+
+def test_linear_algebra_has_one_thread_as_long_as_that_is_wanted() -> None:
+    with threadpool_limits(2):
+        with one_thread():
+            assert {pool["num_threads"] for pool in threadpool_info()} == {1}
+        blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+        assert len(blas) > 1  # that of NumPy and that of SciPy
+        assert {pool["num_threads"] for pool in blas} == {2}

@@ -151,16 +151,17 @@ def _rate(model: Any, device: str, layout: str, precision: str) -> float:
     """Pictures a second of training steps."""
     import torch
 
+    kind = device.partition(":")[0]
     memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     model = model.to(memory_format=memory)
     images = torch.rand(16, 3, 112, 112, device=device).contiguous(memory_format=memory)
     least = float("inf")
     for _ in range(4):
         started = time.perf_counter()
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16-mixed"):
             loss = model(images).float().square().mean()
         loss.backward()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        if kind == "cuda":
+            torch.cuda.synchronize(device)
         least = min(least, time.perf_counter() - started)
     return round(len(images) / least, 1)

@@ -18,6 +18,9 @@ from foveal.errors import TargetError, UnreadableImage
 from foveal.manifest import Case, Window
 from foveal.read.image import decode_mask
 
+BAND = 1 << 20
+"""About how many pixels are added up at a time."""
+
 Plane = Float[np.ndarray, "_ _"]
 """Rows and columns of cells; planes of one list differ in size."""
 
@@ -55,6 +58,14 @@ def cells(pixels: Shaped[np.ndarray, "height width"], lattice: int) -> Plane:
         >>> cells(np.ones((3, 4)), 2).tolist()
         [[4.0, 4.0], [2.0, 2.0]]
     """
+    height, width = pixels.shape
+    step = max(BAND // max(width, 1) // lattice, 1) * lattice
+    bands = [_cells(pixels[top : top + step], lattice) for top in range(0, height, step)]
+    return np.concatenate(bands)
+
+
+def _cells(pixels: Shaped[np.ndarray, "height width"], lattice: int) -> Plane:
+    """The same of a few rows, which are copied on the way."""
     down = np.add.reduceat(pixels, np.arange(0, pixels.shape[0], lattice), axis=0, dtype=np.float32)
     return np.add.reduceat(down, np.arange(0, pixels.shape[1], lattice), axis=1)
 
@@ -88,9 +99,14 @@ def read_mask(path: str, size: tuple[int, int] | None = None) -> Bool[np.ndarray
     return mask
 
 
+def has_region(case: Case) -> bool:
+    """Whether a volume counts in a part of its plane only."""
+    return len(case.paths) > 1
+
+
 def region_of(case: Case, height: int, width: int) -> Bool[np.ndarray, "height width"]:
     """Where a volume counts: its region mask, or everywhere."""
-    if len(case.paths) < 2:
+    if not has_region(case):
         return np.ones((height, width), dtype=bool)
     return read_mask(case.paths[1], (height, width))
 

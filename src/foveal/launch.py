@@ -25,7 +25,7 @@ from typing import Any
 
 from foveal import errors
 from foveal.errors import DataError, FovealError, Stopped, UsageError
-from foveal.machine import cores, free_bytes
+from foveal.machine import cores, free_bytes, one_thread
 
 LEASH_BROKEN = 70
 JOB_BYTES = 1.5e9
@@ -236,9 +236,8 @@ class _Child:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One compute thread a job: its sums are added in the same order on every machine."""
+    """One compute thread a job, of networks too."""
     import torch
-    from threadpoolctl import threadpool_limits
 
     from foveal.train.batches import quiet_libraries
 
@@ -246,7 +245,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     quiet_libraries()
     try:
-        with threadpool_limits(1):
+        with one_thread():
             yield
     finally:
         torch.set_num_threads(threads)
@@ -279,7 +278,7 @@ def main() -> None:
     except FovealError as error:
         about = {"culprits": error.culprits} if isinstance(error, DataError) else {}
         report({"failure": _known(error).__name__, "message": str(error), **about})
-        if error.exit_code not in (Stopped.exit_code,):
+        if error.exit_code != Stopped.exit_code:
             traceback.print_exc()
         code = error.exit_code
     except Exception as error:  # noqa: BLE001  its parent must hear of it, whatever it is

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path("/")
@@ -19,6 +20,16 @@ def cores(root: Path = ROOT) -> int:
     """Cores that this process may use, one at least; part of a core counts for nothing."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.floor(min([here, *map(_quota, _groups(root, "cpu"))])))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Linear algebra with one thread: its sums are added in the same order on every machine."""
+    import scipy.linalg  # noqa: F401  what is loaded later would keep its threads
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
 
 
 def free_bytes(root: Path = ROOT) -> float:

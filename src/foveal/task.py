@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, Shaped
 
 from foveal.combine.blend import Blend
 from foveal.combine.leaderboard import Decoder
+from foveal.errors import Stopped, UsageError
 from foveal.manifest import Case, Facts, Manifest, Truth
 from foveal.metrics.interval import Metric
 from foveal.predictions import Predictions
@@ -83,6 +84,11 @@ class Resources:
     cache_bytes: float = 8e9
     should_stop: Callable[[], bool] = lambda: False
     left_out: Callable[[Case, str], None] = lambda case, why: None
+
+    def ask(self) -> None:
+        """Go on, or raise `Stopped` where the signal came."""
+        if self.should_stop():
+            raise Stopped("stopped; the same call goes on")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +272,12 @@ class Recipe:
     seed: int = 0
     cache_gb: float = field(default=8.0, metadata={"digest": False})
 
+    def __post_init__(self) -> None:
+        """Make sure that every member has a folder of its own."""
+        names = [member.name for member in self.members]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"members of one name: {', '.join(twice)}; cure: each once")
+
 
 def _nothing(manifest: Manifest) -> list[str]:
     """There is nothing to remark."""
@@ -336,3 +348,8 @@ class Context:
     slots: tuple[str, ...] | None = None
     keep: tuple[int, ...] = ()
     checkpoint_seconds: float = 300.0
+
+    def ask(self) -> None:
+        """Go on, or raise `Stopped` where the signal came."""
+        if self.should_stop():
+            raise Stopped("stopped; the same call goes on")

@@ -4,6 +4,7 @@ import pytest
 from foveal.decide import votes as votes_module
 from foveal.decide.retrieve import unit
 from foveal.decide.votes import VOTED, votes
+from foveal.errors import Stopped
 
 
 def features(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -73,3 +74,16 @@ def test_without_a_gallery_nobody_has_a_vote() -> None:
     asked = features(np.random.default_rng(0), 3)
     assert (votes(asked, np.arange(3), none, owner, count=3, individuals=2) == 0).all()
     assert votes(none, owner, asked, np.arange(3), count=0, individuals=3).shape == (0, 3)
+
+
+def test_votes_are_given_up_when_somebody_says_so() -> None:
+    rng, asked = np.random.default_rng(0), []
+
+    def ask() -> None:
+        asked.append(True)
+        raise Stopped("stopped")
+
+    given = features(rng, 4), np.zeros(4, np.int64)
+    with pytest.raises(Stopped):
+        votes(*given, *given, count=1, individuals=1, ask=ask)
+    assert asked == [True]

@@ -9,6 +9,7 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from conftest import job_of
+from foveal.errors import Stopped
 from foveal.lattice import planes_of
 from foveal.manifest import Case, Window
 from foveal.members import filters
@@ -16,7 +17,7 @@ from foveal.members.filters import WIDTHS, FilterTrees
 from foveal.members.volumes import window_of
 from foveal.read.volume import Volume
 from foveal.stages.open import Opened
-from foveal.task import Job
+from foveal.task import Job, Resources
 
 HEIGHT, WIDTH = 150, 170
 
@@ -39,7 +40,7 @@ def member(lattice: int = 4, depth: int = 3) -> FilterTrees:
 
 def responses(of: Volume, window: Window | None = None, lattice: int = 4) -> np.ndarray:
     window = window or window_of(Case(id="", paths=()), of)
-    bands = member(lattice, of.depth)._bands(of, window)
+    bands = member(lattice, of.depth)._bands(of, window, Resources(cache=Path()))
     return np.concatenate([table for _, table in bands])
 
 
@@ -188,3 +189,11 @@ def test_weights_of_cases_count(inked: Opened, tmp_path: Path) -> None:
     weight[work.train[0]] = 0.01
     before, after = said(floor(inked), work), said(floor(inked), replace(work, weight=weight))
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
+
+
+def test_responses_are_given_up_when_somebody_says_so(inked: Opened, tmp_path: Path) -> None:
+    work = job_of(inked, tmp_path)
+    floor(inked, samples=100).fit(work)  # and volumes are stored
+    stopped = replace(work, resources=replace(work.resources, should_stop=lambda: True))
+    with pytest.raises(Stopped):
+        floor(inked, samples=100).fit(stopped)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -98,3 +100,13 @@ def test_draws_depend_on_the_seed_alone() -> None:
     sums = np.arange(12.0).reshape(6, 2)
     assert np.array_equal(resampled_sums(sums, seed=1), resampled_sums(sums, seed=1))
     assert not np.array_equal(resampled_sums(sums, seed=1), resampled_sums(sums, seed=2))
+
+
+def test_groups_that_do_not_count_are_no_evidence() -> None:
+    y, z = example(40)
+    group, weight = np.arange(40), np.where(np.arange(40) < 8, 1.0, 0.0)
+    truth = replace(truth_of(y), group=group, weight=weight)
+    pieces = quadratic_kappa.pieces(quadratic_kappa.tally(z, truth), z, truth)
+    few = truth.take(np.arange(8))
+    alone = quadratic_kappa.tally(z[:8], few), few.group
+    assert bootstrap(quadratic_kappa, *pieces) == bootstrap(quadratic_kappa, *alone)

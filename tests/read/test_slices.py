@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from foveal.errors import UnreadableImage
-from foveal.read.slices import find_slices, gap_of
+from foveal.read.slices import find_slices, gap_of, natural
 from pictures import ALPHA, GREY, RGB, WIDE, pil, tiff
 
 PLANES = np.random.default_rng(0).integers(0, 255, (11, 6, 8), np.uint8)
@@ -105,3 +105,7 @@ def test_a_link_to_a_slice_that_is_gone_is_named(tmp_path: Path) -> None:
     (tmp_path / "z1.png").symlink_to(tmp_path / "gone.png")
     with pytest.raises(UnreadableImage, match=r"z1\.png"):
         read(tmp_path)
+
+
+def test_signs_that_are_no_plain_digits_are_letters() -> None:
+    assert sorted(["z10", "z1²", "z9"], key=natural) == ["z1²", "z9", "z10"]

@@ -274,3 +274,11 @@ def test_own_folds_say_where_others_were_asked_for() -> None:
     own = manifest(["0", "1"] * 3, fold=["b", "a", "b", "a", "c", "c"])
     assert "3 folds by their column, where folds=5 was asked for" in Folds(5)(own).notes
     assert not Folds(3)(own).notes
+
+
+def test_names_of_any_kind_come_back_from_the_file() -> None:
+    made = Folds(2)(manifest(["0", "1"] * 4))
+    ids = ("a\rb", 'c"d', "e,f", "g\nh", "i\r\nj", "k", " l", "")
+    back = Split.from_csv(made.to_csv(ids), ids)
+    assert back is not None
+    np.testing.assert_array_equal(back.fold, made.fold)

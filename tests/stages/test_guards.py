@@ -14,20 +14,23 @@ import cv2
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from conftest import FAST, INLINE, small_study, table_of
 from foveal import stages
+from foveal.combine.leaderboard import rank
 from foveal.errors import ManifestError, SplitError, Stopped, StudyError, TargetError, UsageError
 from foveal.files import read_json
 from foveal.launch import Channel
 from foveal.manifest import Case, load
+from foveal.predictions import Predictions
 from foveal.stages.address import resolve
 from foveal.stages.open import open_study
 from foveal.stages.predict import _keep_what_is_read, _require_place, _source, _steps
 from foveal.stages.progress import Curve
 from foveal.stages.split import open_split, truth_of
 from foveal.stages.train import _judge, load_state, out_of_fold
-from foveal.study import Study
+from foveal.study import SCORES, Study
 from foveal.task import Context, State
 
 
@@ -805,3 +808,64 @@ def test_somebody_new_has_a_name(flukes: dict, tmp_path: Path) -> None:
         stages.init(
             tmp_path / "s", recipe="identify:small", options={"new": ""}, context=INLINE, **flukes
         )
+
+
+def test_decisions_are_made_with_one_thread(
+    finished: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, seen = edited(finished, tmp_path / "s", "views: centre", "views: centre"), []
+    shutil.rmtree(study.combine_folder)
+
+    def look(*given: object, **more: object) -> object:
+        seen.extend(pool["num_threads"] for pool in threadpool_info())
+        return rank(*given, **more)
+
+    monkeypatch.setattr(sys.modules["foveal.stages.combine"], "rank", look)
+    with threadpool_limits(2):
+        stages.combine(study, INLINE)
+    assert set(seen) == {1}
+
+
+def test_decisions_stop_when_they_are_asked_to_and_go_on_later(
+    finished: Study, tmp_path: Path
+) -> None:
+    study = edited(finished, tmp_path / "s", "views: centre", "views: centre")
+    board = study.leaderboard_file.read_bytes()
+    shutil.rmtree(study.combine_folder)
+    asked: list[bool] = []
+
+    def soon() -> bool:
+        asked.append(True)
+        return len(asked) > 5
+
+    with pytest.raises(Stopped):
+        stages.combine(study, replace(INLINE, should_stop=soon))
+    assert len(asked) == 6
+    assert not study.leaderboard_file.exists()
+    stages.combine(study, INLINE)
+    assert study.leaderboard_file.read_bytes() == board
+
+
+def test_a_volume_that_went_away_is_no_training_that_is_done(scans: dict, tmp_path: Path) -> None:
+    table = shutil.copytree(Path(scans["table"]).parent, tmp_path / "scans") / "scans.csv"
+    options = {"members": "floor", "trees": 2, "folds": 2, "lattice": 8, "size": 64}
+    study = stages.init(
+        tmp_path / "s", **{**scans, "table": table}, recipe="segment:small", options=options
+    )
+    stages.split(study)
+    opened, made = open_split(study)
+    gone = next(c for k, c in enumerate(opened.manifest.cases()) if made.fold[k] == 0)
+    place = Path(gone.paths[0])
+    place.rename(place.with_name("away"))
+    with pytest.raises(ManifestError, match="held-out cases") as caught:
+        stages.train(study, fold=0, context=INLINE)
+    assert gone.id.split("/")[0] in caught.value.culprits[0]
+    place.with_name("away").rename(place)
+    stages.train(study, fold=0, context=INLINE)
+    assert len(Predictions.open(study.job_folder("floor", 0), prefix=SCORES)) == 2
+
+
+def test_members_of_one_name_are_refused(scans: dict, tmp_path: Path) -> None:
+    twice = {"backbone": "resnet18, resnet18", "weights": "none", "folds": 2}
+    with pytest.raises(UsageError, match="members of one name: resnet18-3x9, resnet18-5x7"):
+        stages.init(tmp_path / "s", **scans, recipe="segment:vesuvius", options=twice)

@@ -1,6 +1,7 @@
 """A cache changes when pictures are made, never which."""
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from foveal.errors import DataError, DiskFullError, Stopped
-from foveal.train.cache import BLOCK, Direct, Mapped, cached
+from foveal.train.cache import BLOCK, Direct, Mapped, begin, cached, seconds_to_make
 
 
 def made(row: int) -> np.ndarray:
@@ -262,3 +263,24 @@ def test_what_can_be_made_by_now_is_made(tmp_path):
     np.testing.assert_array_equal(got.values, np.stack([made(row) for row in range(7)]))
     with pytest.raises(ValueError, match="read-only"):
         got.values[0] = 0
+
+
+@pytest.mark.parametrize("is_asked_for", [False, True])
+def test_caches_that_nobody_asks_for_make_room(tmp_path: Path, *, is_asked_for: bool) -> None:
+    size = made(0).nbytes * 7
+    limits = {"threads": 1, "limit_bytes": 1.5 * size}
+    older, newer = tmp_path / "older.npy", tmp_path / "newer.npy"
+    cached(older, made, 7, **limits)
+    assert isinstance(cached(newer, made, 7, **limits), Direct)
+    os.utime(older.with_suffix(".json"), (0, 0))
+    begin(tmp_path)
+    if is_asked_for:
+        cached(older, made, 7, **limits)
+    found = cached(newer, made, 7, **limits)
+    assert older.is_file() == is_asked_for
+    assert isinstance(found, Direct if is_asked_for else Mapped)
+    np.testing.assert_array_equal(found(3), made(3))
+
+
+def test_what_a_lost_file_costs_is_nothing() -> None:
+    assert seconds_to_make(some_fail, [0, 3]) >= 0

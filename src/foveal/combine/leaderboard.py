@@ -9,7 +9,7 @@ choice inside every set of folds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,6 +93,10 @@ class Leaderboard:
     nested_interval: tuple[float, float] | None
 
 
+def _go_on() -> None:
+    """Nothing stops it."""
+
+
 def rank(
     entries: Sequence[Entry],
     predictions: dict[str, Predictions],
@@ -100,6 +104,7 @@ def rank(
     *,
     metric: Metric,
     floor: str | None = None,
+    ask: Callable[[], None] = _go_on,
 ) -> Leaderboard:
     """Judge every entry cross-fitted and choose one.
 
@@ -109,14 +114,15 @@ def rank(
         truth: What is true, with the fold of every case.
         metric: The score.
         floor: The member that others should pass; those that do not are marked, never chosen.
+        ask: Called before anything is fitted; may raise.
     """
-    labels = cross_fitted(entries, leave_one_fold_out(predictions, truth))
+    labels = cross_fitted(entries, leave_one_fold_out(predictions, truth), ask)
     verdicts = [judged(one, truth, metric) for one in labels]
     chosen = choose(entries, verdicts, metric, floor)
     nested = None
     if len(np.unique(truth.fold[truth.weight > 0])) > 2:
         picked = [
-            part.labelled(_chosen_within(part, entries, metric, floor))
+            part.labelled(_chosen_within(part, entries, metric, floor, ask))
             for part in leave_one_fold_out(predictions, truth)
         ]
         nested = judged(picked, truth, metric)
@@ -189,11 +195,14 @@ def leave_one_fold_out(predictions: dict[str, Predictions], truth: Truth) -> Ite
         )
 
 
-def cross_fitted(entries: Sequence[Entry], partitions: Iterable[Partition]) -> list[Labelled]:
+def cross_fitted(
+    entries: Sequence[Entry], partitions: Iterable[Partition], ask: Callable[[], None] = _go_on
+) -> list[Labelled]:
     """For each entry the labels of every fold, fitted on the other folds."""
     labels: list[Labelled] = [[] for _ in entries]
     for part in partitions:
         for entry, found in zip(entries, labels, strict=True):
+            ask()
             found.append(part.labelled(entry))
     return labels
 
@@ -236,11 +245,15 @@ def _below(entries: Sequence[Entry], scores: Sequence[float], floor: str | None)
 
 
 def _chosen_within(
-    part: Partition, entries: Sequence[Entry], metric: Metric, floor: str | None
+    part: Partition,
+    entries: Sequence[Entry],
+    metric: Metric,
+    floor: str | None,
+    ask: Callable[[], None],
 ) -> Entry:
     """The entry that the seen folds alone would choose."""
     inner = leave_one_fold_out(part.seen, part.truth)
-    verdicts = [judged(one, part.truth, metric) for one in cross_fitted(entries, inner)]
+    verdicts = [judged(one, part.truth, metric) for one in cross_fitted(entries, inner, ask)]
     return entries[choose(entries, verdicts, metric, floor)]
 
 

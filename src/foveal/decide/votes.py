@@ -12,6 +12,8 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -31,6 +33,7 @@ def votes(
     count: int,
     individuals: int,
     farthest: float = 2.0,
+    ask: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, "query individual"]:
     """How much the features of every query speak for every individual, 0 to 1.
 
@@ -43,6 +46,7 @@ def votes(
         individuals: Columns; one without features gets no vote.
         farthest: The largest squared distance there can be; 2 of unit vectors without negative
             numbers.
+        ask: Called before every block of features; may raise.
 
     Returns:
         The root of the mean vote of a query's features, as a share of the largest one possible.
@@ -53,6 +57,7 @@ def votes(
     if len(present):
         known = _with_length(gallery[order])
         for first in range(0, len(queries), FEATURES):
+            ask()
             some = slice(first, first + FEATURES)
             near = _nearness(queries[some], known, starts)
             column, vote = _voted(near)

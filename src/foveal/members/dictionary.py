@@ -15,7 +15,6 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from foveal.errors import Stopped
 from foveal.manifest import Case
 from foveal.members.mixed import fit_mixed, mixed
 from foveal.members.pictures import Prepared, all_readable, readable, score_each
@@ -112,8 +111,7 @@ class Dictionary:
         """Pictures described by the dictionary."""
         found = []
         for row in rows.tolist():
-            if resources.should_stop():
-                raise Stopped("stopped while describing pictures")
+            resources.ask()
             found.append(self.patches(pictures(row), words))
         return np.stack(found)
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from foveal.lattice import cells, part_of
+from foveal.lattice import cells, part_of, read_mask
 from foveal.manifest import Case, Window
 from foveal.members.forest import forest, walk
 from foveal.members.pictures import peak_bytes
@@ -26,7 +26,6 @@ from foveal.members.volumes import (
     each_readable,
     inside_region,
     learnable,
-    mask_of,
     window_of,
 )
 from foveal.predictions import Predictions
@@ -83,10 +82,11 @@ class FilterTrees:
         x, y, w = [], [], []
         for k, volume, where in zip(job.train.tolist(), volumes, allowed, strict=True):
             window = window_of(job.cases[k], volume)
-            true = part_of(mask_of(str(job.target[k]), volume) & where, window)
+            true = part_of(read_mask(str(job.target[k]), volume.plane) & where, window)
             area = cells(part_of(where, window), self.lattice)
             drawn = (area > 0) & (rng.random(area.shape) < share)
-            x += [table[drawn[rows]] for rows, table in self._bands(volume, window)]
+            bands = self._bands(volume, window, job.resources)
+            x += [table[drawn[rows]] for rows, table in bands]
             y.append((cells(true, self.lattice) / np.maximum(area, 1))[drawn])
             w.append(job.weight[k] * area[drawn])
         nodes = forest(
@@ -113,7 +113,7 @@ class FilterTrees:
         for case, volume, reading in each_readable(self._volumes, cases, rows, resources):
             started = time.monotonic()
             said: list[list[np.ndarray]] = [[] for _ in states]
-            for _, table in self._bands(volume, window_of(case, volume)):
+            for _, table in self._bands(volume, window_of(case, volume), resources):
                 for state, into in zip(states, said, strict=True):
                     found = walk(state.tensors, table.reshape(-1, table.shape[2]))[:, 0]
                     into.append(found.reshape(table.shape[:2]).astype(np.float32))
@@ -135,10 +135,13 @@ class FilterTrees:
     def _volumes(self) -> StoredVolumes:
         return StoredVolumes(self.slices, self.spare_bits, self.bits)
 
-    def _bands(self, volume: Volume, window: Window) -> Iterator[tuple[slice, np.ndarray]]:
+    def _bands(
+        self, volume: Volume, window: Window, resources: Resources
+    ) -> Iterator[tuple[slice, np.ndarray]]:
         """Bands of a window: which rows of cells, and the responses "row column feature" there."""
         step = max(1, BAND // (window.width + 2 * HALO) // self.lattice) * self.lattice
         for top in range(window.top, window.top + window.height, step):
+            resources.ask()
             height = min(step, window.top + window.height - top)
             around = Window(
                 top=top - HALO,

@@ -95,6 +95,7 @@ class LocalFeatures:
                     count=len(rows),
                     individuals=gallery.individuals,
                     farthest=2 + 2 * self.places**2,
+                    ask=resources.ask,
                 )
                 for way, one in enumerate(found)
             ]

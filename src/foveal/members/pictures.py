@@ -110,6 +110,9 @@ def all_readable(job: Job, *sources: Mapped | Direct) -> None:
             "rows out of the table, then foveal init --replace",
             [f"{job.cases[row].id}: {failed[row]}" for row in sorted(wrong)],
         )
+    if any(isinstance(source, Direct) for source in sources):
+        note = "pictures have no room in the cache and are read at every look, which is slow"
+        job.report({"note": f"{note}; cure: a larger cache_gb="})
 
 
 def _failed(sources: Sequence[Mapped | Direct]) -> dict[int, str]:

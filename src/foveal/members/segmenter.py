@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from foveal.errors import UsageError
+from foveal.lattice import read_mask
 from foveal.losses.overlap import foreground
 from foveal.manifest import Case, Window
 from foveal.members.crops import Crops
@@ -25,7 +26,6 @@ from foveal.members.volumes import (
     each_readable,
     inside_region,
     learnable,
-    mask_of,
     window_of,
 )
 from foveal.models.backbone import Standardise
@@ -153,7 +153,7 @@ class Segmenter:
         lessons = Crops(
             volumes=volumes,
             masks=[
-                mask_of(str(job.target[k]), volume)
+                read_mask(str(job.target[k]), volume.plane)
                 for k, volume in zip(job.train.tolist(), volumes, strict=True)
             ],
             allowed=learnable(

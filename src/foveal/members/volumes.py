@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from foveal.digests import digest
 from foveal.errors import DataError, DiskFullError, TargetError, UsageError
-from foveal.lattice import cells, part_of, read_mask, region_of
+from foveal.lattice import cells, has_region, part_of, region_of
 from foveal.manifest import Case, Window
 from foveal.predictions import NO_FOLD, Predictions
 from foveal.read.image import check_depth
@@ -58,7 +58,8 @@ class StoredVolumes:
                 should_stop=resources.should_stop,
             )
         check_depth(volume.values.dtype, self.bits, case.paths[0])
-        region_of(case, *volume.plane)
+        if has_region(case):
+            region_of(case, *volume.plane)
         return replace(volume, spare_bits=self.spare_bits, bits=self.bits)
 
 
@@ -153,11 +154,6 @@ def _planes(cases: Sequence[Case]) -> dict[tuple[str, ...], tuple[int, int]]:
     return found
 
 
-def mask_of(path: str, volume: Volume) -> Bool[np.ndarray, "height width"]:
-    """The mask of a volume."""
-    return read_mask(path, volume.plane)
-
-
 def as_predictions(
     cases: Sequence[Case],
     planes: Sequence[Plane],
@@ -181,6 +177,8 @@ def as_predictions(
 
 def inside_region(plane: Plane, case: Case, volume: Volume, lattice: int) -> Plane:
     """Scores of a unit, 0 where no pixel of the region lies, never 0 elsewhere."""
-    region = part_of(region_of(case, *volume.plane), window_of(case, volume))
-    least = np.float32(1e-6)  # a score of 0 says "outside"
-    return np.where(cells(region, lattice) > 0, np.clip(plane, least, 1), 0).astype(np.float32)
+    scores = np.clip(plane, np.float32(1e-6), 1)  # a score of 0 says "outside"
+    if has_region(case):
+        region = part_of(region_of(case, *volume.plane), window_of(case, volume))
+        scores = np.where(cells(region, lattice) > 0, scores, 0)
+    return scores.astype(np.float32)

@@ -45,9 +45,13 @@ class Metric(Protocol):
 
 def whole_cases(
     metric: Metric, tally: Float[np.ndarray, "case stat"], labels: Any, truth: Truth
-) -> tuple[Float[np.ndarray, "case stat"], Int[np.ndarray, " case"]]:
-    """What is drawn where cases are not cut: all cases of a group together."""
-    return tally, truth.group
+) -> tuple[Float[np.ndarray, "counted stat"], Int[np.ndarray, " counted"]]:
+    """What is drawn where cases are not cut: all cases of a group together.
+
+    Cases of no weight are no evidence, so a group of them is none either.
+    """
+    counted = truth.weight > 0
+    return tally[counted], truth.group[counted]
 
 
 def group_sums(

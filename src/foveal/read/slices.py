@@ -76,7 +76,7 @@ def natural(name: str) -> list[tuple[int, int, str]]:
         ['a', 'z9', 'z10']
     """
     parts = re.split(r"(\d+)", name)
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p]
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p]
 
 
 def gap_of(names: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 Regression, cumulative classification and classification with expectation make different mistakes;
 their average is worth more than another architecture. A member without a network is the floor.
-Rows A1-A3, A5-A8, A10-A12 of the systems that foveal contains.
 """
 
 from __future__ import annotations

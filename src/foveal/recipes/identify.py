@@ -2,8 +2,7 @@
 
 A network learns to put pictures of an individual close together; a query is compared with a gallery
 of all of them. Folds imitate the task with queries of known and of hidden individuals, on which the
-place of "someone new" in an answer is fitted. Rows W3, W5, W8, W9, W11 of the systems that foveal
-contains.
+place of "someone new" in an answer is fitted.
 """
 
 from __future__ import annotations

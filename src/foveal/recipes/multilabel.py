@@ -2,8 +2,7 @@
 
 Cross-entropy, focal loss and a soft macro F1 make different mistakes; all end in the probability of
 every label. Cuts are exact, and pulled towards steadier ones where few pictures have the label.
-Channels are as many as the pictures have, one file each or all in one. Rows H1 to H8 and H10 of the
-systems that foveal contains.
+Channels are as many as the pictures have, one file each or all in one.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 The floor looks at filter responses; a network learns slice groups as pictures and mixes them over
 depth. Masks are decided by one threshold for all volumes, or by one share of each, both exact.
-Rows V1, V2, V3, V5, V6, V8, V9 of the systems that foveal contains.
 """
 
 from __future__ import annotations
@@ -443,7 +442,7 @@ def vesuvius(
             guard=guard,
             spare_bits=facts.spare_bits,
         )
-        for name in backbone.split(",")
+        for name in map(str.strip, backbone.split(","))
         for channels, groups, blocks in ((5, 7, 3), (3, 9, 6))
     ]
     floor = FilterTrees(

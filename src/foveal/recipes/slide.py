@@ -3,7 +3,7 @@
 Where tissue is, is found once on the smallest level; tiles are cut from there at any size, number
 and resolution, so that several layouts cost one look each. From then on it is a grading study:
 three approaches, calibrated and averaged, cuts in closed form; those of single sites only where
-that helps on cases left out. Rows P1-P4, P7, P8, P11 of the systems that foveal contains.
+that helps on cases left out.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from foveal.errors import SplitError
+from foveal.files import csv_text
 from foveal.manifest import Manifest, Truth, Window
 from foveal.table import in_order
 
@@ -137,16 +138,11 @@ class Split:
 
     def to_csv(self, ids: tuple[str, ...]) -> str:
         """All but the notes as one CSV text, for cases of these names; an empty cell for none."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(COLUMNS)
         names = ids if self.row is None else [ids[row] for row in self.row.tolist()]
         numbers = (["" if k == NONE else k for k in v.tolist()] for v in (self.fold, self.hidden))
         windows = [""] * len(names) if self.window is None else self.window
-        writer.writerows(
-            zip(names, *numbers, self.group.tolist(), self.kind.tolist(), windows, strict=True)
-        )
-        return out.getvalue()
+        rows = zip(names, *numbers, self.group.tolist(), self.kind.tolist(), windows, strict=True)
+        return csv_text([COLUMNS, *rows])
 
     @staticmethod
     def from_csv(text: str, ids: tuple[str, ...], *, imbalance: float = 0.0) -> Split | None:

@@ -32,6 +32,7 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
 
     Raises:
         StudyError: A member is not trained yet.
+        Stopped: The signal came.
     """
     with held(study, context, "combine") as context:
         opened, made = open_split(study)
@@ -52,10 +53,18 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
         say_why("combine", study.combine_folder, depends, context)
         truth = truth_of(opened, made)
         predictions = {m.name: out_of_fold(opened, m.name, made) for m in recipe.members}
-        board = rank(entries(recipe), predictions, truth, metric=recipe.metric, floor=recipe.floor)
-        fitted = {
-            row.entry.name: _fit_steps(row.entry, predictions, truth, recipe) for row in board.rows
-        }
+        board = rank(
+            entries(recipe),
+            predictions,
+            truth,
+            metric=recipe.metric,
+            floor=recipe.floor,
+            ask=context.ask,
+        )
+        fitted = {}
+        for row in board.rows:
+            context.ask()
+            fitted[row.entry.name] = _fit_steps(row.entry, predictions, truth, recipe)
         chosen = board.rows[board.chosen]
         answers = {
             "chosen": chosen.entry.name,

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
-from foveal.machine import cores
+from foveal.errors import DataError, ManifestError, UsageError, nearest
+from foveal.machine import cores, one_thread
 from foveal.manifest import Facts, Manifest, grouped, load
 from foveal.settings import Settings, digest_of_table, format_settings
 from foveal.stages.address import build, fitted, options_of, resolve
@@ -103,7 +103,8 @@ def init(
     _require_paths(options)
     slots_of(context)  # a device that is not to be had is refused before anything is read
     is_old = study.settings_file.is_file()
-    with held(study, context, "init") if is_old else nullcontext(context) as context:
+    holding = held(study, context, "init") if is_old else nullcontext(context)
+    with holding as context, one_thread():
         manifest, facts = _survey(load(source), source, family, context)
         manifest = grouped(manifest, source)
         made = build(function, facts, options)
@@ -219,8 +220,7 @@ def _survey(
 
     with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(manifest), 64):
-            if context.should_stop():
-                raise Stopped("stopped while reading pictures")
+            context.ask()
             list(pool.map(one, range(start, min(start + 64, len(manifest)))))
             context.progress("reading pictures", min(start + 64, len(manifest)) / len(manifest), "")
     if len(bad) == len(manifest) and source.images:

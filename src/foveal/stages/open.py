@@ -11,6 +11,7 @@ import numpy as np
 
 from foveal.digests import digest
 from foveal.errors import StudyError
+from foveal.machine import one_thread
 from foveal.manifest import Manifest
 from foveal.settings import Settings, digest_of_table
 from foveal.stages.address import build, resolve
@@ -82,7 +83,7 @@ def say_why(stage: str, folder: Path, depends: Mapping[str, object], context: Co
 
 @contextmanager
 def held(study: Study, context: Context, stage: str) -> Iterator[Context]:
-    """Hold a study while a stage changes it, unless the caller holds it already.
+    """Hold a study while a stage changes it, with one thread, unless the caller does already.
 
     Yields:
         The context for the stages and the jobs that belong to this one.
@@ -94,5 +95,6 @@ def held(study: Study, context: Context, stage: str) -> Iterator[Context]:
         yield context
         return
     waiting = f"waiting up to 10 seconds: {study.folder} is held by another process"
-    with study.require().lock(f"foveal {stage}", lambda: context.say(waiting)) as descriptor:
+    holding = study.require().lock(f"foveal {stage}", lambda: context.say(waiting))
+    with holding as descriptor, one_thread():
         yield replace(context, keep=(descriptor,))

@@ -21,7 +21,7 @@ from foveal.combine.blend import mean
 from foveal.digests import revive
 from foveal.errors import DiskFullError, ManifestError, Stopped, StudyError, UsageError, nearest
 from foveal.files import disk_error, read_json
-from foveal.machine import cores
+from foveal.machine import cores, one_thread
 from foveal.manifest import Case, Manifest, load
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
@@ -124,7 +124,7 @@ def predict(
     if growing.is_anytime:
         growing.write(Given(prior=growing.prior))
     _say_strangers(study, manifest, context)
-    with _scratch(writes[0].parent) as scratch:
+    with _scratch(writes[0].parent) as scratch, one_thread():
         try:
             _score_all(study, source, growing, answers, scratch, deadline, context)
         except Stopped:

@@ -40,9 +40,11 @@ def run(study: Study, context: Context = Context()) -> Path:
     with held(study, context, "run") as context:
         for finding in audit(study, context):
             context.warn(finding, [])
+        context.ask()
         split(study, context)
         train(study, context=context)
         combine(study, context)
+        context.ask()
         return report(study, context)
 
 

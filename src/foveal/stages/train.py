@@ -20,7 +20,7 @@ import numpy as np
 
 from foveal import launch
 from foveal.digests import describe, digest, together
-from foveal.errors import TargetError, TrainingError, UsageError, nearest
+from foveal.errors import ManifestError, TargetError, TrainingError, UsageError, nearest
 from foveal.files import read_json
 from foveal.machine import cores
 from foveal.manifest import Truth
@@ -44,6 +44,7 @@ from foveal.study import (
     publish,
 )
 from foveal.task import Context, Job, Member, Resources, State
+from foveal.train.cache import begin
 
 TRAIN_FORMAT = 7
 FOR_NEW = "for_new."
@@ -77,6 +78,7 @@ def train(
         _say_why(opened, made, jobs, context)
         slots = slots_of(context)
         _forget_older_pictures(opened)
+        begin(opened.study.cache_folder / opened.cases)
         board = Board([f"{m.name} fold {k}" for m, k in jobs], context)
         calls = [
             {
@@ -245,7 +247,15 @@ def fit_job(
         )
     )
     as_new = [case.as_new for case in cases]
+    left_out: dict[str, str] = {}
+    resources = replace(resources, left_out=lambda case, why: left_out.update({case.id: why}))
     (scores,) = chosen.score([replace(state, for_new={})], as_new, held, resources)
+    if left_out:  # such as a file that is gone since `init`: nothing is done without it
+        raise ManifestError(
+            f"{member} could not score {len(left_out)} of {len(held)} held-out cases; cure: "
+            "replace their files, or leave their rows out of the table, then foveal init --replace",
+            [f"{name}: {why}" for name, why in left_out.items()],
+        )
     if wrong := scores.not_numbers():
         raise TrainingError(
             f"{member} scores {len(wrong)} of {len(scores)} held-out cases with what is no number; "

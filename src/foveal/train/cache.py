@@ -3,7 +3,8 @@
 Two jobs may ask for the same cache: the first makes it, the second waits. A cache is whole or not
 there; one that was interrupted is gone on with, a block of cases at a time. Where caches would grow
 over their limit, a picture is made whenever it is asked for, with the same result; which ones
-cannot be made is found out once and kept.
+cannot be made is found out once and kept. Caches that nobody has asked for since `begin`, such as
+those of a size that was changed, make room before that.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ import numpy as np
 
 from foveal.errors import DataError, DiskFullError, ShapeError, Stopped, StudyError
 from foveal.files import disk_error, lay_out, write_json
+
+BEGAN = "began"
+"""The name of the file whose time says since when caches are asked for."""
 
 KEPT = ".direct.json"
 """Ends the name of what is kept of arrays that are made anew."""
@@ -78,6 +82,12 @@ class Direct:
         return self.make(row)
 
 
+def begin(folder: Path) -> None:
+    """From now on it counts which caches of a folder are asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / BEGAN).touch()
+
+
 def cached(
     path: Path,
     make: Callable[[int], np.ndarray],
@@ -105,16 +115,18 @@ def cached(
     path.parent.mkdir(parents=True, exist_ok=True)
     with alone(path):
         found = _load(path)
+        if found is not None:
+            path.with_suffix(".json").touch()
         if found is not None and found.failed:
             found = _tried_again(path, found, make)
         if found is None:
             kept = _kept(path, make)
-            if kept is not None and kept.nbytes * count + _taken(path) > limit_bytes:
+            if kept is not None and not _has_room(path, kept.nbytes * count, limit_bytes):
                 return _looked_through(path, kept, [*kept.failed], threads, should_stop)
             first = _first(make, count, failed)
             if first is None:
                 return Direct(make, (0,), np.dtype(np.uint8), failed)
-            if first.nbytes * count + _taken(path) > limit_bytes:
+            if not _has_room(path, first.nbytes * count, limit_bytes):
                 direct = Direct(make, first.shape, first.dtype)
                 return _looked_through(path, direct, range(count), threads, should_stop)
             try:
@@ -135,6 +147,20 @@ def _give_back(path: Path) -> None:
     """Remove what was begun of a cache."""
     for suffix in (".part", ".progress"):
         path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _has_room(path: Path, wanted: int, limit_bytes: float) -> bool:
+    """Whether a cache fits beside the others, where need be without those nobody asks for."""
+    if wanted + _taken(path) <= limit_bytes:
+        return True
+    began = path.parent / BEGAN
+    if began.is_file():
+        since = began.stat().st_mtime_ns
+        for sidecar in path.parent.glob("*.json"):
+            with suppress(FileNotFoundError):  # another job makes room too
+                if sidecar.stat().st_mtime_ns < since:
+                    sidecar.with_suffix(".npy").unlink(missing_ok=True)
+    return wanted + _taken(path) <= limit_bytes
 
 
 def _taken(path: Path) -> int:
@@ -202,11 +228,12 @@ def _tried_again(path: Path, found: Mapped, make: Callable[[int], np.ndarray]) -
 
 
 def seconds_to_make(make: Callable[[int], np.ndarray], rows: Sequence[int]) -> float:
-    """What a case costs before it is cached, from a few of them."""
+    """What a case costs before it is cached, from a few of them; a lost file costs nothing."""
     timed = rows[:TIMED_CASES]
     started = time.perf_counter()
     for row in timed:
-        make(row)
+        with suppress(DataError):
+            make(row)
     return (time.perf_counter() - started) / max(len(timed), 1)
 
 

@@ -87,7 +87,7 @@ def _f1(
     metric, fold = MacroF1(), np.zeros(len(true), np.int64)
     truth = Truth(target=true[:, None], weight=weight, group=group, fold=fold)
     tally = metric.tally(given[:, None], truth)
-    low, high = bootstrap(metric, tally, group)
+    low, high = bootstrap(metric, *metric.pieces(tally, given[:, None], truth))
     return low, float(metric.value(tally.sum(axis=0))), high
 
 

@@ -108,7 +108,7 @@ def _line(
         number(float(truth.weight @ truth.target / weight), 2),
         number(float(truth.weight @ labels / weight), 2),
         number(float(quadratic_kappa.value(tally.sum(axis=0)))),
-        span(bootstrap(quadratic_kappa, tally, truth.group)),
+        span(bootstrap(quadratic_kappa, *quadratic_kappa.pieces(tally, labels, truth))),
         cuts,
     ]
 
