@@ -143,6 +143,25 @@ def test_decisions_and_stages_load_no_torch() -> None:
             assert not {room(m) for m in ours(path)} & {"models", "losses", "transforms"}, module
 
 
+def test_decisions_know_nothing_of_pictures() -> None:
+    pictures = {"read", "transforms", "models", "losses", "train", "predict", "members"}
+    for module, path in modules().items():
+        if room(module) in {"metrics", "split", "audit", "decide", "combine"}:
+            assert not {name.split(".")[0] for name in imports(path)} & {"torch", "timm"}, module
+            assert not {room(m) for m in ours(path)} & pictures, module
+
+
+def test_nothing_of_ours_comes_through_a_face() -> None:
+    faces = {module for module, path in modules().items() if path.name == "__init__.py"}
+    for module, path in modules().items():
+        if module in faces or module == "foveal.cli.verbs":  # `stages` is what a user calls
+            continue
+        for name in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(name, ast.ImportFrom) and name.module in faces - {"foveal"}:
+                parts = {f"{name.module}.{a.name}" for a in name.names}
+                assert parts <= set(modules()), (module, name.module)
+
+
 def test_heavy_libraries_are_imported_where_they_are_used() -> None:
     for module, path in modules().items():
         if room(module) in {"cli", "stages", "manifest", "study", "task", "launch", "decide"}:

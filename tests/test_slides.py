@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from foveal.errors import ManifestError, SplitError, UnreadableImage
+from foveal.errors import MOST_NAMES, ManifestError, SplitError, UnreadableImage
 from foveal.manifest import Case, Facts, Manifest, load
 from foveal.slides import (
     BLANK,
@@ -276,12 +276,13 @@ def test_the_others_have_the_folds_that_they_would_have_alone() -> None:
     assert len(set(made.group[blank].tolist())) == len(blank)
 
 
-def test_the_blank_ones_are_named_up_to_some() -> None:
+def test_the_blank_ones_are_named_and_beyond_some_counted() -> None:
     (note,) = FOLDS(some()).notes
     assert note == "2 blank slides are left out: s1, s12"
-    many = manifest(20, tissue=["0.0"] * 9 + ["0.1"] * 11)
+    many = manifest(40, tissue=["0.0"] * 25 + ["0.1"] * 15)
     (note,) = FOLDS(many).notes
-    assert note == "9 blank slides are left out: " + ", ".join(f"s{k}" for k in range(NAMED))
+    named = ", ".join(f"s{k}" for k in range(MOST_NAMES))
+    assert note == f"25 blank slides are left out: {named} and 5 more"
     equal = replace(some(), measured={**some().measured, "sha256": np.array(list("aabbcdefghijk"))})
     assert len(FOLDS(equal).notes) == 2  # what the folds of the others say is kept
 

@@ -5,13 +5,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
+from foveal.errors import ManifestError
 from foveal.manifest import load
 from foveal.options import reader_of
 from foveal.read.image import filled
 from foveal.survey import measure, survey
 from foveal.table import Source
 from foveal.transforms.augment import Prepare
+from pyramids import noise
 
 
 def test_facts_are_those_of_the_pictures(eyes: dict) -> None:
@@ -68,3 +71,22 @@ def test_a_camera_of_12_bits_fills_its_16(tmp_path: Path) -> None:
     assert of_both.std == pytest.approx(both.std(axis=(0, 2, 3)), abs=1e-3)
     brighter = filled(np.array([5000, 4095], np.uint16), 4)
     assert brighter.tolist() == [65520, 65520]
+
+
+@pytest.mark.parametrize(("common", "odd"), [(3, 4), (3, 2), (1, 4), (4, 1)])
+def test_pictures_of_other_channels_than_most_are_named(
+    tmp_path: Path, common: int, odd: int
+) -> None:
+    names = [f"{k}.tif" for k in range(5)]
+    for k, name in enumerate(names):
+        planes = noise((odd if k == 2 else common), 20, 20)
+        tifffile.imwrite(tmp_path / name, planes.squeeze(), photometric="minisblack")
+    rows = [f"{name},{k % 2}" for k, name in enumerate(names)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,grade", *rows]))
+    source = Source(
+        table=str(tmp_path / "t.csv"), images=str(tmp_path / "{file}"), target=("grade",)
+    )
+    manifest = load(source)
+    with pytest.raises(ManifestError, match=f"1 pictures have not the {common} channels") as caught:
+        measure(manifest, [survey(case) for case in manifest.cases()], target={})
+    assert caught.value.culprits == (f"{manifest.name(2)}: {odd} channels",)

@@ -312,3 +312,9 @@ def test_lines_may_end_as_on_old_macintoshes(tmp_path):
 def test_a_comma_inside_a_quoted_name_is_no_mark(tmp_path):
     manifest = loaded(tmp_path, 'image;"grade, left"\nx.png;1\n', target=("grade, left",))
     assert manifest.target.tolist() == [["1"]]
+
+
+def test_a_number_that_is_none_is_an_empty_cell_of_a_parquet_file(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"id": ["a", "b", "c"], "dose": [1.5, float("nan"), None]})
+    frame.write_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet")["dose"] == ["1.5", "", ""]

@@ -222,7 +222,7 @@ class WithTissue:
         if not len(shown):
             raise SplitError("no slide shows any tissue; cure: other slides, or another level")
         made, blank = self.folds(manifest.take(shown)), is_blank(manifest)
-        left_out = ", ".join(manifest.ids[row] for row in np.flatnonzero(blank)[:NAMED])
+        left_out = listed([manifest.ids[row] for row in np.flatnonzero(blank)])
 
         def spread(values: np.ndarray, of_blank: object) -> np.ndarray:
             kind = np.result_type(values, np.asarray(of_blank))

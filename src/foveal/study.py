@@ -19,6 +19,7 @@ import fcntl
 import io
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -186,8 +187,12 @@ class Study:
             StudyError: The folder holds no study.
         """
         if not self.settings_file.is_file():
-            raise StudyError(f"no study in {self.folder}; cure: foveal init {self.folder} ...")
+            raise StudyError(f"no study in {self.folder}; cure: {self.call('init')} ...")
         return self
+
+    def call(self, verb: str) -> str:
+        """A verb of this study as it is typed in a shell."""
+        return f"foveal {verb} {shlex.quote(str(self.folder))}"
 
     def settings(self) -> Settings:
         """Read `study.yaml`.

@@ -7,6 +7,7 @@ One picture is decoded once; what is seen of all of them becomes the facts that 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,7 +58,9 @@ def measure(
         target: Facts of what is to be predicted.
     """
     pictures = [f.picture for f in found]
-    channels = max(p.channels for p in pictures)
+    counts = Counter(p.channels for p in pictures)
+    channels = max(counts, key=lambda one: (counts[one], one))
+    channels = 3 if channels == 1 and 3 in counts else channels
     odd = [
         f"{manifest.name(k)}: {p.channels} channels"
         for k, p in enumerate(pictures)
@@ -65,8 +68,8 @@ def measure(
     ]
     if odd:
         raise ManifestError(
-            f"{len(odd)} pictures have less than the {channels} channels of others; cure: leave "
-            "them out, or give all the same channels",
+            f"{len(odd)} pictures have not the {channels} channels of the others; cure: leave them "
+            "out, or give all the same channels",
             odd,
         )
     sizes = [f"{p.height}x{p.width}" for p in pictures]

@@ -106,6 +106,9 @@ def tail_of(pattern: str) -> str:
     return pattern[begins[0].rfind("/") + 1 :] if begins else pattern
 
 
+MISSING = frozenset(("NA", "N/A", "nan", "NaN", "null", "NULL", "None"))
+"""What programs write into a cell where nothing is known."""
+
 Refuse = Callable[[str, list[str]], None]
 """Told of rows without a usable path: what is wrong, and which they are."""
 
@@ -213,8 +216,11 @@ def _as_text(frame: Any) -> Any:
     kept = []
     for column in frame:
         with suppress(pl.exceptions.PolarsError, UnicodeDecodeError):
-            number = column.cast(pl.Int8) if column.dtype == pl.Boolean else column  # 0 or 1
-            kept.append(number.cast(pl.String))
+            if column.dtype == pl.Boolean:
+                column = column.cast(pl.Int8)  # 0 or 1
+            elif column.dtype.is_float():
+                column = column.fill_nan(None)
+            kept.append(column.cast(pl.String))
     return pl.DataFrame(kept)
 
 

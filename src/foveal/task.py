@@ -41,7 +41,7 @@ class Target(Protocol):
         """The truth of every case, as the fold that judges it may know it."""
         ...
 
-    def remarks(self, encoded: np.ndarray) -> list[str]:
+    def remarks(self, encoded: np.ndarray, weight: Float[np.ndarray, " case"]) -> list[str]:
         """What a person should know of these targets before anything is trained."""
         ...
 
@@ -76,6 +76,7 @@ class Resources:
         cache_bytes: Most that the cache may hold.
         should_stop: Asked often.
         left_out: Told of a case that is not scored, and why.
+        doubt: Told of a case that is scored, and why what is said of it may be wrong.
     """
 
     cache: Path
@@ -84,6 +85,7 @@ class Resources:
     cache_bytes: float = 8e9
     should_stop: Callable[[], bool] = lambda: False
     left_out: Callable[[Case, str], None] = lambda case, why: None
+    doubt: Callable[[Case, str], None] = lambda case, why: None
 
     def ask(self) -> None:
         """Go on, or raise `Stopped` where the signal came."""

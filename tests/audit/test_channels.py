@@ -66,11 +66,12 @@ def test_a_channel_that_is_the_same_everywhere_is_named_with_its_pictures(channe
     ]
 
 
-def test_of_many_pictures_ten_are_listed() -> None:
-    of = light(30)
-    of[:12, 0, 1] = 0
+def test_of_many_pictures_the_first_are_listed() -> None:
+    of = light(50)
+    of[:32, 0, 1] = 0
     (found,) = odd_channels(manifest(of))
-    assert found.endswith("in 12 pictures: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 ...")
+    assert "in 32 pictures: c0, c1, c2, " in found
+    assert found.endswith("c18, c19 and 12 more")
 
 
 def test_pictures_whose_channels_are_copies_are_found() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from foveal.cli.console import MOST_CULPRITS, Console
+from foveal.cli.console import Console
+from foveal.errors import MOST_NAMES
 
 NAMES = [f"case {k}" for k in range(50)]
 
@@ -49,7 +50,7 @@ def test_quiet_says_errors_alone_and_keeps_everything(
     assert "error: no" in lines(log)
 
 
-@pytest.mark.parametrize("count", [0, 1, MOST_CULPRITS, MOST_CULPRITS + 1, 50])
+@pytest.mark.parametrize("count", [0, 1, MOST_NAMES, MOST_NAMES + 1, 50])
 @pytest.mark.parametrize("verb", ["warn", "error"])
 def test_twenty_culprits_are_shown_and_the_rest_counted(
     log: Path, capsys: pytest.CaptureFixture, verb: str, count: int

@@ -100,3 +100,21 @@ def test_a_deadline_says_its_unit(tmp_path: Path, capsys: pytest.CaptureFixture)
     asked = ["predict", str(tmp_path), "--table", "t.csv", "--out", "a.csv", "--deadline", "9"]
     assert cli.call(asked) == 2
     assert "write 9h, 9m or 9s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["audit", "split", "combine", "report", "score", "recipes"])
+def test_a_verb_that_computes_on_no_device_takes_none(
+    verb: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert cli.call([verb, "x", "--device", "cpu"]) == 2
+    assert "--device" in capsys.readouterr().err
+
+
+def test_options_behind_another_verb_are_told_where_they_live(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    assert cli.call(["run", "s", "size=48"]) == 2
+    said = capsys.readouterr().err
+    assert "nothing is done with: size=48; cure: options of the recipe are edited in" in said
+    assert cli.call(["run", "s", "s2"]) == 2
+    assert "nothing is done with: s2; cure: see --help" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from conftest import INK, INLINE, draw_scans
 from foveal import stages
-from foveal.errors import DiskFullError, MemoryBudgetError, Stopped, UsageError
+from foveal.errors import DiskFullError, MemoryBudgetError, Stopped, TargetError, UsageError
 from foveal.files import read_json
 from foveal.lattice import cells, part_of, region_of
 from foveal.losses.overlap import CrossEntropyAndFBeta
@@ -166,6 +166,19 @@ def test_learning_keeps_the_guard_to_what_is_judged_at_any_place(
 def test_a_guard_wider_than_the_volume_leaves_nothing(cut: Units) -> None:
     with pytest.raises(UsageError, match="guard=500"):
         allowed_in(cut, 1, 500)
+
+
+def test_regions_that_are_all_empty_are_told_of(whole: Units, tmp_path: Path) -> None:
+    work = job(whole, Path())
+    volumes = [StoredVolumes(4)(work.cases[k], work.resources) for k in work.train]
+    cases = list(work.cases)
+    for k, volume in zip(work.train.tolist(), volumes, strict=True):
+        path = str(tmp_path / f"{k}.png")
+        cv2.imwrite(path, np.zeros(volume.plane, np.uint8))
+        cases[k] = replace(cases[k], paths=(cases[k].paths[0], path))
+    with pytest.raises(TargetError, match="regions are all empty") as caught:
+        learnable(cases, work.train.tolist(), work.held.tolist(), volumes, guard=0)
+    assert caught.value.culprits == tuple(cases[k].id for k in work.train)
 
 
 def test_whole_volumes_are_learned_wherever_they_count(whole: Units) -> None:

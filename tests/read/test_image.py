@@ -276,3 +276,11 @@ def test_a_png_that_does_not_say_how_it_was_held_is_decoded_once(
     (tmp_path / "a.png").write_bytes(pil(RGB, "PNG"))
     monkeypatch.setattr(images.PngImageFile, "load", lambda self: pytest.fail("decoded twice"))
     np.testing.assert_array_equal(decode(str(tmp_path / "a.png")), RGB)
+
+
+def test_grey_that_was_saved_as_colours_is_grey_where_that_is_wanted(tmp_path: Path) -> None:
+    grey = picture(1)
+    as_colours = photograph(tmp_path, pil(np.repeat(grey, 3, axis=2), "PNG"), channels=1)
+    np.testing.assert_array_equal(as_colours, planes(grey))
+    with pytest.raises(UnreadableImage, match="3 channels, where the study has 1"):
+        photograph(tmp_path, pil(RGB, "PNG"), channels=1)

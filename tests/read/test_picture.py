@@ -52,3 +52,11 @@ def test_a_picture_that_is_cut_off_is_named(tmp_path: Path) -> None:
     Image.fromarray(noise(*ODD, 3)).save(tmp_path / "s.png")
     (tmp_path / "s.png").write_bytes((tmp_path / "s.png").read_bytes()[:90])
     refused(tmp_path / "s.png", "truncated")
+
+
+def test_values_of_fewer_bits_than_16_fill_the_8_that_are_read(tmp_path: Path) -> None:
+    plain = noise(40, 50, 3)
+    plain[0, 0] = 255
+    cv2.imwrite(str(tmp_path / "deep.png"), plain[:, :, ::-1].astype(np.uint16) << 4)
+    with open_slide(str(tmp_path / "deep.png")) as slide:
+        np.testing.assert_array_equal(slide.read(0, top=0, left=0, height=40, width=50), plain)

@@ -632,3 +632,16 @@ def test_a_refused_file_is_closed(tmp_path: Path) -> None:
         refused(path, "truncated")
         gc.collect()
     assert [str(one.message) for one in told if one.category is ResourceWarning] == []
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_values_of_fewer_bits_than_16_fill_the_8_that_are_read(tmp_path: Path, bits: int) -> None:
+    plain = noise(*ODD, 3)
+    plain[:8, :8] = 255
+    deep = plain.astype(np.uint16) << (bits - 8)
+    place = write_levels(tmp_path / "deep.tif", [deep, shrunk(deep, 2)])
+    with open_slide(str(place)) as slide:
+        for level, wanted in enumerate((plain, shrunk(plain, 2))):
+            height, width = wanted.shape[:2]
+            got = slide.read(level, top=0, left=0, height=height, width=width)
+            np.testing.assert_array_equal(got, wanted)

@@ -347,3 +347,23 @@ def test_pages_whose_0_is_white_are_turned_as_a_single_one_is(tmp_path: Path) ->
     stack = find_slices(str(tmp_path / "all.tif"))
     np.testing.assert_array_equal(stack.read(0), 255 - planes[0])
     np.testing.assert_array_equal(stack.read(0), find_slices(str(tmp_path / "one.tif")).read(0))
+
+
+@pytest.mark.parametrize("scale", [256, 257])
+def test_a_palette_of_8_bit_shows_8_bit(tmp_path: Path, scale: int) -> None:
+    shown, index = picture(3)[0, :16], np.arange(16, dtype=np.uint8).reshape(4, 4)
+    colours = np.zeros((3, 256), dtype=np.uint16)
+    colours[:, :16] = shown.T.astype(np.uint16) * scale
+    file = tiff(index, photometric="palette", colormap=colours)
+    np.testing.assert_array_equal(read(tmp_path, file), shown[index])
+    colours[0, 0] = 0x1234
+    deep = read(tmp_path, tiff(index, photometric="palette", colormap=colours))
+    assert (deep.dtype, deep[0, 0, 0]) == (np.uint16, 0x1234)
+
+
+@pytest.mark.parametrize("kind", ["YCbCr", "LAB"])
+def test_colours_that_are_not_red_green_and_blue_are_refused_by_name(
+    tmp_path: Path, kind: str
+) -> None:
+    with pytest.raises(UnreadableImage, match=r"(YCBCR|CIELAB) is not read; cure: save it as RGB"):
+        read(tmp_path, pil(Image.fromarray(RGB).convert(kind), "TIFF"))

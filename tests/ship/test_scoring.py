@@ -238,3 +238,9 @@ def test_one_column_of_0_and_1_is_one_label(tmp_path: Path) -> None:
     truth = table(tmp_path / "t.csv", id=range(60), sick=y[:, 0])
     answer = table(tmp_path / "a.csv", id=range(60), sick=z[:, 0])
     assert score("macro_f1", answer, truth).value == pytest.approx(f1_score(y[:, 0], z[:, 0]))
+
+
+def test_a_metric_of_one_column_takes_no_others(tmp_path: Path) -> None:
+    both = table(tmp_path / "t.csv", id=["a", "b"], grade=[0, 1], other=[1, 0])
+    with pytest.raises(UsageError, match="scores one column, not 2"):
+        score("quadratic_kappa", both, both, targets=["grade", "other"])

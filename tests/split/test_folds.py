@@ -19,6 +19,7 @@ from foveal.split import (
     groups,
     imbalance,
 )
+from foveal.split.folds import by_grade
 from foveal.split.record import NONE, own_folds
 
 
@@ -282,3 +283,17 @@ def test_names_of_any_kind_come_back_from_the_file() -> None:
     back = Split.from_csv(made.to_csv(ids), ids)
     assert back is not None
     np.testing.assert_array_equal(back.fold, made.fold)
+
+
+def test_grades_are_one_class_however_they_are_written() -> None:
+    made = Folds(2, strata=by_grade)(manifest(["0", "0.0", "1", "1.0", "2", "2e0"] * 4))
+    assert set(made.kind.tolist()) == {"0", "1", "2"}
+    assert all(np.ptp(np.bincount(made.fold[made.kind == k])) == 0 for k in "012")
+
+
+def test_a_class_that_one_fold_has_alone_is_told_of() -> None:
+    grade = ["0", "1", "2"] * 8
+    group = ["one" if g == "2" else f"{k}" for k, g in enumerate(grade)]
+    (note,) = Folds(3)(manifest(grade, group=group)).notes
+    assert note.startswith('all cases of "2" are in fold ')
+    assert "never saw it; cure: another --group" in note

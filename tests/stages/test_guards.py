@@ -26,7 +26,8 @@ from foveal.manifest import Case, load
 from foveal.predictions import Predictions
 from foveal.stages.address import resolve
 from foveal.stages.open import open_study
-from foveal.stages.predict import _keep_what_is_read, _require_place, _source, _steps
+from foveal.stages.place import keep_what_is_read, require_place
+from foveal.stages.predict import _source, _steps
 from foveal.stages.progress import Curve
 from foveal.stages.split import open_split, truth_of
 from foveal.stages.train import _judge, load_state, out_of_fold
@@ -214,7 +215,7 @@ def test_no_mask_is_written_over_those_that_a_study_learns_from(
     scans: dict, tmp_path: Path
 ) -> None:
     study = stages.init(tmp_path / "s", recipe="segment:small", context=INLINE, **scans)
-    look = partial(_keep_what_is_read, study=study, table=tmp_path / "new.csv", cases=[])
+    look = partial(keep_what_is_read, study=study, table=tmp_path / "new.csv", cases=[])
     known = study.manifest()
     for path in (*known.target[:, 0].tolist(), *(p for paths in known.paths for p in paths)):
         with pytest.raises(UsageError, match="over what is read"):
@@ -230,7 +231,7 @@ def test_no_answer_is_written_over_a_mask_that_steers_training(
     steered = replace(known, roles={**known.roles, "mask": masks})
     monkeypatch.setattr(Study, "manifest", lambda self: steered)
     with pytest.raises(UsageError, match="over what is read"):
-        _keep_what_is_read([Path(mask)], finished, tmp_path / "new.csv", [])
+        keep_what_is_read([Path(mask)], finished, tmp_path / "new.csv", [])
 
 
 @pytest.mark.parametrize("recipe", ["grade:small", "identify:small"])
@@ -627,13 +628,14 @@ def test_a_picture_that_went_away_is_an_error_of_the_floor_too(
     assert study.report_file.is_file()
 
 
-@pytest.mark.parametrize("counting", [2, 9])
+@pytest.mark.parametrize("counting", [3, 9])
 def test_weights_of_0_are_as_if_the_rows_were_not_there_to_learn_from(
     eyes: dict, tmp_path: Path, counting: int
 ) -> None:
     rows = table_of(Path(eyes["table"]))
-    few = sorted(rows, key=lambda row: row["patient"])
-    few = [r["image"] for r in few if r["grade"] in ("0", "2")][-counting:]
+    order = sorted(rows, key=lambda row: row["patient"])
+    of_grade = {g: [r["image"] for r in order if r["grade"] == g] for g in ("0", "2")}
+    few = [*of_grade["0"][1 - counting :], of_grade["2"][-1]]
     lines = [",".join([*rows[0], "w"])]
     lines += [",".join([*r.values(), str(int(r["image"] in few))]) for r in rows]
     (tmp_path / "t.csv").write_text("\n".join(lines))
@@ -681,10 +683,10 @@ def test_masks_need_a_folder_and_their_own_names(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     (tmp_path / "masks/a.png").mkdir(parents=True)
     with pytest.raises(UsageError, match="file is no folder"):
-        _require_place(tmp_path / "file", [tmp_path / "file/masks.csv"])
+        require_place(tmp_path / "file", [tmp_path / "file/masks.csv"])
     with pytest.raises(UsageError, match=r"a\.png is a folder"):
-        _require_place(tmp_path / "masks", [tmp_path / "masks/a.png"])
-    _require_place(tmp_path / "masks", [tmp_path / "masks/masks.csv"])
+        require_place(tmp_path / "masks", [tmp_path / "masks/a.png"])
+    require_place(tmp_path / "masks", [tmp_path / "masks/masks.csv"])
 
 
 def test_what_a_link_leads_to_is_written_and_the_link_stays(
@@ -737,7 +739,7 @@ def test_a_disk_too_full_for_pictures_changes_no_answer(
 def test_no_mask_is_written_among_slices(finished: Study, tmp_path: Path, place: str) -> None:
     case = Case(id="a", paths=(str(tmp_path / place),))
     (tmp_path / "in").mkdir()
-    look = partial(_keep_what_is_read, study=finished, table=tmp_path / "t.csv", cases=[case])
+    look = partial(keep_what_is_read, study=finished, table=tmp_path / "t.csv", cases=[case])
     with pytest.raises(UsageError, match="over what is read, or among it"):
         look([tmp_path / "in/a.png"])
     look([tmp_path / "out/a.png", tmp_path / "in/deeper/a.png"][: 1 if "*" in place else 2])
@@ -800,7 +802,7 @@ def test_an_id_that_makes_too_long_a_name_is_refused_before_anything_is_scored(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(UsageError, match="too long"):
-        _require_place(tmp_path / "out", [tmp_path / "out" / ("x" * 240 + ".png")])
+        require_place(tmp_path / "out", [tmp_path / "out" / ("x" * 240 + ".png")])
 
 
 def test_somebody_new_has_a_name(flukes: dict, tmp_path: Path) -> None:
@@ -869,3 +871,65 @@ def test_members_of_one_name_are_refused(scans: dict, tmp_path: Path) -> None:
     twice = {"backbone": "resnet18, resnet18", "weights": "none", "folds": 2}
     with pytest.raises(UsageError, match="members of one name: resnet18-3x9, resnet18-5x7"):
         stages.init(tmp_path / "s", **scans, recipe="segment:vesuvius", options=twice)
+
+
+@pytest.mark.parametrize("role", ["group", "site", "source"])
+def test_words_for_nothing_are_told_to_be_names(eyes: dict, tmp_path: Path, role: str) -> None:
+    table = tmp_path / "t.csv"
+    with Path(eyes["table"]).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    cells = ["NA" if k < 5 else "" if k < 9 else f"p{k}" for k in range(len(rows))]
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "said"])
+        writer.writeheader()
+        writer.writerows({**row, "said": cell} for row, cell in zip(rows, cells, strict=True))
+    heard: list[str] = []
+    context = replace(INLINE, warn=lambda text, about: heard.append(text))
+    stages.init(
+        tmp_path / "s",
+        **{**eyes, "table": table, "columns": {role: "said"}},
+        recipe="grade:small",
+        options={**FAST, "members": "floor"},
+        context=context,
+    )
+    (found,) = [text for text in heard if '"NA"' in text]
+    assert found.startswith(f'5 cases say "NA" in the column of the {role}, and are one {role}')
+
+
+def test_the_column_of_slices_is_no_target(scans: dict, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="segment:small reads pictures from that column"):
+        stages.init(tmp_path / "s", **{**scans, "target": "slices"}, recipe="segment:small")
+
+
+def test_a_share_of_new_ones_needs_a_word_for_them(flukes: dict, tmp_path: Path) -> None:
+    options = {"new_share": 0.5, "members": "floor", "folds": 2}
+    with pytest.raises(UsageError, match="new_share= acts with new= alone"):
+        stages.init(tmp_path / "s", **flukes, recipe="identify:small", options=options)
+
+
+def test_cures_can_be_typed_whatever_the_folder_is_called(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    study = edited(finished, tmp_path / "my study #1", "size: 32", "size: 64")
+    with pytest.raises(StudyError) as caught:
+        answer(study, eyes, tmp_path / "x.csv", answer="regression")
+    assert f"cure: foveal run '{study.folder}'" in str(caught.value)
+
+
+def test_slices_that_seem_to_be_missing_make_an_answer_doubtful(
+    tmp_path: Path, scans: dict
+) -> None:
+    options = {"members": "floor", "trees": 2, "folds": 2, "lattice": 8, "size": 64}
+    study = stages.init(tmp_path / "s", **scans, recipe="segment:small", options=options)
+    stages.run(study, INLINE)
+    folder = tmp_path / "gap"
+    folder.mkdir()
+    for k in (1, 2, 3, 5, 6, 7, 8):
+        plane = np.random.default_rng(k).integers(0, 255, (70, 80), np.uint8)
+        cv2.imwrite(str(folder / f"{k:03}.png"), plane)
+    (tmp_path / "new.csv").write_text(f"id,slices\nx,{folder}\n")
+    heard: list[tuple] = []
+    context = replace(INLINE, warn=lambda *said: heard.append(said))
+    stages.predict(study, table=tmp_path / "new.csv", out=tmp_path / "o", context=context)
+    (found,) = [about for text, about in heard if "doubtful" in text]
+    assert found == ['id "x": slices seem to be missing: 003.png is followed by 005.png']

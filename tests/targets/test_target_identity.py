@@ -55,10 +55,10 @@ def test_names_stay_as_they_are_and_the_unknown_have_none_to_learn() -> None:
 
 def test_the_share_of_new_queries_is_said() -> None:
     names = np.array(["a", "b", "b", NEW])
-    assert "25 % of queries" in Identity(NEW).remarks(names)[0]
-    assert "new_share=0.4" in Identity(NEW, 0.4).remarks(names)[0]
-    assert "30 % of queries" in Identity("n").remarks(names)[0]
-    assert "everybody is taken to be known" in Identity(None).remarks(names)[0]
+    assert "25 % of queries" in Identity(NEW).remarks(names, np.ones(len(names)))[0]
+    assert "new_share=0.4" in Identity(NEW, 0.4).remarks(names, np.ones(len(names)))[0]
+    assert "30 % of queries" in Identity("n").remarks(names, np.ones(len(names)))[0]
+    assert "everybody is taken to be known" in Identity(None).remarks(names, np.ones(len(names)))[0]
 
 
 def herd(seed: int, unknown: int = 12) -> list[str]:
@@ -146,3 +146,9 @@ def test_where_everybody_is_known_the_truth_is_what_the_table_says() -> None:
     truth = Identity(None).truth(of, np.array(names), QueryFolds(None, folds=3)(of))
     assert truth.target.tolist() == names
     np.testing.assert_array_equal(truth.weight, np.arange(30.0) / 15)
+
+
+def test_individuals_that_do_not_count_are_nobody_to_tell_apart() -> None:
+    of = manifest(["a", "b", NEW, "a"], weight=["0", "1", "1", "0"])
+    with pytest.raises(TargetError, match="names 1 individuals that count"):
+        Identity(NEW).encode(of)

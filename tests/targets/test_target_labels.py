@@ -149,19 +149,19 @@ def test_cases_with_no_label_or_several_are_named_where_each_has_one() -> None:
 def test_labels_that_say_nothing_or_little_are_remarked() -> None:
     counts = {"all": 12, "enough": 5, "few": 4, "one": 1, "nobody": 0}
     encoded = np.array([[int(k < n) for n in counts.values()] for k in range(12)])
-    assert Labels(tuple(counts)).remarks(encoded) == [
+    assert Labels(tuple(counts)).remarks(encoded, np.ones(len(encoded))) == [
         "every case has label all",
         "no case has label nobody",
         "fewer than 5 cases have label few (4), one (1): its score will be mostly luck",
     ]
-    assert Labels(("enough",)).remarks(encoded[:, 1:2]) == []
+    assert Labels(("enough",)).remarks(encoded[:, 1:2], np.ones(len(encoded))) == []
 
 
 def test_very_many_labels_take_a_line_a_kind() -> None:
     names = tuple(f"l{k}" for k in range(300))
     encoded = np.zeros((12, 300), dtype=np.int64)
     encoded[0, 100:] = encoded[:, 200:] = 1
-    said = Labels(names).remarks(encoded)
+    said = Labels(names).remarks(encoded, np.ones(len(encoded)))
     assert len(said) == 3
     assert all("and 80 more" in line for line in said)
     assert all(line.count(",") == 19 for line in said)
@@ -237,3 +237,9 @@ def test_the_truth_of_labels_is_what_the_table_says() -> None:
     np.testing.assert_array_equal(truth.target, encoded)
     np.testing.assert_array_equal(truth.weight, np.arange(15.0) / 7.5)
     np.testing.assert_array_equal(truth.fold, split.fold)
+
+
+def test_labels_of_cases_that_do_not_count_are_nothing_to_learn() -> None:
+    of = manifest(["x", "", "", "x"], weight=["0", "1", "1", "0"])
+    with pytest.raises(TargetError, match="all cases that count have no label"):
+        Labels(("x",)).encode(of)

@@ -1,5 +1,7 @@
 """Grades: what is refused, and what is learned."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,8 +64,8 @@ def test_one_grade_alone_is_nothing_to_learn() -> None:
 
 
 def test_grades_without_a_case_are_remarked() -> None:
-    assert Ordinal(4).remarks(np.array([0, 2, 2])) == ["no case has grade 1, 3"]
-    assert Ordinal(3).remarks(np.array([0, 1, 2])) == []
+    assert Ordinal(4).remarks(np.array([0, 2, 2]), np.ones(3)) == ["no case has grade 1, 3"]
+    assert Ordinal(3).remarks(np.array([0, 1, 2]), np.ones(3)) == []
 
 
 def test_years_are_no_grades() -> None:
@@ -81,3 +83,17 @@ def test_every_case_is_sure_of_its_grade_and_the_truth_is_what_the_table_says() 
     np.testing.assert_array_equal(truth.weight, np.arange(15.0) / 7.5)
     np.testing.assert_array_equal(truth.fold, split.fold)
     np.testing.assert_array_equal(truth.group, split.group)
+
+
+def test_grades_that_do_not_count_are_as_if_nobody_had_them() -> None:
+    grades, weight = ["0", "1", "1", "2"], np.array([1.0, 0.0, 0.0, 1.0])
+    said = Ordinal(3).remarks(np.array([0, 1, 1, 2]), weight)
+    assert said == ["no case of a weight above 0 has grade 1"]
+    roles = {"weight": np.array(["0", "1", "1", "0"])}
+    with pytest.raises(TargetError, match="all 2 cases that count have grade 1"):
+        Ordinal(3).encode(replace(manifest(grades), roles=roles))
+
+
+def test_ten_is_not_written_with_a_line_below() -> None:
+    with pytest.raises(TargetError, match="no grades"):
+        Ordinal(11).encode(manifest(["0", "1_0", "1"]))

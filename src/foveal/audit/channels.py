@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from foveal.audit.findings import listed
+from foveal.errors import listed
 from foveal.manifest import Manifest
 
 FLAT = 2e-3

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from foveal.audit.findings import listed
+from foveal.errors import listed
 from foveal.manifest import Manifest
 
 SIDE = 32

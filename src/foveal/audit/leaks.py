@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from foveal.audit.findings import listed
 from foveal.decide.thresholds import ClosedFormCuts
+from foveal.errors import listed
 from foveal.manifest import Manifest, Truth
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.predictions import Predictions

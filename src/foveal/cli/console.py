@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-MOST_CULPRITS = 20
+from foveal.errors import MOST_NAMES
 
 
 class Console:
@@ -47,11 +47,11 @@ class Console:
         print(text, file=sys.stderr, flush=True)
 
     def _list(self, about: Sequence[str], tell: Callable[[str], None]) -> None:
-        for line in about[:MOST_CULPRITS]:
+        for line in about[:MOST_NAMES]:
             tell(f"  {line}")
-        if len(about) > MOST_CULPRITS:
+        if len(about) > MOST_NAMES:
             log = kept("".join(f"  {line}\n" for line in about), self.log)
-            tell(f"  and {len(about) - MOST_CULPRITS} more, all listed in {log}")
+            tell(f"  and {len(about) - MOST_NAMES} more, all listed in {log}")
 
     def progress(self, what: str, share: float, words: str) -> None:
         """How far something is: a bar on a terminal, else a line now and then."""

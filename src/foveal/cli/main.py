@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnusedCliTokensError
 
 from foveal.cli.console import Console, kept
 from foveal.cli.session import Common, Result, Session
@@ -76,6 +76,10 @@ def _finite(value: Any) -> Any:
 
 def _plain(error: CycloptsError) -> str:
     """A mistake on the command line, as one line."""
+    if isinstance(error, UnusedCliTokensError):
+        words = " ".join(error.unused_tokens or ())
+        cure = "options of the recipe are edited in study.yaml" if "=" in words else "see --help"
+        return f"nothing is done with: {words}; cure: {cure}"
     return " ".join(str(error).split())
 
 

@@ -27,8 +27,9 @@ class Common:
 
     quiet: Annotated[bool, Parameter(negative="", help="Only errors on standard error.")] = False
     json: Annotated[bool, Parameter(negative="", help="The result as one JSON object.")] = False
-    device: Annotated[str, Parameter(help="cpu or cuda; found out if left out.")] = ""
 
+
+Device = Annotated[str, Parameter(help="cpu or cuda; found out if left out.")]
 
 QUIET = Common()
 
@@ -60,7 +61,7 @@ class Session:
 
     @contextmanager
     def work(
-        self, common: Common, folder: Path | None = None, *, hours: str = ""
+        self, common: Common, folder: Path | None = None, *, hours: str = "", device: str = ""
     ) -> Iterator[tuple[Any, Any]]:
         """The study and context of a verb."""
         from foveal.study import Study
@@ -69,8 +70,8 @@ class Session:
         study = Study((folder or Path()).absolute())
         has_study = folder is not None and study.settings_file.is_file()
         self.console = Console(quiet=common.quiet, log=study.log_file if has_study else None)
-        if common.device not in ("", "cpu", "cuda"):
-            raise UsageError(f'--device "{common.device}"{nearest(common.device, ("cpu", "cuda"))}')
+        if device not in ("", "cpu", "cuda"):
+            raise UsageError(f'--device "{device}"{nearest(device, ("cpu", "cuda"))}')
         end = STARTED + seconds_of(hours, plain=3600.0) if hours else float("inf")
         yield (
             study,
@@ -79,7 +80,7 @@ class Session:
                 warn=self.console.warn,
                 progress=self.console.progress,
                 should_stop=lambda: self.stopped.is_set() or time.monotonic() > end,
-                device=common.device or None,
+                device=device or None,
             ),
         )
 

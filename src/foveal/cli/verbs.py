@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from foveal.cli.session import QUIET, STARTED, Common, Hidden, Result
+from foveal.cli.session import QUIET, STARTED, Common, Device, Hidden, Result
 from foveal.cli.words import duration, leaderboard, next_call, options_of, seconds_of
 
 
@@ -31,7 +31,13 @@ app = App(
 
 @app.command
 def demo(
-    family: str, /, *options: str, out: Path | None = None, common: Common = QUIET, session: Hidden
+    family: str,
+    /,
+    *options: str,
+    out: Path | None = None,
+    device: Device = "",
+    common: Common = QUIET,
+    session: Hidden,
 ) -> Result:
     """Simulate a small data set, run every stage and write the report.
 
@@ -45,7 +51,7 @@ def demo(
     from foveal import stages
 
     folder = out or Path(f"demo-{family}")
-    with session.work(common, folder / "study") as (_, context):
+    with session.work(common, folder / "study", device=device) as (_, context):
         study, report, answer = stages.demo(
             family, folder, options=options_of(options), context=context
         )
@@ -70,6 +76,7 @@ def init(
     fold: str = "",
     source: str = "",
     replace_old: Annotated[bool, Parameter(name="--replace", negative="")] = False,
+    device: Device = "",
     common: Common = QUIET,
     session: Hidden,
 ) -> Result:
@@ -105,7 +112,7 @@ def init(
         "fold": fold,
         "source": source,
     }
-    with session.work(common, folder) as (_, context):
+    with session.work(common, folder, device=device) as (_, context):
         existed = Study(folder).settings_file.is_file()
         study = stages.init(
             folder,
@@ -176,6 +183,7 @@ def train(
     member: str = "",
     fold: int | None = None,
     hours: str = "",
+    device: Device = "",
     common: Common = QUIET,
     session: Hidden,
 ) -> Result:
@@ -191,7 +199,7 @@ def train(
     """
     from foveal import stages
 
-    with session.work(common, folder, hours=hours) as (study, context):
+    with session.work(common, folder, hours=hours, device=device) as (study, context):
         stages.train(study, member=member, fold=fold, context=context)
     return Result("trained", {"study": str(study.folder)}, next_call("combine", folder))
 
@@ -231,7 +239,15 @@ def report(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Resul
 
 
 @app.command
-def run(folder: Path, /, *, hours: str = "", common: Common = QUIET, session: Hidden) -> Result:
+def run(
+    folder: Path,
+    /,
+    *,
+    hours: str = "",
+    device: Device = "",
+    common: Common = QUIET,
+    session: Hidden,
+) -> Result:
     """Run every stage up to the report; skip what is done.
 
     Example: foveal run eyes --hours 2
@@ -242,7 +258,7 @@ def run(folder: Path, /, *, hours: str = "", common: Common = QUIET, session: Hi
     """
     from foveal import stages
 
-    with session.work(common, folder, hours=hours) as (study, context):
+    with session.work(common, folder, hours=hours, device=device) as (study, context):
         page = stages.run(study, context)
     return Result(
         f"{_leaderboard(study)}\n{page}", {"report": str(page)}, _to_predict(study, folder)
@@ -260,6 +276,7 @@ def predict(
     scores: Annotated[bool, Parameter(negative="")] = False,
     answer: str = "",
     deadline: str = "",
+    device: Device = "",
     common: Common = QUIET,
     session: Hidden,
 ) -> Result:
@@ -280,7 +297,7 @@ def predict(
     from foveal.predict.deadline import Deadline
 
     limit = Deadline(seconds_of(deadline), STARTED) if deadline else None
-    with session.work(common, folder) as (study, context):
+    with session.work(common, folder, device=device) as (study, context):
         answered = stages.predict(
             study,
             table=table,
@@ -351,6 +368,7 @@ def score(
 def doctor(
     *,
     probe: Annotated[bool, Parameter(negative="")] = False,
+    device: Device = "",
     common: Common = QUIET,
     session: Hidden,
 ) -> Result:
@@ -363,7 +381,7 @@ def doctor(
     """
     from foveal import doctor as ward
 
-    with session.work(common):
+    with session.work(common, device=device):
         found = ward.examine()
         lines = [
             f"{'ok ' if f.is_fine else 'bad'} {f.name}: {f.words}"
@@ -372,7 +390,7 @@ def doctor(
         ]
         data: dict[str, Any] = {f.name: {"ok": f.is_fine, "words": f.words} for f in found}
         if probe:
-            measured = ward.probe(common.device)
+            measured = ward.probe(device)
             for kind, rates in measured["images_per_second"].items():
                 lines += [f"    {kind} network, {n}: {r} images/s" for n, r in rates.items()]
             for kind, options in measured["suggestion"].items():

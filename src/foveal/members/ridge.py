@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from foveal.split import balanced_folds
+from foveal.split.folds import balanced_folds
 
 ALPHAS = tuple(10.0**k for k in np.arange(1.0, 5.01, 0.5))
 """Penalties to choose from, for standardised features."""

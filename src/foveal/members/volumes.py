@@ -15,7 +15,7 @@ from foveal.lattice import cells, has_region, part_of, region_of
 from foveal.manifest import Case, Window
 from foveal.predictions import NO_FOLD, Predictions
 from foveal.read.image import check_depth
-from foveal.read.slices import find_slices
+from foveal.read.slices import find_slices, gap_of
 from foveal.read.volume import Volume, store
 from foveal.task import Resources
 from foveal.train.cache import alone
@@ -46,6 +46,8 @@ class StoredVolumes:
             StudyError: The disk is full.
         """
         stack = find_slices(case.paths[0])
+        if gap := gap_of(stack.names):
+            resources.doubt(case, f"slices seem to be missing: {gap}")
         first = (len(stack) - self.slices) // 2
         name = digest(stack.names, first, self.slices)
         path = resources.cache / f"volume-{name}.npy"

@@ -44,7 +44,8 @@ class Photograph:
     """Read a case as `channels` x height x width: one file, or one for every channel in turn.
 
     Attributes:
-        channels: Wanted; a grey picture is repeated where colour is wanted.
+        channels: Wanted; a grey picture is repeated where colour is wanted, and grey that was saved
+            as colours is grey where that is wanted.
         bits: 8 or 16; an 8-bit picture is stretched where 16 are wanted. One of 16 is refused where
             8 are: how many of them a camera uses cannot be told from a single picture.
         spare_bits: Of 16, that the study's pictures leave empty.
@@ -67,6 +68,8 @@ class Photograph:
         image = _joined(case, [decode(path, self.at_least) for path in case.paths])
         if image.shape[2] == 1 and self.channels == 3:
             image = np.repeat(image, 3, axis=2)
+        elif self.channels == 1 and (image == image[:, :, :1]).all():
+            image = image[:, :, :1]
         if image.shape[2] != self.channels:
             raise UnreadableImage(
                 f"{case.paths[0]}: {image.shape[2]} channels, where the study has {self.channels}"
@@ -105,6 +108,16 @@ def filled(values: Shaped[np.ndarray, "*_"], spare_bits: int) -> Shaped[np.ndarr
     if not spare_bits:
         return values
     return np.minimum(values, np.uint16(0xFFFF >> spare_bits)) << np.uint16(spare_bits)
+
+
+def in_eight_bits(values: Shaped[np.ndarray, "*_"], spare_bits: int) -> Shaped[np.ndarray, "*_"]:
+    """The upper 8 of the bits that are used; values of 8 bit as they are.
+
+    Example:
+        >>> in_eight_bits(np.array([0, 15, 4095], dtype=np.uint16), 4).tolist()
+        [0, 0, 255]
+    """
+    return (filled(values, spare_bits) >> 8).astype(np.uint8) if values.itemsize > 1 else values
 
 
 def spare_bits_of(white: float) -> int:

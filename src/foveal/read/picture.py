@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from foveal.arrays import Pixels
-from foveal.read.image import decode
+from foveal.read.image import decode, in_eight_bits, spare_bits_of
 from foveal.read.level import GLASS, Level
 
 PIECE = 1024
@@ -28,7 +28,8 @@ class PictureSlide:
         image = decode(path)
         self.path = path
         self.bits = 8 * image.dtype.itemsize
-        self._image = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
+        spare_bits = spare_bits_of(image.max() / 0xFFFF) if image.dtype == np.uint16 else 0
+        self._image = in_eight_bits(image, spare_bits)
         height, width, self.channels = image.shape
         level = Level(height, width, 1.0, (min(height, PIECE), min(width, PIECE)))
         self.levels: tuple[Level, ...] = (level,)

@@ -11,7 +11,7 @@ import hashlib
 import operator
 import os
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -21,11 +21,15 @@ from jaxtyping import Int, Shaped
 
 from foveal.arrays import Pixels
 from foveal.errors import UnreadableImage
+from foveal.read.image import in_eight_bits, spare_bits_of
 from foveal.read.level import GLASS, Level
 from foveal.read.tiff import FLAT, TIFF_TROUBLE
 
 CHUNK_LIMIT = 1 << 26
 """Pixels of one tile or strip; one of more is no part of a slide but the whole of it."""
+
+LOOKED_AT = 16
+"""Tiles of the smallest level in which white is looked for, where a value has 16 bits."""
 
 SPACINGS_UM = (0.01, 50.0)
 """Microns per pixel that a microscope may have; 72 dots an inch, a default of software, is 353."""
@@ -64,6 +68,7 @@ class TiffSlide:
                 self._decoders = [_decoder(p) for p in self._pages]
                 self._descriptor = os.open(path, os.O_RDONLY)
                 self._opened = opened.pop_all()
+                self._spare_bits = self._find_spare_bits() if self.bits == 16 else 0
         except TIFF_TROUBLE as error:
             raise UnreadableImage(f"{path}: the TIFF cannot be read ({error})") from None
 
@@ -116,13 +121,32 @@ class TiffSlide:
             found.update(os.pread(self._descriptor, count, offset))
         return found.hexdigest()
 
+    def _find_spare_bits(self) -> int:
+        """How many of 16 bits are empty: there is white glass on all slides, so a look tells."""
+        level, (high, wide) = len(self._pages) - 1, self.levels[-1].chunk
+        across = -(-self._pages[level].imagewidth // wide)
+        count = across * -(-self._pages[level].imagelength // high)
+        white = 0
+        for index in np.unique(np.linspace(0, count - 1, LOOKED_AT).round().astype(int)).tolist():
+            with suppress(UnreadableImage):  # whoever wants that tile is told
+                tile = self._decoded(level, *divmod(index, across))
+                white = white if tile is None else max(white, int(tile.max()))
+        return spare_bits_of(white / 0xFFFF)
+
     def _chunk_of(self, level: int, row: int, column: int) -> Shaped[np.ndarray, "_ _ _"]:
-        """One decoded tile or strip; glass where the scanner left it out."""
+        """One tile or strip as 8 bit; glass where the scanner left it out."""
+        tile = self._decoded(level, row, column)
+        if tile is None:
+            return np.full((*self.levels[level].chunk, self.channels), GLASS, dtype=np.uint8)
+        return in_eight_bits(tile, self._spare_bits)[:, :, : self.channels]
+
+    def _decoded(self, level: int, row: int, column: int) -> Shaped[np.ndarray, "_ _ _"] | None:
+        """One tile or strip; None where the scanner left it out."""
         page, (high, wide) = self._pages[level], self.levels[level].chunk
         index = row * -(-page.imagewidth // wide) + column
         count = page.databytecounts[index]
         if count == 0:
-            return np.full((high, wide, self.channels), GLASS, dtype=np.uint8)
+            return None
         try:
             data = os.pread(self._descriptor, count, page.dataoffsets[index])
             is_whole = page.compression not in WITH_END or data.rfind(JPEG_END) > len(data) // 2
@@ -135,7 +159,7 @@ class TiffSlide:
         if tile is None or np.less(tile.shape[1:3], np.minimum(left, (high, wide))).any():
             raise UnreadableImage(f"{self.path}: tile {index} of level {level} does not decode")
         tile = _rgb(tile[0]) if _is_ycbcr(page, data) else tile[0]
-        return _eight_bit(tile, page)[:, :, : self.channels]
+        return np.invert(tile) if _is_inverted(page) else tile
 
     def _check(self) -> None:
         """Every tile must lie inside the file, be no whole slide, and be of a kind that is read."""
@@ -294,12 +318,10 @@ def _rgb(tile: Shaped[np.ndarray, "_ _ 3"]) -> Shaped[np.ndarray, "_ _ 3"]:
     return cv2.cvtColor(np.ascontiguousarray(tile[:, :, [0, 2, 1]]), cv2.COLOR_YCrCb2RGB)
 
 
-def _eight_bit(tile: np.ndarray, page: Any) -> np.ndarray:
+def _is_inverted(page: Any) -> bool:
     import tifffile
 
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        tile = np.invert(tile)
-    return (tile >> 8).astype(np.uint8) if tile.dtype == np.uint16 else tile
+    return page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
 
 
 def _spacing_um(file: Any, page: Any) -> float | None:

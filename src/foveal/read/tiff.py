@@ -79,7 +79,9 @@ def decode_tiff(data: bytes, path: str, limit: int) -> tuple[Pixels, int]:
             check_planes(math.prod(whole.shape) * value_bytes, path, limit)
             image, axes = whole.values(), whole.axes
             if palette is not None:
-                image, axes = np.moveaxis(palette[:, image], 0, -1), axes + "S"
+                image, axes = np.moveaxis(_shown(palette)[:, image], 0, -1), axes + "S"
+            elif kind := _unlike_rgb(first):
+                raise UnreadableImage(f"{path}: {kind} is not read; cure: save it as RGB")
             if first.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
                 image = np.invert(image)
             tag = first.tags.get(ORIENTATION_TAG)
@@ -140,6 +142,22 @@ def _is_alike(page: Any, other: Any) -> bool:
     """Whether a page may be a channel, or a slice, beside another one."""
     kinds = [(p.axes, p.shape, p.dtype, p.photometric) for p in (page, other)]
     return kinds[0] == kinds[1] and not page.is_reduced
+
+
+def _shown(palette: Shaped[np.ndarray, "3 colour"]) -> Shaped[np.ndarray, "3 colour"]:
+    """The colours of a palette, as 8 bit where they were made of these: as v * 257, or v * 256."""
+    low, high = palette & 0xFF, palette >> 8
+    is_short = not low.any() or (low == high).all()
+    return high.astype(np.uint8) if is_short else palette
+
+
+def _unlike_rgb(page: Any) -> str:
+    """What values are, where brightness and colours that only decoders of pictures make RGB of."""
+    import tifffile
+
+    told = getattr(page.photometric, "name", "")
+    is_decoded = page.compression in tifffile.TIFF.IMAGE_COMPRESSIONS
+    return told if told.endswith("LAB") or (told == "YCBCR" and not is_decoded) else ""
 
 
 def _from_inks(

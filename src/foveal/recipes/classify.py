@@ -42,7 +42,7 @@ from foveal.options import (
 from foveal.ship.labels import LabelTable
 from foveal.ship.panels.labels import LABEL_PANELS
 from foveal.simulate.cells import simulate_cells
-from foveal.split import Folds, by_label
+from foveal.split.folds import Folds, by_label
 from foveal.survey import survey
 from foveal.targets.labels import Labels
 from foveal.task import Approach, Family, Recipe

@@ -49,7 +49,7 @@ from foveal.options import (
 )
 from foveal.ship.panels.grade import GRADE_PANELS
 from foveal.simulate.retina import simulate_retina
-from foveal.split import Folds
+from foveal.split.folds import Folds, by_grade
 from foveal.survey import Surveyed, measure, survey
 from foveal.targets.ordinal import Ordinal
 from foveal.task import Family, Recipe
@@ -179,7 +179,7 @@ def aptos(
         count,
         (*classical_of(facts, Learns(), crop_border=crop_border), *available),
         members=members,
-        folds=Folds(folds, seed, near=near_duplicates),
+        folds=Folds(folds, seed, by_grade, near_duplicates),
         decode=CUTS[cuts](count),
         seed=seed,
         panels=GRADE_PANELS,
@@ -309,7 +309,7 @@ def small(
         count,
         (*classical, *approaches),
         members=members,
-        folds=Folds(folds, seed, near=near_duplicates),
+        folds=Folds(folds, seed, by_grade, near_duplicates),
         decode=CUTS[cuts](count),
         seed=seed,
         panels=GRADE_PANELS,

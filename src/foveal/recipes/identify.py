@@ -11,13 +11,13 @@ import math
 from collections.abc import Sequence
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
 from foveal.audit.leaks import conflicts
 from foveal.combine.blend import PowerMean
 from foveal.combine.evidence import ConditionalLogit
 from foveal.decide.retrieve import NewCut, NewProbability
+from foveal.errors import UsageError
 from foveal.losses.margin import ArcFace, CosFace
 from foveal.manifest import Facts, Manifest
 from foveal.members.eigenpictures import Eigenpictures
@@ -56,6 +56,7 @@ from foveal.ship.answer import IdentityTable
 from foveal.ship.panels.identity import IDENTITY_PANELS
 from foveal.simulate.flukes import simulate_flukes
 from foveal.split.identities import QueryFolds
+from foveal.split.record import numbered
 from foveal.survey import Surveyed, measure, survey
 from foveal.targets.identity import Identity
 from foveal.task import Family, Member, Recipe
@@ -171,6 +172,8 @@ def small(
         layout: Of pictures in memory: auto, contiguous or channels_last.
         cache_gb: Most disk that decoded pictures may take; changes no result.
     """
+    if new is None and new_share is not None:
+        raise UsageError("new_share= acts with new= alone; cure: new=VALUE too, or neither")
     shape = shape_of(size or _own_side(facts), facts.width / facts.height)
     training = Training(
         size=shape,
@@ -469,10 +472,8 @@ def facts(manifest: Manifest, found: Sequence[Surveyed]) -> tuple[Manifest, Fact
 
 def suspicions(manifest: Manifest) -> list[str]:
     """Do equal pictures have different names?"""
-    names = manifest.target[:, 0]
-    place = np.unique(names, return_inverse=True)[1].reshape(-1)
     words = "pictures are equal byte for byte to another of another name (kept, never query and "
-    return conflicts(manifest, place, words + "gallery at once)")
+    return conflicts(manifest, numbered(manifest.target[:, 0]), words + "gallery at once)")
 
 
 FAMILY = Family(

@@ -19,7 +19,7 @@ from pydantic import Field
 from foveal.audit.duplicates import lookalikes
 from foveal.audit.leaks import conflicts, telltales
 from foveal.decide.sites import PerSite
-from foveal.errors import UsageError
+from foveal.errors import UsageError, listed
 from foveal.grades import APPROACHES, CUTS, CutRule, grade_count, graded, plain_grades
 from foveal.manifest import Facts, Manifest
 from foveal.members.classical import Classical
@@ -49,8 +49,8 @@ from foveal.options import (
 from foveal.options import Layout as MemoryLayout
 from foveal.ship.panels.slide import slide_panels
 from foveal.simulate.biopsy import simulate_biopsy
-from foveal.slides import NAMED, SlideSeen, WithTissue, is_blank, measure, remarks, survey
-from foveal.split import Folds
+from foveal.slides import SlideSeen, WithTissue, is_blank, measure, remarks, survey
+from foveal.split.folds import Folds, by_grade
 from foveal.targets.ordinal import Ordinal
 from foveal.task import Family, Recipe
 from foveal.train.sampling import Balanced
@@ -209,7 +209,7 @@ def panda(
         count,
         (_floor(facts, middle, trees), *available),
         members=members,
-        folds=WithTissue(Folds(folds, seed, near=near_duplicates)),
+        folds=WithTissue(Folds(folds, seed, by_grade, near_duplicates)),
         decode=PerSite(CUTS[cuts](count)) if site_cuts else CUTS[cuts](count),
         seed=seed,
         panels=slide_panels(ShownTiles(middle)),
@@ -341,7 +341,7 @@ def small(
         count,
         (_floor(facts, chosen, trees), *available),
         members=members,
-        folds=WithTissue(Folds(folds, seed, near=near_duplicates)),
+        folds=WithTissue(Folds(folds, seed, by_grade, near_duplicates)),
         decode=PerSite(CUTS[cuts](count)) if site_cuts else CUTS[cuts](count),
         seed=seed,
         panels=slide_panels(ShownTiles(chosen)),
@@ -441,7 +441,7 @@ def suspicions(manifest: Manifest) -> list[str]:
     truth = plain_grades(manifest)
     words = "slides are equal to another with another grade (kept, in one fold)"
     blank = [manifest.ids[row] for row in np.flatnonzero(is_blank(manifest))]
-    said = f"{len(blank)} slides show no tissue, and are left out: {', '.join(blank[:NAMED])}"
+    said = f"{len(blank)} slides show no tissue, and are left out: {listed(blank)}"
     return [
         *([said] if blank else []),
         *telltales(manifest, truth),

@@ -16,6 +16,17 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "-"
 
 
+def metric_name(name: str) -> str:
+    """A metric as people write it, at the beginning of a line.
+
+    Example:
+        >>> metric_name("quadratic_kappa"), metric_name("macro_f1"), metric_name("map_at_5")
+        ('Quadratic kappa', 'Macro F1', 'MAP@5')
+    """
+    words = name.replace("map_at_", "MAP@").replace("_f1", " F1").replace("f_beta", "F-beta")
+    return words[:1].upper() + words[1:].replace("_", " ")
+
+
 def span(interval: Sequence[float | None]) -> str:
     """From where to where, or that nobody can tell.
 

@@ -64,6 +64,8 @@ def score(
         raise UsageError(f'no metric "{metric}"{nearest(metric, METRICS)}')
     if metric in ("f_beta", "dice"):
         return _masks(FBeta(1.0, "dice") if metric == "dice" else FBeta(beta), answer, truth)
+    if metric != "macro_f1" and len(targets) > 1:
+        raise UsageError(f"{metric} scores one column, not {len(targets)}; cure: one in --target")
     given, true = read_table(answer), read_table(truth)
     names = list(given)
     if len(names) < 2:

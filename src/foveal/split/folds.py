@@ -55,6 +55,13 @@ def by_class(manifest: Manifest) -> Strata:
     return Strata(cells=(crossed(*parts),), parts=parts, kind=rows)
 
 
+def by_grade(manifest: Manifest) -> Strata:
+    """The same of whole numbers, however they are written: 2 and 2.0 are one class."""
+    grades = np.array([str(int(float(text))) for text in manifest.only_target().tolist()])
+    parts = numbered(grades), _site(manifest)
+    return Strata(cells=(crossed(*parts),), parts=parts, kind=grades)
+
+
 def by_label(manifest: Manifest) -> Strata:
     """Every label, sites, and the labels of every site; a case has any number of labels."""
     names = manifest.measured["label_names"]
@@ -66,16 +73,25 @@ def by_label(manifest: Manifest) -> Strata:
 
 
 def _one_sided(fold: Int[np.ndarray, " case"], kind: Shaped[np.ndarray, " case"]) -> list[str]:
-    """Which folds learn from cases that are all alike."""
-    if len({*kind.tolist()}) < 2:
+    """Which folds learn from cases that are all alike, and which kinds lie in one fold alone."""
+    every = sorted({*kind.tolist()})
+    if len(every) < 2:
         return []
     seen = [sorted({*kind[fold != k].tolist()}) for k in range(int(fold.max()) + 1)]
-    return [
+    alike = [
         f'fold {k} learns from cases of "{kinds[0]}" alone, and can tell nothing apart; cure: '
         "another --group column"
         for k, kinds in enumerate(seen)
         if len(kinds) == 1
     ]
+    alone = [
+        f'all cases of "{one}" are in fold {k}, which is judged by models that never saw it; cure: '
+        "another --group column"
+        for k, kinds in enumerate(seen)
+        for one in every
+        if one not in kinds and len(kinds) > 1 and (kind == one).sum() > 1
+    ]
+    return alike + alone
 
 
 def _site(manifest: Manifest) -> Stratum:

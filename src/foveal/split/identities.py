@@ -123,8 +123,8 @@ class QueryFolds:
         said = [f"{few_to_many} individuals are unknown to a fold, as if new"]
         if not (kind == NEW).any():
             raise SplitError(
-                f'no query would be new; cure: rows whose identity is "{self.new}", more '
-                "individuals, or no new="
+                f'no query would be new; cure: rows whose identity is "{self.new}", fewer folds=, '
+                "more individuals (with --fold: some in one fold alone), or no new="
             )
         share = share_of_new(identity, self.new, self.new_share)
         return [*said, f"{100 * share:.3g} % of queries are taken to be new"]

@@ -31,9 +31,7 @@ def resolve(address: str) -> tuple[Family, Callable[..., Recipe]]:
     """
     place, _, name = address.rpartition(":")
     if not place:
-        raise UsageError(
-            f'recipe "{address}" must look like grade:small{nearest(address, families())}'
-        )
+        raise UsageError(f'no recipe "{address}"{nearest(address, addresses())}')
     module = _own_module(Path(place)) if place.endswith(".py") else _shipped(place)
     functions = recipes_of(module)
     if name not in functions:

@@ -45,7 +45,7 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
         ]
         if pending:
             raise StudyError(
-                f"{len(pending)} trainings are not done; cure: foveal train {study.folder}", pending
+                f"{len(pending)} trainings are not done; cure: {study.call('train')}", pending
             )
         depends = _combine_depends(opened, made)
         if is_done(study.combine_folder, depends):
@@ -224,11 +224,11 @@ def require_combined(opened: Opened, made: Split) -> None:
     """
     folder = opened.study.folder
     if not has_leaderboard(opened.study):
-        raise StudyError(f"{folder} has no leaderboard yet; cure: foveal run {folder}")
+        raise StudyError(f"{folder} has no leaderboard yet; cure: {opened.study.call('run')}")
     depends = _combine_depends(opened, made)
     if not is_done(opened.study.combine_folder, depends):
         why = ", ".join(changed(opened.study.combine_folder, depends)) or "its files"
         raise StudyError(
             f"the leaderboard of {folder} is older than its options (changed: {why}); "
-            f"cure: foveal run {folder}"
+            f"cure: {opened.study.call('run')}"
         )

@@ -22,7 +22,7 @@ from foveal.stages.address import build, fitted, options_of, resolve
 from foveal.stages.open import held, open_study
 from foveal.stages.train import slots_of
 from foveal.study import Study, create
-from foveal.table import CHANNEL, SUFFIX, Source, is_path_column
+from foveal.table import CHANNEL, MISSING, SUFFIX, Source, is_path_column
 from foveal.task import Context, Family, Resources
 
 ROLES = ("id", "group", "site", "weight", "fold", "source")
@@ -109,7 +109,8 @@ def init(
         manifest = grouped(manifest, source)
         made = build(function, facts, options)
         encoded = made.target.encode(manifest)
-        for remark in (*family.remarks(manifest), *made.target.remarks(encoded)):
+        of_target = made.target.remarks(encoded, manifest.weight)
+        for remark in (*_names_of_nothing(manifest), *family.remarks(manifest), *of_target):
             context.warn(remark, [])
         manifest = Manifest.from_csv(manifest.to_csv())  # as every later stage will see it
         settings = Settings(
@@ -126,6 +127,19 @@ def init(
     return study
 
 
+def _names_of_nothing(manifest: Manifest) -> list[str]:
+    """Roles whose cells hold a word for what is not known, which counts as a name."""
+    found = []
+    for role in ("group", "site", "source"):
+        cells = manifest.roles.get(role, np.zeros(0, dtype=np.str_)).tolist()
+        for word in sorted(MISSING & set(cells)):
+            found.append(
+                f'{cells.count(word)} cases say "{word}" in the column of the {role}, and are one '
+                f"{role} of that name; cure: empty cells, if it means that nothing is known"
+            )
+    return found
+
+
 def _where(family: Family, recipe: str, images: str, targets: tuple[str, ...]) -> dict[str, Any]:
     """How a table leads to the files: by a pattern, or by columns that are paths."""
     if not family.files:
@@ -135,6 +149,11 @@ def _where(family: Family, recipe: str, images: str, targets: tuple[str, ...]) -
     if images:
         raise UsageError(
             f"{recipe} takes no --images: the columns {', '.join(family.files)} are paths"
+        )
+    if both := {*targets} & {*family.files}:
+        raise UsageError(
+            f"--target {', '.join(sorted(both))}: {recipe} reads pictures from that column; cure: "
+            "the column of what is to be told of them"
         )
     of_targets = targets if family.target_is_file else ()
     optional = family.optional_files

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,27 +17,18 @@ from foveal import launch
 from foveal.combine.blend import mean
 from foveal.digests import revive
 from foveal.errors import DiskFullError, ManifestError, Stopped, StudyError, UsageError, nearest
-from foveal.files import disk_error, read_json
+from foveal.files import read_json
 from foveal.machine import cores, one_thread
-from foveal.manifest import Case, Manifest, load
+from foveal.manifest import Manifest, load
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
 from foveal.stages.combine import has_leaderboard, require_combined
+from foveal.stages.place import keep_what_is_read, require_place, scratch_beside
 from foveal.stages.split import open_split
 from foveal.stages.train import is_trained, load_state, marks, resources_of, slots_of, why_not
 from foveal.study import Study, publish
 from foveal.table import CHANNEL, NO_PATH, NOWHERE, Source, answer_with_prior, read_table
 from foveal.task import Answer, Asked, Context, Given
-
-STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
-"""How the names of open files begin, also of those that lead to a regular file by now."""
-
-LONGEST_NAME = 230
-"""Bytes of a file's name that every file system takes, with room for what is put around it while it
-is written."""
-
-SCRATCH = ".foveal-scratch-"
-"""How the name of a folder begins that a killed call leaves behind, free to delete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +98,8 @@ def predict(
     path = Path(os.path.realpath(out))  # what a link leads to is written, and the link stays
     writes = form.files(path, asked)
     named = form.files(Path(out), asked)  # a link may be a picture's name, wherever it leads
-    _keep_what_is_read([*writes, *named], study, Path(table), asked.cases)
-    _require_place(Path(out), writes)
+    keep_what_is_read([*writes, *named], study, Path(table), asked.cases)
+    require_place(Path(out), writes)
     growing = _Growing(
         path=path,
         form=form,
@@ -124,12 +112,15 @@ def predict(
     if growing.is_anytime:
         growing.write(Given(prior=growing.prior))
     _say_strangers(study, manifest, context)
-    with _scratch(writes[0].parent) as scratch, one_thread():
+    with scratch_beside(writes[0].parent) as scratch, one_thread():
         try:
             _score_all(study, source, growing, answers, scratch, deadline, context)
         except Stopped:
             if deadline is None or not deadline.passed():
                 raise
+    if growing.doubts:
+        told = [f'id "{name}": {why}' for name, why in growing.doubts.items()]
+        context.warn(f"{len(told)} answers are doubtful", told)
     finished = growing.finished
     scored = _ids(finished) if finished else {*manifest.ids}
     growing.left_out |= {
@@ -143,90 +134,6 @@ def predict(
         unreadable={name: growing.left_out.get(name, "it was not scored") for name in missing},
         cases=len(manifest),
     )
-
-
-def _keep_what_is_read(
-    writes: Sequence[Path], study: Study, table: Path, cases: Sequence[Case]
-) -> None:
-    """Refuse an answer that would replace a file which is read, or lie among the slices of one.
-
-    That is the study's own table and files too. Of pictures only the text of their paths is looked
-    at, and where their folders are: there may be many, far away.
-    """
-    source, known = study.settings().source, study.manifest()
-    own = (table, Path(source.table), study.folder, study.settings_file, study.manifest_file)
-    read = {path.resolve() for path in own}
-    stages = {path.resolve() for path in study.stage_folders}
-    targets = [k for k, name in enumerate(known.target_columns) if name in source.files]
-    named = [known.target[:, k] for k in targets] + [known.roles.get("mask", np.zeros(0, np.str_))]
-    files = {path for paths in known.paths for path in paths}.union(*(n.tolist() for n in named))
-    places = _spelled({*files, *(path for case in cases for path in case.paths)} - {""})
-    patterns = [place for place in places if glob.has_magic(place)]
-    for path in writes:
-        spelled = _spelled([str(path.absolute())])
-        folders = {str(Path(here).parent) for here in spelled}
-        is_among = folders & places or any(fnmatch(h, p) for p in patterns for h in spelled)
-        is_own = path.resolve() in read or stages & {*path.resolve().parents}
-        if is_own or spelled & places or is_among:
-            raise UsageError(
-                f"--out would write over what is read, or among it: {path}; cure: another place"
-            )
-
-
-def _spelled(paths: Iterable[str]) -> set[str]:
-    """Absolute paths as they are written, and with the links of their folders followed."""
-    parts = {os.path.normpath(path).rpartition("/") for path in paths}
-    real = {folder: os.path.realpath(folder or "/") for folder, _, _ in parts}
-    plain = {f"{folder}/{name}" for folder, _, name in parts}
-    return plain | {f"{real[folder].rstrip('/')}/{name}" for folder, _, name in parts}
-
-
-def _require_place(out: Path, writes: Sequence[Path]) -> None:
-    """Refuse an answer that could not be written, before anything is scored.
-
-    Raises:
-        UsageError: Something else is where a file or a folder is wanted, or nobody may write there.
-    """
-    is_stream = os.path.normpath(out.absolute()).startswith(STREAMS)
-    taken = [p for p in writes if os.path.lexists(p) and not p.is_file()]
-    if is_stream or taken:
-        raise UsageError(
-            f"--out: {out if is_stream else taken[0]} is a folder, a device or a stream, where a "
-            "file is wanted; cure: another name"
-        )
-    if too_long := [p.name for p in writes if len(os.fsencode(p.name)) > LONGEST_NAME]:
-        raise UsageError(
-            f"ids make names of files that are too long: {too_long[0]}; cure: shorter ids"
-        )
-    for folder in dict.fromkeys(_standing(p.parent) for p in writes):
-        if not folder.is_dir():
-            raise UsageError(f"--out: {folder} is no folder; cure: another place")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise UsageError(f"--out: {folder} cannot be written; cure: another place")
-
-
-def _standing(folder: Path) -> Path:
-    """A folder, or the nearest one above it that is there."""
-    return next(p for p in (folder, *folder.parents) if os.path.lexists(p))
-
-
-@contextmanager
-def _scratch(beside: Path) -> Iterator[Path]:
-    """A folder for what scoring makes on the way, beside the answer and gone when all is done.
-
-    The system's temporary folder is often memory, or small.
-    """
-    folder = _standing(beside)
-    try:
-        made = tempfile.TemporaryDirectory(
-            prefix=SCRATCH,
-            dir=folder,
-            ignore_cleanup_errors=True,  # scores are still mapped
-        )
-    except OSError as error:
-        raise disk_error(folder, error) from error
-    with made as name:
-        yield Path(name)
 
 
 def _say_strangers(study: Study, manifest: Manifest, context: Context) -> None:
@@ -255,6 +162,7 @@ class _Growing:
         finished: Scores of the members that are done.
         reached: The members whose answer is written.
         left_out: Why cases were not scored.
+        doubts: Why what is said of other cases may be wrong.
     """
 
     path: Path
@@ -267,6 +175,7 @@ class _Growing:
     finished: dict[str, Predictions] = field(default_factory=dict)
     reached: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -279,6 +188,7 @@ class _Growing:
     def hear(self, number: int, event: Mapping[str, Any]) -> None:
         """Take the scores of a member, and write the best answer that can be given with them."""
         self.left_out |= event.get("left_out", {})
+        self.doubts |= event.get("doubts", {})
         if "scored" not in event:
             return
         self.finished[self.members[number]] = Predictions.open(Path(event["scored"]))
@@ -300,7 +210,7 @@ def _steps(rows: Mapping[str, Sequence[Mapping[str, Any]]], row: str) -> list[Ma
 def _answers(study: Study) -> dict[str, Any]:
     """What every row of the leaderboard needs to answer."""
     if not has_leaderboard(study.require()):
-        raise StudyError(f"{study.folder} has no leaderboard yet; cure: foveal run {study.folder}")
+        raise StudyError(f"{study.folder} has no leaderboard yet; cure: {study.call('run')}")
     return read_json(study.answers_file)
 
 
@@ -410,7 +320,7 @@ def _require_unchanged(study: Study, member: str, trained: Sequence[str]) -> Non
     if marks(study, member, len(trained)) != list(trained):
         raise StudyError(
             f"{member} was trained anew since the leaderboard was made; "
-            f"cure: foveal combine {study.folder}"
+            f"cure: {study.call('combine')}"
         )
 
 
@@ -431,21 +341,21 @@ def score_job(
     chosen = next((m for m in opened.recipe.members if m.name == member), None)
     if chosen is None or not is_trained(opened, made, chosen):
         why = "it is no member any more" if chosen is None else why_not(opened, made, chosen)
-        raise StudyError(
-            f"{member} was trained with something else ({why}); cure: foveal run {study}, or "
-            f"{opened.study.settings_file} as it was"
-        )
+        cures = f"{opened.study.call('run')}, or {opened.study.settings_file} as it was"
+        raise StudyError(f"{member} was trained with something else ({why}); cure: {cures}")
     require_combined(opened, made)
     states = [load_state(opened.study.job_folder(member, k)) for k in range(len(trained))]
     _require_unchanged(opened.study, member, trained)  # nor while they were read
     manifest = load(Source(**source), answer_with_prior)
     resources = resources_of(opened, device=device, threads=threads, stop=channel.should_stop)
     left_out: dict[str, str] = {}
-
-    def note(case: Case, why: str) -> None:
-        left_out[case.id] = why
-
-    resources = replace(resources, cache=Path(scratch) / "cache", left_out=note)
+    doubts: dict[str, str] = {}
+    resources = replace(
+        resources,
+        cache=Path(scratch) / "cache",
+        left_out=lambda case, why: left_out.update({case.id: why}),
+        doubt=lambda case, why: doubts.update({case.id: why}),
+    )
     rows = np.arange(len(manifest))
     score = partial(chosen.score, states, manifest.cases(), rows)
     try:
@@ -456,4 +366,4 @@ def score_job(
     scores = mean(found)
     left_out |= dict.fromkeys(scores.not_numbers(), f"the scores of {member} are no numbers")
     publish(folder, scores.take([n for n in scores.ids if n not in left_out]).files(), {})
-    channel.report({"scored": str(folder), "left_out": left_out})
+    channel.report({"scored": str(folder), "left_out": left_out, "doubts": doubts})

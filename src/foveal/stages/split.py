@@ -61,7 +61,7 @@ def split_of(opened: Opened) -> Split:
     if not is_done(study.split_folder, _split_depends(opened)):
         raise StudyError(
             f"{study.folder} has no folds as {study.settings_file.name} asks for them; cure: "
-            f"foveal run {study.folder}"
+            f"{study.call('run')}"
         )
     made = Split.from_csv(
         study.folds_file.read_bytes().decode(),

@@ -44,7 +44,6 @@ from foveal.study import (
     publish,
 )
 from foveal.task import Context, Job, Member, Resources, State
-from foveal.train.cache import begin
 
 TRAIN_FORMAT = 7
 FOR_NEW = "for_new."
@@ -77,8 +76,7 @@ def train(
             return
         _say_why(opened, made, jobs, context)
         slots = slots_of(context)
-        _forget_older_pictures(opened)
-        begin(opened.study.cache_folder / opened.cases)
+        _make_room(opened)
         board = Board([f"{m.name} fold {k}" for m, k in jobs], context)
         calls = [
             {
@@ -155,12 +153,15 @@ def resources_of(
     )
 
 
-def _forget_older_pictures(opened: Opened) -> None:
-    """Forget decoded pictures of an older table."""
+def _make_room(opened: Opened) -> None:
+    """Forget decoded pictures of an older table; others give way to those that are asked for."""
+    from foveal.train.cache import begin
+
     if opened.study.cache_folder.is_dir():
         for old in opened.study.cache_folder.iterdir():
             if old.name != opened.cases:
                 shutil.rmtree(old, ignore_errors=True)
+    begin(opened.study.cache_folder / opened.cases)
 
 
 def place(opened: Opened, made: Split, member: Member, fold: int) -> tuple[Path, dict[str, object]]:

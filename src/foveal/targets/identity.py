@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from foveal.errors import TargetError, nearest
 from foveal.manifest import Manifest, Truth
@@ -51,14 +51,19 @@ class Identity:
                 "out",
                 culprits,
             )
-        known = set(names.tolist()) - {self.new}
+        counted = manifest.weight > 0
+        known = set(names[counted].tolist()) - {self.new}
         if len(known) < 2:
+            which = "" if counted.all() else " that count"
             raise TargetError(
-                f'column "{column}" names {len(known)} individuals; there is nothing to tell apart'
+                f'column "{column}" names {len(known)} individuals{which}; there is nothing to tell '
+                "apart; cure: another --target"
             )
         return names
 
-    def remarks(self, encoded: Shaped[np.ndarray, " case"]) -> list[str]:
+    def remarks(
+        self, encoded: Shaped[np.ndarray, " case"], weight: Float[np.ndarray, " case"]
+    ) -> list[str]:
         """What the answers depend on."""
         if self.new is None:
             return ["everybody is taken to be known; cure: new=VALUE if some may be new"]
@@ -68,7 +73,9 @@ class Identity:
             f'"{self.new}" stands in the answers depends on it'
         ]
         if self.new not in encoded:
-            said.append(f'no case is called "{self.new}"{nearest(self.new, set(encoded.tolist()))}')
+            said.append(
+                f'no case is called "{self.new}"{nearest(self.new, np.unique(encoded).tolist())}'
+            )
         return said
 
     def train(self, encoded: Shaped[np.ndarray, " case"]) -> Shaped[np.ndarray, " case"]:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from foveal.errors import TargetError, listed, nearest
 from foveal.manifest import Manifest, Truth
 from foveal.split.record import Split
-from foveal.table import in_order
+from foveal.table import MISSING, in_order
 
 
 @runtime_checkable
@@ -82,11 +82,13 @@ class Labels:
                 [f'"{name}"' for name in spaced],
             )
         has = self._flags(manifest) if self._has_flags(manifest) else self._words(manifest)
-        if not has.any() or has.all():
+        counted = has[manifest.weight > 0]
+        if len(counted) and (not counted.any() or counted.all()):
             column = ",".join(manifest.target_columns)
+            which = "all cases" if len(counted) == len(has) else "all cases that count"
             raise TargetError(
-                f"all cases have {'all labels' if has.any() else 'no label'} in {column}; there is "
-                "nothing to learn; cure: another --target"
+                f"{which} have {'all labels' if counted.any() else 'no label'} in {column}; there "
+                "is nothing to learn; cure: another --target"
             )
         odd = (has.sum(axis=1) != 1) & self.one_each
         if odd.any():
@@ -152,8 +154,11 @@ class Labels:
         has = [[name in own for name in self.names] for own in sets]
         return np.array(has, dtype=np.int64).reshape(len(sets), len(self.names))
 
-    def remarks(self, encoded: Int[np.ndarray, "case label"]) -> list[str]:
+    def remarks(
+        self, encoded: Int[np.ndarray, "case label"], weight: Float[np.ndarray, " case"]
+    ) -> list[str]:
         """Labels that say nothing, or little, and what the batches make of all."""
+        encoded = encoded[weight > 0]
         counts = dict(zip(self.names, encoded.sum(axis=0).tolist(), strict=True))
         every = [name for name, count in counts.items() if count == len(encoded)]
         nobody = [name for name, count in counts.items() if not count]
@@ -194,9 +199,6 @@ FLAGS = {
     **dict.fromkeys(("1", "1.0", "True", "true", "TRUE"), 1),
 }
 """What a cell of a column of 0 and 1 may hold."""
-
-MISSING = frozenset(("NA", "N/A", "nan", "NaN", "null", "NULL", "None"))
-"""What programs write into a cell where nothing is known."""
 
 FEW = 5
 """Cases of a label under which a person is told."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from foveal.errors import TargetError
 from foveal.lattice import blocks_of, planes_of
@@ -31,7 +31,9 @@ class Mask:
         """The file of every case's mask; `init` has read them, and who predicts needs none."""
         return manifest.only_target()
 
-    def remarks(self, encoded: Shaped[np.ndarray, " case"]) -> list[str]:
+    def remarks(
+        self, encoded: Shaped[np.ndarray, " case"], weight: Float[np.ndarray, " case"]
+    ) -> list[str]:
         """What the recipe found in the facts; the files of masks tell nothing."""
         return list(self.said)
 

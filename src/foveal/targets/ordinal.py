@@ -60,10 +60,12 @@ class Ordinal:
                 culprits,
             )
         grades = np.array([int(float(text)) for text in texts], dtype=np.int64)
-        if len(np.unique(grades)) < 2:
+        counted = grades[manifest.weight > 0]
+        if len(np.unique(counted)) == 1:
+            which = "cases" if len(counted) == len(grades) else "cases that count"
             raise TargetError(
-                f'all {len(grades)} cases have grade {grades[0]} in column "{column}"; there is '
-                "nothing to learn; cure: another --target"
+                f'all {len(counted)} {which} have grade {counted[0]} in column "{column}"; there '
+                "is nothing to learn; cure: another --target"
             )
         return grades
 
@@ -82,10 +84,14 @@ class Ordinal:
             return f"{text} is too large", "correct what is too large, or grades=K for K grades"
         return "", ""
 
-    def remarks(self, encoded: Int[np.ndarray, " case"]) -> list[str]:
-        """Grades that no case has."""
-        missing = sorted(set(range(self.grades)) - set(encoded.tolist()))
-        return [f"no case has grade {', '.join(map(str, missing))}"] if missing else []
+    def remarks(
+        self, encoded: Int[np.ndarray, " case"], weight: Float[np.ndarray, " case"]
+    ) -> list[str]:
+        """Grades that no case has, or none that counts."""
+        missing = sorted(set(range(self.grades)) - set(encoded[weight > 0].tolist()))
+        counts = " of a weight above 0" if (weight == 0).any() else ""
+        told = ", ".join(map(str, missing))
+        return [f"no case{counts} has grade {told}"] if missing else []
 
     def train(self, encoded: Int[np.ndarray, " case"]) -> Float[np.ndarray, "case grade"]:
         """One distribution over grades a case."""
@@ -98,7 +104,7 @@ class Ordinal:
 
 def _number(text: str) -> float:
     try:
-        value = float(text)
+        value = math.nan if "_" in text else float(text)  # 1_0 is ten to Python alone
     except ValueError:
         return math.nan
     return value if math.isfinite(value) else math.nan

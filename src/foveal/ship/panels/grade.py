@@ -12,6 +12,8 @@ from markupsafe import Markup
 from foveal.ship.charts import histogram
 from foveal.ship.panels.study import (
     Section,
+    card,
+    cards,
     chosen_step,
     cost,
     curves,
@@ -66,26 +68,17 @@ def worst_cases(study: Study) -> Section:
     manifest = study.manifest()
     place = {name: k for k, name in enumerate(manifest.ids)}
     rows = sorted(oof(study), key=lambda r: -abs(float(r["score"]) - float(r["truth"])))
-    cards = [card(thumbnail(manifest.paths[place[r["id"]]][0]), r) for r in rows[:WORST_CASES]]
+    shown = [graded(thumbnail(manifest.paths[place[r["id"]]][0]), r) for r in rows[:WORST_CASES]]
     lead = (
         "Farthest from their grade, out of fold: look for wrong grades, bad pictures, rare kinds."
     )
-    return Section(
-        "Worst cases", lead, Markup('<div class="cards">{}</div>').format(Markup("").join(cards))
-    )
+    return Section("Worst cases", lead, cards(shown))
 
 
-def card(address: str, row: Mapping[str, str]) -> Markup:
+def graded(address: str, row: Mapping[str, str]) -> Markup:
     """A picture, if there is one, over what is true of it and what was said."""
-    return Markup(
-        '<figure class="card">{}<figcaption><b>{}</b><br>'
-        "true {}, scored {:.2f}</figcaption></figure>"
-    ).format(
-        Markup('<img src="{}" alt="">').format(address) if address else "",
-        row["id"],
-        row["truth"],
-        float(row["score"]),
-    )
+    words = Markup("<b>{}</b><br>true {}, scored {:.2f}")
+    return card(address, words.format(row["id"], row["truth"], float(row["score"])))
 
 
 def _common_cuts(decode: Mapping[str, Any]) -> list[float]:

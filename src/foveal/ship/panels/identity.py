@@ -14,6 +14,8 @@ from foveal.ship.charts import histogram
 from foveal.ship.numbers import number
 from foveal.ship.panels.study import (
     Section,
+    card,
+    cards,
     chosen_step,
     cost,
     curves,
@@ -172,25 +174,18 @@ def _shown(queries: _Queries, which: Sequence[int]) -> Markup:
     for k in which:
         row = queries.rows[k]
         mine = place[row["id"]]
-        cards = [_card(manifest.paths[mine][0], "query", row["id"], f"is {row['truth']}", "")]
+        query = Markup("<b>query</b> {}<br>is {}").format(row["id"], row["truth"])
+        shown = [card(thumbnail(manifest.paths[mine][0]), query, instead=NOBODY)]
         for name in row["label"].split():
             others = [r for r in of_name.get(name, []) if r != mine]
             is_somebody = name != queries.decode["new"] and others
-            path = manifest.paths[others[0]][0] if is_somebody else ""
+            picture = thumbnail(manifest.paths[others[0]][0]) if is_somebody else ""
             right = "right" if name == row["truth"] else ""
-            cards.append(_card(path, name, "", "", right))
-        lines.append(Markup('<div class="search">{}</div>').format(Markup("").join(cards)))
+            words = Markup("<b>{}</b>").format(name)
+            shown.append(card(picture, words, kind=right, instead=NOBODY))
+        lines.append(cards(shown, "search"))
     return Markup("").join(lines)
 
 
-def _card(path: str, title: str, name: str, more: str, kind: str) -> Markup:
-    picture = thumbnail(path) if path else ""
-    image = (
-        Markup('<img src="{}" alt="">').format(picture)
-        if picture
-        else Markup('<div class="nobody">?</div>')
-    )
-    words = Markup("<br>").join(w for w in (name, more) if w)
-    return Markup(
-        '<figure class="card {}">{}<figcaption><b>{}</b> {}</figcaption></figure>'
-    ).format(kind, image, title, words)
+NOBODY = Markup('<div class="nobody">?</div>')
+"""In place of a picture of somebody who is new, or whose picture is gone."""

@@ -15,6 +15,8 @@ from foveal.ship.charts import intervals
 from foveal.ship.numbers import number
 from foveal.ship.panels.study import (
     Section,
+    card,
+    cards,
     chosen_step,
     cost,
     curves,
@@ -111,24 +113,14 @@ def worst_cases(study: Study) -> Section:
         true = _own(row["truth"], scores)
         return sum((1 - s if name in true else s) ** 2 for name, s in scores.items())
 
-    cards = []
+    shown = []
     for row in sorted(oof(study), key=trouble, reverse=True)[:SHOWN]:
-        picture = thumbnail(*manifest.paths[place[row["id"]]])
-        cards.append(
-            Markup(
-                '<figure class="card">{}<figcaption><b>{}</b><br>true {}<br>given {}'
-                "</figcaption></figure>"
-            ).format(
-                Markup('<img src="{}" alt="">').format(picture) if picture else "",
-                row["id"],
-                row["truth"] or "nothing",
-                row["label"] or "nothing",
-            )
+        words = Markup("<b>{}</b><br>true {}<br>given {}").format(
+            row["id"], row["truth"] or "nothing", row["label"] or "nothing"
         )
+        shown.append(card(thumbnail(*manifest.paths[place[row["id"]]]), words))
     lead = "Scores farthest from the labels, out of fold: look for missing labels and rare kinds."
-    return Section(
-        "Worst cases", lead, Markup('<div class="cards">{}</div>').format(Markup("").join(cards))
-    )
+    return Section("Worst cases", lead, cards(shown))
 
 
 LABEL_PANELS = (what_was_run, leaderboard, by_label, worst_cases, folds, curves, cost)

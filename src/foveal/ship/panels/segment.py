@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from markupsafe import Markup
 
 from foveal.decide.sweep import Histograms
@@ -22,6 +22,8 @@ from foveal.read.slices import find_slices
 from foveal.ship.numbers import number
 from foveal.ship.panels.study import (
     Section,
+    card,
+    cards,
     chosen_step,
     cost,
     curves,
@@ -121,17 +123,17 @@ def _pictures(study: Study, units: _Units, rows: Sequence[Mapping[str, str]]) ->
     """Slice, scores and errors of some units, the worst first."""
     f = {r["id"]: float(r[units.judge.name]) for r in rows}
     order = sorted(range(len(units.cases)), key=lambda k: f[units.cases[k].id])[:SHOWN]
-    shown = units.scores.take([units.cases[k].id for k in order])
-    given = revive(chosen_step(study)["decode"])(shown)
+    scores = units.scores.take([units.cases[k].id for k in order])
+    given = revive(chosen_step(study)["decode"])(scores)
     lines = []
-    for k, (name, plane), mask in zip(order, shown.arrays(), given, strict=True):
+    for k, (name, plane), mask in zip(order, scores.arrays(), given, strict=True):
         share = units.truth.positive[k] / np.maximum(units.truth.area[k], 1)
-        cards = (
-            _card(_middle(units.cases[k]), f"{name}, the middle slice"),
-            _card(np.round(np.asarray(plane) * 255).astype(np.uint8), "scores"),
-            _card(_errors(mask, share >= 0.5), f"{units.judged_by} {number(f[name])}"),
+        shown = (
+            card(_plain(_middle(units.cases[k])), f"{name}, the middle slice"),
+            card(_plain(np.round(np.asarray(plane) * 255).astype(np.uint8)), "scores"),
+            card(_plain(_errors(mask, share >= 0.5)), f"{units.judged_by} {number(f[name])}"),
         )
-        lines.append(Markup('<div class="triple">{}</div>').format(Markup("").join(cards)))
+        lines.append(cards(shown, "triple"))
     lead = (
         "The worst of them. Right, by the cut that answers, where the table is cross-fitted: found "
         "rightly (green), found but not there (red), missed (blue)."
@@ -154,12 +156,10 @@ def _errors(given: Bool[np.ndarray, "_ _"], true: Bool[np.ndarray, "_ _"]) -> np
     return picture
 
 
-def _card(picture: Float[np.ndarray, "..."] | np.ndarray, words: str) -> Markup:
+def _plain(picture: np.ndarray) -> str:
+    """A picture whose cells stay squares, as data."""
     scale = SIDE / max(picture.shape[:2])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
     data = cv2.imencode(".png", cv2.resize(picture, size, interpolation=how))[1].tobytes()
-    address = "data:image/png;base64," + base64.b64encode(data).decode()
-    return Markup(
-        '<figure class="card"><img src="{}" alt=""><figcaption>{}</figcaption></figure>'
-    ).format(address, words)
+    return "data:image/png;base64," + base64.b64encode(data).decode()

@@ -17,9 +17,10 @@ from foveal.manifest import Case, Truth
 from foveal.metrics.interval import bootstrap
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.ship.numbers import number, span
-from foveal.ship.panels.grade import card, confusion, scores
+from foveal.ship.panels.grade import confusion, graded, scores
 from foveal.ship.panels.study import (
     Section,
+    cards,
     chosen_step,
     cost,
     curves,
@@ -135,8 +136,8 @@ class TilesChosen:
         place = {name: k for k, name in enumerate(manifest.ids)}
         rows = sorted(oof(study), key=lambda r: -abs(float(r["score"]) - float(r["truth"])))
         looks, member = attention(study)
-        cards = [
-            card(self._drawn(manifest.case(place[r["id"]]).as_new, looks.get(r["id"])), r)
+        shown = [
+            graded(self._drawn(manifest.case(place[r["id"]]).as_new, looks.get(r["id"])), r)
             for r in rows[:SHOWN]
         ]
         told = (
@@ -148,8 +149,7 @@ class TilesChosen:
             "Farthest from their grade, out of fold, with the tiles that were chosen: look for pen "
             f"and folds taken for tissue, tissue left out, wrong grades.{told}"
         )
-        html = Markup('<div class="cards">{}</div>').format(Markup("").join(cards))
-        return Section("Tiles of the worst slides", lead, html)
+        return Section("Tiles of the worst slides", lead, cards(shown))
 
     def _drawn(self, case: Case, weights: list[float] | None) -> str:
         try:

@@ -6,7 +6,7 @@ import base64
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from foveal.files import read_json
 from foveal.ship.charts import intervals, lines
-from foveal.ship.numbers import number, span
+from foveal.ship.numbers import metric_name, number, span
 from foveal.split.record import Split
 from foveal.study import CURVE, NOTES, STATE, Study
 
@@ -51,7 +51,7 @@ def what_was_run(study: Study) -> Section:
             "roles",
             ", ".join(
                 f"{r}: {getattr(source, r)}"
-                for r in ("group", "site", "weight", "fold")
+                for r in ("group", "site", "weight", "fold", "source")
                 if getattr(source, r)
             )
             or "none",
@@ -92,7 +92,7 @@ def leaderboard(study: Study) -> Section:
         ]
         for row in board["rows"]
     ]
-    metric = board["metric"].replace("_", " ")
+    metric = metric_name(board["metric"])
     nested = "To repeat the choice itself inside the folds takes three with cases that count."
     if board["nested_interval"] is not None:
         nested = (
@@ -135,7 +135,7 @@ def curves(study: Study) -> Section:
                 loss[name] = [(float(r["epoch"]), float(r["loss"])) for r in rows]
                 told = ((float(r["epoch"]), float(r["held"])) for r in rows if r["held"])
                 held[name] = [point for point in told if np.isfinite(point[1])]
-    metric = read_json(study.leaderboard_file)["metric"].replace("_", " ")
+    metric = metric_name(read_json(study.leaderboard_file)["metric"])
     if not loss:
         return Section("Curves", "No network was trained.", Markup(""))
     key = Markup(" ").join(
@@ -253,18 +253,39 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
     )
 
 
+def card(
+    address: str, words: Markup | str, *, kind: str = "", instead: Markup | str = ""
+) -> Markup:
+    """A picture over words.
+
+    Args:
+        address: Of the picture, as data.
+        words: Of the caption.
+        kind: A class of the style sheet.
+        instead: Shown where there is no picture.
+    """
+    image = Markup('<img src="{}" alt="">').format(address) if address else instead
+    return Markup('<figure class="{}">{}<figcaption>{}</figcaption></figure>').format(
+        f"card {kind}".strip(), image, words
+    )
+
+
+def cards(shown: Iterable[Markup], kind: str = "cards") -> Markup:
+    """Cards side by side."""
+    return Markup('<div class="{}">{}</div>').format(kind, Markup("").join(shown))
+
+
 def thumbnail(*paths: str) -> str:
     """A small picture of a case's files as a data address; empty where one is gone."""
     from foveal.errors import DataError
     from foveal.manifest import Case
-    from foveal.read.image import filled, inspect, spare_bits_of
+    from foveal.read.image import in_eight_bits, inspect, spare_bits_of
 
     try:
         seen, image = inspect(Case(id="", paths=paths))
     except DataError:
         return ""
-    if image.dtype == np.uint16:
-        image = (filled(image, spare_bits_of(seen.white)) >> 8).astype(np.uint8)
+    image = in_eight_bits(image, spare_bits_of(seen.white))
     return picture(image[:, :, :3] if image.shape[2] >= 3 else image[:, :, :1])
 
 
