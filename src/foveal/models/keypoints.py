@@ -75,6 +75,34 @@ def rooted(
     return np.sqrt(found[:, :WIDTH] / total[total > 0, None]), found[:, WIDTH:] / 255
 
 
+def waves(most: int) -> Float[np.ndarray, "128 wave"]:
+    """Descriptors as waves over their 4 x 4 places and 8 directions, the slow ones alone.
+
+    Neighbouring places and directions differ little, so that few waves hold nearly all of what
+    descriptors differ by, of any pictures: there is nothing to learn.
+
+    Args:
+        most: Times that a wave changes its sign, over rows, columns and directions together.
+
+    Example:
+        >>> waves(0).shape, waves(5).shape, waves(10).shape
+        ((128, 1), (128, 76), (128, 128))
+    """
+    place, turn = np.arange(4), 2 * np.pi * np.arange(8) / 8
+    along = [np.cos(np.pi * k * (place + 0.5) / 4) for k in range(4)]
+    around = [f(k * turn) for k in range(5) for f in (np.cos, np.sin)]
+    kinds = [(k // 2, wave) for k, wave in enumerate(around) if wave.any(where=np.abs(wave) > 1e-9)]
+    found = [
+        np.einsum("r,c,d->rcd", along[i], along[j], wave).reshape(-1)
+        for i in range(4)
+        for j in range(4)
+        for k, wave in kinds
+        if i + j + k <= most
+    ]
+    table = np.stack(found, axis=1)
+    return (table / np.linalg.norm(table, axis=0)).astype(np.float32)
+
+
 def _grey(image: Pixels) -> UInt8[np.ndarray, "row column"]:
     """The mean of all channels, stretched to all levels of 8 bits."""
     grey = image.mean(axis=2, dtype=np.float32)

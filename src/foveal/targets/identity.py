@@ -56,8 +56,8 @@ class Identity:
         if len(known) < 2:
             which = "" if counted.all() else " that count"
             raise TargetError(
-                f'column "{column}" names {len(known)} individuals{which}; there is nothing to tell '
-                "apart; cure: another --target"
+                f'column "{column}" names {len(known)} individuals{which}; there is nothing to '
+                "tell apart; cure: another --target"
             )
         return names
 
