@@ -163,8 +163,27 @@ def test_jobs_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     assert target.read_text() == before
 
 
-def test_slots_follow_the_device() -> None:
+def test_slots_follow_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(slots_of("cpu")) == {"cpu"}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert slots_of(None) == ["cuda:0", "cuda:1", "cpu"]
+    assert set(slots_of("cpu")) == {"cpu"}
+
+
+@pytest.mark.parametrize(
+    ("slots", "kinds", "devices"),
+    [
+        (("cuda:0", "cpu"), ["cpu", "cuda", "cuda", "cpu"], ["cpu", "cuda:0", "cuda:0", "cpu"]),
+        (("cpu", "cpu"), ["cuda", "cpu", "cuda", "cpu"], ["cpu"] * 4),
+        (("cuda:0",), ["cpu", "cuda", "cpu", "cuda"], ["cuda:0"] * 4),
+    ],
+)
+def test_a_job_gets_a_slot_of_its_kind_where_there_is_one(
+    tmp_path: Path, slots: tuple[str, ...], kinds: list[str], devices: list[str]
+) -> None:
+    heard = run(double, [{"number": k} for k in range(4)], tmp_path, slots=slots, kinds=kinds)
+    assert {event["number"]: event["device"] for event in heard} == dict(enumerate(devices))
 
 
 def refuse(channel: Channel, *, device: str) -> None:

@@ -53,7 +53,8 @@ class Channel:
 def slots_of(device: str | None) -> list[str]:
     """One slot for each job that may run at a time: the CUDA devices, else the cores.
 
-    Of cores only as many as there is memory for.
+    Of cores only as many as there is memory for; beside CUDA devices one, for jobs without a use
+    for these.
 
     Args:
         device: "cpu" or "cuda" to insist on a kind.
@@ -61,7 +62,7 @@ def slots_of(device: str | None) -> list[str]:
     import torch
 
     if device != "cpu" and torch.cuda.is_available():
-        return [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+        return [*(f"cuda:{k}" for k in range(torch.cuda.device_count())), "cpu"]
     if device == "cuda":
         raise UsageError("no CUDA device is to be had here; cure: leave --device out")
     return ["cpu"] * max(1, min(cores(), int(free_bytes() / JOB_BYTES)))
@@ -75,6 +76,7 @@ def side_by_side(
     log: Path,
     should_stop: Callable[[], bool],
     on_event: Callable[[int, Mapping[str, Any]], None],
+    kinds: Sequence[str] = (),
     keep: Sequence[int] = (),
     grace_seconds: float = GRACE_SECONDS,
 ) -> None:
@@ -89,6 +91,8 @@ def side_by_side(
         log: Receives what the jobs write to standard error.
         should_stop: Asked often; when true the jobs are asked to stop and save.
         on_event: Told the number of the call and what its job reports.
+        kinds: The kind of device that each call has a use for, "cuda" or "cpu"; where no slot is of
+            that kind, or nothing is said, any will do.
         keep: File descriptors that the jobs hold too, such as that of a lock.
         grace_seconds: How long jobs may take to save their state after they were asked to stop.
 
@@ -115,11 +119,13 @@ def side_by_side(
                 waiting, stop_by = [], time.monotonic() + grace_seconds
                 for child in running.values():
                     child.ask_to_stop()
-            while waiting and free:
-                number, call = waiting.pop(0)
-                placed = {**call, "device": free.pop(0)}
-                order = {"function": address, "call": placed}
-                running[number] = _Child(order, events, number, log, keep)
+            for number, call in tuple(waiting):
+                slot = _slot_for(kinds[number] if kinds else "", free, slots)
+                if slot is not None:
+                    waiting.remove((number, call))
+                    free.remove(slot)
+                    order = {"function": address, "call": {**call, "device": slot}}
+                    running[number] = _Child(order, events, number, log, keep)
             for number, event in _drain(events):
                 on_event(number, event)
             for number, child in list(running.items()):
@@ -135,6 +141,12 @@ def side_by_side(
     finally:
         for child in running.values():
             child.kill()
+
+
+def _slot_for(kind: str, free: Sequence[str], slots: Sequence[str]) -> str | None:
+    """A free slot of a kind, or any where there is none of that kind at all."""
+    suited = [slot for slot in slots if slot.partition(":")[0] == kind] or slots
+    return next((slot for slot in free if slot in suited), None)
 
 
 def _reporter(

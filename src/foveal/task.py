@@ -142,9 +142,11 @@ class Member(Protocol):
 
     Attributes:
         kind: What it is one of, such as networks; members of a kind are joined by themselves too.
+        device: The kind that it has a use for, "cuda" or "cpu".
     """
 
     kind: ClassVar[str]
+    device: ClassVar[str]
 
     @property
     def name(self) -> str:

@@ -245,7 +245,7 @@ EFFECTS = [
     ("new_share", 0.5, {"split", "decisions"}),  # of the same folds
     ("new_share", 0.05, EVERYTHING),
     ("queries_per_identity", 2, EVERYTHING),
-    ("new", None, EVERYTHING),
+    ("new", "nobody", EVERYTHING),
     ("folds", 2, EVERYTHING),
     ("seed", 1, EVERYTHING),
     ("cache_gb", 1.0, set()),

@@ -528,7 +528,7 @@ def test_stopped_again_and_again_the_answers_are_the_same_bytes(
     whole = run(tmp_path / "whole", cells, **options)
     torn = make(tmp_path / "torn", cells, **options)
     seen: set[int] = set()
-    for after in range(3, 200, 4):
+    for after in range(3, 200, 3):
         try:
             stages.run(torn, replace(INLINE, should_stop=Stopper(after)))
             break

@@ -444,6 +444,7 @@ def test_a_recipe_file_of_ones_own_may_hold_dataclasses(tmp_path: Path) -> None:
         "@dataclass\n"
         "class Odd:\n"
         "    kind: ClassVar[str] = 'odd'\n"
+        "    device: ClassVar[str] = 'cpu'\n"
         "def mine(facts: Facts, /, *, seed: int = 0) -> Recipe:\n"
         "    return grade.small(facts, seed=seed)\n"
     )

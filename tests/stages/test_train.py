@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from conftest import FAST, INLINE, small_study
-from foveal import stages
+from foveal import launch, stages
 from foveal.errors import Stopped
 from foveal.files import read_json
 from foveal.members.network import Network
+from foveal.stages.init import _lanes
+from foveal.stages.open import open_study
 from foveal.stages.progress import Board
 from foveal.stages.split import open_split
 from foveal.stages.train import place
@@ -113,3 +115,25 @@ def test_too_little_memory_for_one_training_says_nothing_of_another(
     stages.train(study, fold=0, context=INLINE)
     assert {parts for parts, _, _ in steps} == {1}
     assert read_json(study.job_folder("regression", 0) / "state.json")["accumulate"] == 1
+
+
+def test_members_are_expected_where_they_run(eyes: dict, tmp_path: Path) -> None:
+    study = small_study("grade", {"small": FAST}, tmp_path / "s", eyes)
+    every = list(open_study(study).recipe.members)
+    classical, networks = every[:2], every[2:]
+    assert [m.kind for m in every] == ["classical"] * 2 + ["networks"] * 3
+    assert _lanes(("cpu", "cpu"), every) == [(["cpu", "cpu"], every)]
+    both = _lanes(("cuda:0", "cuda:1", "cpu"), every)
+    assert both == [(["cpu"], classical), (["cuda:0", "cuda:1"], networks)]
+    assert _lanes(("cuda:0",), every) == [(["cuda:0"], every)]
+    assert _lanes(("cuda:0", "cpu"), networks) == [(["cuda:0"], networks)]
+
+
+def test_jobs_say_which_kind_of_device_they_have_a_use_for(
+    eyes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[list[str]] = []
+    study = small_study("grade", {"small": FAST}, tmp_path / "s", eyes, members="floor,regression")
+    monkeypatch.setattr(launch, "side_by_side", lambda *_, **more: heard.append(more["kinds"]))
+    stages.train(study, context=INLINE)
+    assert heard == [["cpu", "cuda"] * 3]

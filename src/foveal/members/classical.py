@@ -33,6 +33,7 @@ class Classical:
     """
 
     kind: ClassVar[str] = "classical"
+    device: ClassVar[str] = "cpu"
 
     features: Prepared
     name: str = "floor"

@@ -39,6 +39,7 @@ class Dictionary:
     """
 
     kind: ClassVar[str] = "classical"
+    device: ClassVar[str] = "cpu"
 
     pictures: Prepared
     features: Prepared

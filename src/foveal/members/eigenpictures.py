@@ -37,6 +37,7 @@ class Eigenpictures:
     """
 
     kind: ClassVar[str] = "classical"
+    device: ClassVar[str] = "cpu"
 
     pictures: Stored
     name: str = "floor"

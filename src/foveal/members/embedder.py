@@ -48,6 +48,7 @@ class Embedder:
     """
 
     kind: ClassVar[str] = "networks"
+    device: ClassVar[str] = "cuda"
 
     name: str
     pictures: Stored

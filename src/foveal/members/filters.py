@@ -61,6 +61,7 @@ class FilterTrees:
     """
 
     kind: ClassVar[str] = "classical"
+    device: ClassVar[str] = "cpu"
 
     lattice: int
     slices: int

@@ -42,6 +42,7 @@ class LocalFeatures:
     """
 
     kind: ClassVar[str] = "classical"
+    device: ClassVar[str] = "cpu"
 
     ways: tuple[Stored, ...]
     name: str = "keypoints"

@@ -41,6 +41,7 @@ class Network:
     """
 
     kind: ClassVar[str] = "networks"
+    device: ClassVar[str] = "cuda"
 
     name: str
     pictures: Prepared

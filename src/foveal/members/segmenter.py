@@ -69,6 +69,7 @@ class Segmenter:
     """
 
     kind: ClassVar[str] = "networks"
+    device: ClassVar[str] = "cuda"
 
     name: str
     network: Volumetric

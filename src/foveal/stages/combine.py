@@ -21,7 +21,7 @@ from foveal.stages.train import marks, out_of_fold, place
 from foveal.study import DONE, Study, changed, is_done, publish
 from foveal.task import Context, Recipe
 
-COMBINE_FORMAT = 5
+COMBINE_FORMAT = 6
 
 
 def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
@@ -71,6 +71,7 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
             "answer": describe(recipe.answer),
             "prior": recipe.answer.prior(opened.target, opened.manifest.weight),
             "jobs": {m.name: marks(study, m.name, made.folds) for m in recipe.members},
+            "devices": {m.name: m.device for m in recipe.members},
             "rows": fitted,
         }
         files = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -23,7 +23,7 @@ from foveal.stages.open import held, open_study
 from foveal.stages.train import slots_of
 from foveal.study import Study, create
 from foveal.table import CHANNEL, MISSING, SUFFIX, Source, is_path_column
-from foveal.task import Context, Family, Resources
+from foveal.task import Context, Family, Member, Resources
 
 ROLES = ("id", "group", "site", "weight", "fold", "source")
 """What `columns` may say of a column."""
@@ -286,9 +286,23 @@ def plan(study: Study, context: Context = Context()) -> tuple[int, float]:
     """How many trainings a study needs, and about how many seconds they take here."""
     opened = open_study(study)
     made = opened.recipe.folds(opened.manifest)
-    slots = slots_of(context)
-    resources = Resources(cache=study.cache_folder, device=slots[0] if slots else "cpu")
     learned = int(np.mean([made.learns(k).sum() for k in range(made.folds)]))
-    seconds = sum(m.estimate(learned, resources) for m in opened.recipe.members)
-    count = made.folds * len(opened.recipe.members)
-    return count, seconds * made.folds / max(min(len(slots), count), 1)
+    seconds = 0.0
+    for slots, members in _lanes(slots_of(context) or ("cpu",), opened.recipe.members):
+        resources = Resources(cache=study.cache_folder, device=slots[0])
+        work = made.folds * sum(m.estimate(learned, resources) for m in members)
+        seconds = max(seconds, work / min(len(slots), made.folds * len(members)))
+    return made.folds * len(opened.recipe.members), seconds
+
+
+def _lanes(slots: Sequence[str], members: Sequence[Member]) -> list[tuple[list[str], list[Member]]]:
+    """Slots of a kind, and the members that run there: those of a kind without slots run anywhere.
+
+    Returns:
+        Those with members alone.
+    """
+    kinds = {slot.partition(":")[0] for slot in slots}
+    lanes = {kind: ([s for s in slots if s.startswith(kind)], []) for kind in sorted(kinds)}
+    for member in members:
+        lanes[member.device if member.device in kinds else min(kinds)][1].append(member)
+    return [lane for lane in lanes.values() if lane[1]]

@@ -272,6 +272,7 @@ def _score_all(
         log=_log(study),
         should_stop=lambda: context.should_stop() or (deadline is not None and deadline.passed()),
         on_event=growing.hear,
+        kinds=[answers["devices"][name] for name in growing.members],
         grace_seconds=0.0 if deadline is not None else launch.GRACE_SECONDS,
     )
 

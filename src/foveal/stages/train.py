@@ -95,6 +95,7 @@ def train(
             log=study.log_file,
             should_stop=context.should_stop,
             on_event=board.hear,
+            kinds=[m.device for m, _ in jobs],
             keep=context.keep,
         )
 
