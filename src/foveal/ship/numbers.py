@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 
@@ -20,10 +21,12 @@ def metric_name(name: str) -> str:
     """A metric as people write it, at the beginning of a line.
 
     Example:
-        >>> metric_name("quadratic_kappa"), metric_name("macro_f1"), metric_name("map_at_5")
-        ('Quadratic kappa', 'Macro F1', 'MAP@5')
+        >>> metric_name("quadratic_kappa"), metric_name("macro_f1")
+        ('Quadratic kappa', 'Macro F1')
+        >>> metric_name("map_at_5"), metric_name("f_0.5")
+        ('MAP@5', 'F0.5')
     """
-    words = name.replace("map_at_", "MAP@").replace("_f1", " F1").replace("f_beta", "F-beta")
+    words = re.sub(r"(^|_)f_?(?=[\d.])", r"\1F", name.replace("map_at_", "MAP@"))
     return words[:1].upper() + words[1:].replace("_", " ")
 
 

@@ -19,7 +19,7 @@ from foveal.manifest import Case
 from foveal.metrics.overlap import CellFBeta
 from foveal.predictions import Predictions, join
 from foveal.read.slices import find_slices
-from foveal.ship.numbers import number
+from foveal.ship.numbers import metric_name, number
 from foveal.ship.panels.study import (
     Section,
     card,
@@ -66,7 +66,7 @@ class _Units:
     @property
     def judged_by(self) -> str:
         """The judge's name, for people."""
-        return self.judge.name.replace("_", "").capitalize()
+        return metric_name(self.judge.name)
 
 
 def masks(study: Study) -> Section:

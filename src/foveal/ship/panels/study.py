@@ -100,7 +100,7 @@ def leaderboard(study: Study) -> Section:
             f"({span(board['nested_interval'])})."
         )
     lead = (
-        f"{metric.capitalize()}, cross-fitted: cuts and weights never saw the rows that they are "
+        f"{metric}, cross-fitted: cuts and weights never saw the rows that they are "
         f"judged on. The chosen row is the simplest within one paired standard error of the best. "
         f"{nested}"
     )
