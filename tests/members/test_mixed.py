@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from foveal.errors import Stopped
 from foveal.members.forest import walk
 from foveal.members.mixed import USUAL_SHARE, fit_mixed, mixed
 
@@ -52,3 +53,16 @@ def test_the_same_key_gives_the_same_and_weights_count() -> None:
     for name, value in one.items():
         np.testing.assert_array_equal(value, two[name])
     assert not np.array_equal(one["slope"], other["slope"])
+
+
+def test_a_fit_is_given_up_when_somebody_says_so() -> None:
+    x, group = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40)
+    asked: list[bool] = []
+
+    def ask() -> None:
+        asked.append(True)
+        if len(asked) > 3:
+            raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        fit_mixed(x, x, x[:, :1], np.ones(40), group, trees=4, key=(0,), ask=ask)

@@ -49,7 +49,8 @@ class Classical:
         y, w = self.learns.goal(job.target[rows]), job.weight[rows]
         centre, scale = spread(raw, w)
         x = standardised(raw, centre, scale)
-        fitted, notes = fit_mixed(x, x, y, w, job.group[rows], trees=self.trees, key=job.key)
+        settings = {"trees": self.trees, "key": job.key, "ask": job.resources.ask}
+        fitted, notes = fit_mixed(x, x, y, w, job.group[rows], **settings)
         job.report({"done": 1.0})
         return State({"centre": centre, "scale": scale, **fitted}, notes)
 

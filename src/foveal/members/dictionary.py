@@ -64,7 +64,8 @@ class Dictionary:
         tensors["given_centre"], tensors["given_scale"] = spread(given, w)
         tensors["found_centre"], tensors["found_scale"] = spread(found, w)
         both, plain = _joined(given, found, tensors)
-        fitted, notes = fit_mixed(both, plain, y, w, job.group[rows], trees=self.trees, key=job.key)
+        settings = {"trees": self.trees, "key": job.key, "ask": job.resources.ask}
+        fitted, notes = fit_mixed(both, plain, y, w, job.group[rows], **settings)
         job.report({"done": 1.0})
         return State({**tensors, **fitted}, notes)
 

@@ -11,7 +11,7 @@ better::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ def fit_mixed(
     *,
     trees: int,
     key: tuple[int, ...],
+    ask: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Fit both, and say in notes what was chosen.
 
@@ -48,7 +49,9 @@ def fit_mixed(
         group: What must not be split when settings are chosen.
         trees: Of the forest.
         key: Where all randomness comes from.
+        ask: Called before every forest and every regression; may raise.
     """
+    ask()
     seed = seed_of(key)
     fold, columns = inner_folds(y, group, seed), y.shape[1]
     alpha, share = np.full(columns, USUAL_ALPHA), np.full(columns, USUAL_SHARE)
@@ -56,13 +59,16 @@ def fit_mixed(
         alpha, lines = cross_fitted(linear, y, w, fold)
         woods = np.zeros(y.shape)
         for k in np.unique(fold):
+            ask()
             inside, out = fold != k, fold == k
             grown = max(1, trees // 4)
             nodes = forest(wooden[inside], y[inside], w[inside], trees=grown, seed=seed)
             woods[out] = walk(nodes, wooden[out])
         errors = [w @ (s * lines + (1 - s) * woods - y) ** 2 for s in SHARES]
         share = np.array(SHARES)[np.argmin(errors, axis=0)]
+    ask()
     nodes = forest(wooden, y, w, trees=trees, seed=seed)
+    ask()
     slope, intercept = ridge(linear, y, w, alpha)
     tensors = {"slope": slope, "intercept": intercept, "share": share, **nodes}
     return tensors, {"alpha": alpha.tolist(), "ridge_share": share.tolist()}
