@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import json
 import os
 import shutil
 import sys
@@ -934,3 +935,13 @@ def test_slices_that_seem_to_be_missing_make_an_answer_doubtful(
     stages.predict(study, table=tmp_path / "new.csv", out=tmp_path / "o", context=context)
     (found,) = [about for text, about in heard if "doubtful" in text]
     assert found == ['id "x": slices seem to be missing: 003.png is followed by 005.png']
+
+
+def test_a_leaderboard_of_an_older_foveal_is_refused_with_its_cure(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    study = edited(finished, tmp_path / "s", "views: centre", "views: centre")
+    old = {k: v for k, v in read_json(study.answers_file).items() if k != "devices"}
+    study.answers_file.write_text(json.dumps(old))
+    with pytest.raises(StudyError, match=r"older than its options.*cure: foveal run"):
+        answer(study, eyes, tmp_path / "x.csv")

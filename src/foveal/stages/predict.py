@@ -254,6 +254,7 @@ def _score_all(
     context: Context,
 ) -> None:
     slots = slots_of(context)
+    devices = answers.get("devices", {})  # none before they were written; the jobs will refuse it
     calls = [
         {
             "study": str(study.folder),
@@ -272,7 +273,7 @@ def _score_all(
         log=_log(study),
         should_stop=lambda: context.should_stop() or (deadline is not None and deadline.passed()),
         on_event=growing.hear,
-        kinds=[answers["devices"][name] for name in growing.members],
+        kinds=[devices.get(name, "") for name in growing.members],
         grace_seconds=0.0 if deadline is not None else launch.GRACE_SECONDS,
     )
 
