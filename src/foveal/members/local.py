@@ -36,7 +36,7 @@ class LocalFeatures:
     Attributes:
         ways: To describe prepared pictures.
         name: Of the member.
-        waves: Of descriptors, those that change their sign no more often are kept.
+        waves: Of descriptors, up to how fast ones are kept; see `foveal.models.keypoints.waves`.
         places: How much a place across the whole picture counts; descriptors lie within 1.4 of each
             other.
     """

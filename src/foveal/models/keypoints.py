@@ -82,7 +82,8 @@ def waves(most: int) -> Float[np.ndarray, "128 wave"]:
     descriptors differ by, of any pictures: there is nothing to learn.
 
     Args:
-        most: Times that a wave changes its sign, over rows, columns and directions together.
+        most: Half periods of a wave along rows and columns, and periods around the directions, all
+            added up.
 
     Example:
         >>> waves(0).shape, waves(5).shape, waves(10).shape
