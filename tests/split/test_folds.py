@@ -297,3 +297,10 @@ def test_a_class_that_one_fold_has_alone_is_told_of() -> None:
     (note,) = Folds(3)(manifest(grade, group=group)).notes
     assert note.startswith('all cases of "2" are in fold ')
     assert "never saw it; cure: another --group" in note
+
+
+def test_labels_are_told_of_one_by_one_not_by_what_occurs_together() -> None:
+    names = ["a", "b", "a b", "a b", "c", "a c", "b", "a"] * 2
+    made = manifest(names, group=[f"{k // 2 if 'c' not in n else 9}" for k, n in enumerate(names)])
+    notes = Folds(2, strata=by_label)(replace(made, measured={"label_names": np.array(names)})).notes
+    assert [note.split('"')[1] for note in notes] == ["c"]

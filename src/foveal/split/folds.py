@@ -73,25 +73,25 @@ def by_label(manifest: Manifest) -> Strata:
 
 
 def _one_sided(fold: Int[np.ndarray, " case"], kind: Shaped[np.ndarray, " case"]) -> list[str]:
-    """Which folds learn from cases that are all alike, and which kinds lie in one fold alone."""
-    every = sorted({*kind.tolist()})
-    if len(every) < 2:
+    """Which folds learn from cases that are all alike, and which words lie in one fold alone."""
+    if len({*kind.tolist()}) < 2:
         return []
     seen = [sorted({*kind[fold != k].tolist()}) for k in range(int(fold.max()) + 1)]
-    alike = [
+    notes = [
         f'fold {k} learns from cases of "{kinds[0]}" alone, and can tell nothing apart; cure: '
         "another --group column"
         for k, kinds in enumerate(seen)
         if len(kinds) == 1
     ]
-    alone = [
-        f'all cases of "{one}" are in fold {k}, which is judged by models that never saw it; cure: '
-        "another --group column"
-        for k, kinds in enumerate(seen)
-        for one in every
-        if one not in kinds and len(kinds) > 1 and (kind == one).sum() > 1
-    ]
-    return alike + alone
+    words = [set(text.split()) for text in kind.tolist()]
+    for word in sorted(set().union(*words)):
+        where = fold[[word in own for own in words]]
+        if len(where) > 1 and np.ptp(where) == 0 and len(seen[where[0]]) > 1:
+            notes.append(
+                f'all cases of "{word}" are in fold {where[0]}, which is judged by models that '
+                "never saw it; cure: another --group column"
+            )
+    return notes
 
 
 def _site(manifest: Manifest) -> Stratum:
