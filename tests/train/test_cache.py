@@ -179,34 +179,65 @@ def test_what_was_begun_for_another_shape_is_not_used(tmp_path):
 
 
 JOB = """
-import sys, pathlib, time, numpy as np
+import os, sys, pathlib, time, numpy as np
 from foveal.train.cache import cached
 
+calls = []
+
 def make(row):
+    calls.append(row)
     with open(sys.argv[1] + "/asked", "a") as file:
-        file.write(f"{row}\\n")
-    if len(sys.argv) > 2 and row == 5:
-        import os; os.kill(os.getpid(), 9)
+        file.write(f"{os.getpid()} {row}\\n")
+    if len(sys.argv) > 3 and len(calls) == int(sys.argv[3]):
+        os.kill(os.getpid(), 9)
     time.sleep(0.02)
     return np.random.default_rng(row).integers(0, 65_536, (3, 4, 2), dtype=np.uint16)
 
 path = pathlib.Path(sys.argv[1]) / "deep" / "pictures.npy"
-got = cached(path, make, 7, threads=1, limit_bytes=1e9)
-print([int(got(row).sum()) for row in range(7)])
+count = int(sys.argv[2])
+got = cached(path, make, count, threads=1, limit_bytes=1e9)
+print([int(got(row).sum()) for row in range(count)])
 """
 
 
+def asked(folder: Path) -> list[tuple[int, int]]:
+    """The rows that were made, with the process that did."""
+    lines = (folder / "asked").read_text().splitlines()
+    return [(int(line.split()[0]), int(line.split()[1])) for line in lines]
+
+
 def test_two_jobs_that_ask_at_once_make_one_cache_even_after_a_kill(tmp_path):
-    run = [sys.executable, "-c", JOB, str(tmp_path)]
-    killed = subprocess.run([*run, "kill"], capture_output=True)
+    run = [sys.executable, "-c", JOB, str(tmp_path), "7"]
+    killed = subprocess.run([*run, "5"], capture_output=True)
     assert killed.returncode == -9
     assert not list(tmp_path.glob("deep/*.npy"))
     (tmp_path / "asked").unlink()
     jobs = [subprocess.Popen(run, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [json.loads(job.communicate()[0]) for job in jobs]
     assert said == [[int(made(row).sum()) for row in range(7)]] * 2
-    rows = sorted((tmp_path / "asked").read_text().split())
-    assert rows.count("6") == 1, "both jobs made it"
+    rows = [row for _, row in asked(tmp_path)]
+    assert rows.count(6) == 1, "both jobs made it"
+
+
+@pytest.mark.parametrize("killed", [[], ["9"]])
+def test_two_jobs_share_what_is_to_be_made_and_one_makes_what_the_other_leaves(tmp_path, killed):
+    count = 6 * BLOCK
+    run = [sys.executable, "-c", JOB, str(tmp_path), str(count)]
+    jobs = [subprocess.Popen([*run, *ends], stdout=subprocess.PIPE) for ends in ([], killed)]
+    said = [job.communicate()[0] for job in jobs]
+    right = [int(made(row).sum()) for row in range(count)]
+    assert [json.loads(one) for one in said if one] == [right] * sum(1 for one in said if one)
+    assert json.loads(said[0]) == right
+    rows = [row for _, row in asked(tmp_path) if row]  # the first shows each job the shape
+    assert set(rows) == set(range(1, count))
+    if not killed:
+        assert len(rows) == count - 1, "a case was made twice"
+        assert len({job for job, row in asked(tmp_path) if row}) == 2, "one made all"
+    assert {p.name for p in (tmp_path / "deep").iterdir()} == {
+        "pictures.json",
+        "pictures.lock",
+        "pictures.npy",
+    }
 
 
 def test_threads_of_one_process_share_a_cache(tmp_path):

@@ -1,7 +1,8 @@
 """Prepared pictures (or any array a case), made once and mapped from disk afterwards.
 
-Two jobs may ask for the same cache: the first makes it, the second waits. A cache is whole or not
-there; one that was interrupted is gone on with, a block of cases at a time. Where caches would grow
+Several jobs may ask for the same cache: each makes blocks of cases that nobody else has taken, and
+waits for the others'. A cache is whole or not there; one that was interrupted is gone on with.
+Where caches would grow
 over their limit, a picture is made whenever it is asked for, with the same result; which ones
 cannot be made is found out once and kept. Caches that nobody has asked for since `begin`, such as
 those of a size that was changed, make room before that.
@@ -17,7 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +35,8 @@ KEPT = ".direct.json"
 
 TIMED_CASES = 8
 
-BLOCK = 64
-"""Cases between two looks at the stop signal, and what a kill loses at most."""
+BLOCK = 32
+"""Cases that a job takes at a time: between two looks at the stop signal, and lost by a kill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,29 +132,31 @@ def cached(
             if not _has_room(path, first.nbytes * count, limit_bytes):
                 direct = Direct(make, first.shape, first.dtype)
                 return _looked_through(path, direct, range(count), threads, should_stop)
-            try:
-                _fill(path, make, count, first, threads, should_stop)
-            except OSError as error:
-                _give_back(path)
-                raise disk_error(path, error) from error
-            except DiskFullError:
-                _give_back(path)
-                raise
-            found = _load(path)
+            with _given_back(path):
+                _begin(path, (count, *first.shape), first.dtype)
+    if found is None:
+        with _given_back(path):
+            _fill(path, make, threads, should_stop)
+        found = _load(path)
     if found is None:
         raise StudyError(f"{path} was harmed while it was made; cure: the same call again")
     return found
 
 
-def _give_back(path: Path) -> None:
-    """Remove what was begun of a cache."""
-    for suffix in (".part", ".progress"):
-        path.with_suffix(suffix).unlink(missing_ok=True)
+@contextmanager
+def _given_back(path: Path) -> Iterator[None]:
+    """What was begun of a cache goes where the disk is full or cannot be written."""
+    try:
+        yield
+    except (OSError, DiskFullError) as error:
+        for suffix in (".part", ".progress"):
+            path.with_suffix(suffix).unlink(missing_ok=True)
+        raise (disk_error(path, error) if isinstance(error, OSError) else error) from error
 
 
 def _has_room(path: Path, wanted: int, limit_bytes: float) -> bool:
     """Whether a cache fits beside the others, where need be without those nobody asks for."""
-    if wanted + _taken(path) <= limit_bytes:
+    if wanted + _bytes_of_others(path) <= limit_bytes:
         return True
     began = path.parent / BEGAN
     if began.is_file():
@@ -160,10 +165,10 @@ def _has_room(path: Path, wanted: int, limit_bytes: float) -> bool:
             with suppress(FileNotFoundError):  # another job makes room too
                 if sidecar.stat().st_mtime_ns < since:
                     sidecar.with_suffix(".npy").unlink(missing_ok=True)
-    return wanted + _taken(path) <= limit_bytes
+    return wanted + _bytes_of_others(path) <= limit_bytes
 
 
-def _taken(path: Path) -> int:
+def _bytes_of_others(path: Path) -> int:
     """Bytes of the other caches of a folder, also of those that others are filling."""
     own, taken = (path, path.with_suffix(".part")), 0
     for kind in ("*.npy", "*.part"):
@@ -245,6 +250,20 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _taken(path: Path, start: int, *, wait: bool) -> Iterator[bool]:
+    """Whether the block of cases from `start` on is this job's to make; it is while this lasts."""
+    lock = path.with_suffix(f".{start}.lock")
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+        lock.unlink(missing_ok=True)  # whoever waits for it finds the block made
+
+
 def _first(
     make: Callable[[int], np.ndarray], count: int, failed: dict[int, str]
 ) -> np.ndarray | None:
@@ -257,51 +276,72 @@ def _first(
     return None
 
 
+def _begin(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Lay out what is filled afterwards, unless an earlier or another job has."""
+    part, progress = path.with_suffix(".part"), path.with_suffix(".progress")
+    with suppress(OSError, ValueError, EOFError):
+        values = np.load(part, mmap_mode="r", allow_pickle=False)
+        if _noted(path) is not None and (values.shape, values.dtype) == (shape, dtype):
+            return
+    lay_out(part, shape, dtype)
+    write_json(progress, {"made": [], "failed": {}})
+
+
 def _fill(
     path: Path,
     make: Callable[[int], np.ndarray],
-    count: int,
-    first: np.ndarray,
     threads: int,
     should_stop: Callable[[], bool],
 ) -> None:
-    """Make every case, going on where an earlier process was stopped or killed."""
+    """Make what nobody else makes, then wait for the others, and make what they leave undone."""
     part, progress = path.with_suffix(".part"), path.with_suffix(".progress")
-    shape = (count, *first.shape)
-    done, failed = _so_far(part, progress, shape, first.dtype)
-    if not done:
-        lay_out(part, shape, first.dtype)
-    values = np.lib.format.open_memmap(part, mode="r+")
+    try:
+        values = np.lib.format.open_memmap(part, mode="r+")
+    except FileNotFoundError:  # others were faster, or gave it back
+        return
 
     def store(row: int) -> None:
         made = make(row)
-        if made.shape != first.shape or made.dtype != first.dtype:
-            raise ShapeError(f"{made.shape} {made.dtype} among {first.shape} {first.dtype}")
+        if made.shape != values.shape[1:] or made.dtype != values.dtype:
+            raise ShapeError(f"{made.shape} {made.dtype} among {values.shape[1:]} {values.dtype}")
         values[row] = made
 
-    for start in range(done, count, BLOCK):
-        rows = range(start, min(start + BLOCK, count))
-        failed |= _check(store, rows, threads, should_stop)
-        values.flush()  # before it is said to be done
-        write_json(progress, {"done": rows.stop, "failed": failed})
-    del values
-    write_json(path.with_suffix(".json"), {"failed": failed})
-    part.replace(path)
-    progress.unlink(missing_ok=True)
+    for wait, start in product((False, True), range(0, len(values), BLOCK)):
+        if _is_made(path, start):
+            continue
+        with _taken(path, start, wait=wait) as is_mine:
+            if not is_mine or _is_made(path, start):
+                continue
+            rows = range(start, min(start + BLOCK, len(values)))
+            failed = _check(store, rows, threads, should_stop)
+            values.flush()  # before it is said to be done
+            with alone(path):
+                noted = _noted(path)
+                if noted is not None:
+                    made = {"made": [*noted["made"], start], "failed": noted["failed"] | failed}
+                    write_json(progress, made)
+    with alone(path):
+        noted = _noted(path)
+        if noted is not None:
+            failed = dict(sorted(noted["failed"].items()))
+            write_json(path.with_suffix(".json"), {"failed": failed})
+            part.replace(path)
+            progress.unlink()
 
 
-def _so_far(
-    part: Path, progress: Path, shape: tuple[int, ...], dtype: np.dtype
-) -> tuple[int, dict[int, str]]:
-    """How many cases an earlier process made, and which it could not; none if in doubt."""
+def _is_made(path: Path, start: int) -> bool:
+    noted = _noted(path)
+    return noted is None or start in noted["made"]
+
+
+def _noted(path: Path) -> dict[str, Any] | None:
+    """Which blocks are made and which cases cannot be; None where nothing is being filled."""
     try:
-        noted = json.loads(progress.read_text())
-        values = np.load(part, mmap_mode="r", allow_pickle=False)
-        if (values.shape, values.dtype) != (shape, dtype):
-            return 0, {}
-        return int(noted["done"]), {int(k): v for k, v in noted["failed"].items()}
-    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError):
-        return 0, {}
+        noted = json.loads(path.with_suffix(".progress").read_text())
+        failed = {int(k): v for k, v in noted["failed"].items()}
+        return {"made": [int(start) for start in noted["made"]], "failed": failed}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _check(
