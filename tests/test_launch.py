@@ -139,6 +139,37 @@ def test_a_stop_is_passed_on_and_waited_for(tmp_path: Path) -> None:
         run(fail, [{"number": 0}], tmp_path, should_stop=lambda: time.monotonic() > started + 4)
 
 
+def wait(channel: Channel, *, device: str, signalled: int) -> None:
+    if signalled:
+        os.kill(os.getpid(), signalled)
+    while not channel.should_stop():
+        time.sleep(0.01)
+    raise Stopped("saved")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_a_batch_system_sends_to_every_process_is_a_stop(
+    tmp_path: Path, number: int
+) -> None:
+    with pytest.raises(Stopped, match="saved"):
+        run(wait, [{"signalled": int(number)}, {"signalled": 0}], tmp_path)
+
+
+def chatter(channel: Channel, *, device: str) -> None:
+    while True:
+        channel.report({"much": "x" * 300_000})
+
+
+def test_a_job_that_is_killed_as_it_writes_leaves_no_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stops = iter([False] * 40 + [True] * 1000)
+    for _ in range(3):
+        with pytest.raises(Stopped):
+            run(chatter, [{}], tmp_path, should_stop=lambda: next(stops), grace_seconds=0.0)
+    assert capfd.readouterr().err == ""
+
+
 def test_jobs_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     target = tmp_path / "written"
     code = (

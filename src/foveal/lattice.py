@@ -7,15 +7,17 @@ cells. Cells at the lower and right edge may hold fewer pixels.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from foveal.errors import TargetError, UnreadableImage
-from foveal.manifest import Case, Window
+from foveal.manifest import Case, Manifest, Window
 from foveal.read.image import decode_mask
 
 BAND = 1 << 20
@@ -109,6 +111,19 @@ def region_of(case: Case, height: int, width: int) -> Bool[np.ndarray, "height w
     if not has_region(case):
         return np.ones((height, width), dtype=bool)
     return read_mask(case.paths[1], (height, width))
+
+
+def labels_of(manifest: Manifest, row: int) -> tuple[str, ...]:
+    """The files of a case's region, where it has one, and of its mask."""
+    return (*manifest.paths[row][1:], *manifest.target[row].tolist())
+
+
+def labels_digest(files: Sequence[str]) -> str:
+    """Of the bytes of a case's region and mask, so that changed ones are noticed."""
+    sha = hashlib.sha256()
+    for path in files:
+        sha.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    return sha.hexdigest()
 
 
 def planes_of(cases: Sequence[Case], masks: Sequence[str], lattice: int) -> Planes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -37,6 +38,9 @@ from foveal.launch import main
 main()"""
 """How a job begins. Modules are found where its parent finds them, foveal among them; with `-P`
 what lies in the working directory, such as a `signal.py`, is none of Python's own."""
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks to save and end."""
 
 GRACE_SECONDS = 120.0
 """How long a job may take to save its state after it was asked to stop."""
@@ -202,6 +206,8 @@ class _Child:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            if not line.endswith(b"\n"):
+                return  # the job was killed as it wrote
             event = json.loads(line)
             if "failure" in event:
                 self.failure = event
@@ -234,6 +240,7 @@ class _Child:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        self.reader.join()
         self.close()
 
     def close(self) -> None:
@@ -283,6 +290,8 @@ def main() -> None:
         os._exit(LEASH_BROKEN)  # the parent is gone: write nothing more
 
     threading.Thread(target=hold_leash, daemon=True).start()
+    for number in STOP_SIGNALS:  # a batch system sends them to every process
+        signal.signal(number, lambda *_: stop.set())
     module, _, name = order["function"].partition(":")
     try:
         with _one_thread():

@@ -11,13 +11,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from foveal.errors import TargetError, UnreadableImage
-from foveal.lattice import cells, read_mask, region_of
+from foveal.lattice import cells, labels_digest, labels_of, read_mask, region_of
 from foveal.manifest import Case, Facts, Manifest
 from foveal.read.image import spare_bits_of
 from foveal.read.slices import COLOURS, find_slices, gap_of
@@ -135,7 +134,7 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
     measured = {
         "image_size": np.asarray(sizes),
         "sha256": np.asarray([v.sha256 for v in found]),
-        "labels": np.asarray([_files_digest(manifest, k) for k in range(len(manifest))]),
+        "labels": np.asarray([labels_digest(labels_of(manifest, k)) for k in range(len(found))]),
         "physical": np.asarray([f"volume {k}" for k in _physical(found)]),
         "depth": np.asarray([str(v.depth) for v in found]),
         "gap": np.asarray([v.gap for v in found], dtype=np.str_),
@@ -212,14 +211,6 @@ def _told(mask: Bool[np.ndarray, "height width"], lattice: int) -> Float[np.ndar
     area = cells(np.ones(mask.shape, dtype=np.uint8), lattice)
     given = 2 * positive >= area
     return np.array([positive[given].sum(), area[given].sum(), positive.sum()], dtype=np.float64)
-
-
-def _files_digest(manifest: Manifest, row: int) -> str:
-    """Of the bytes of a case's region and masks, so that a changed one is noticed."""
-    sha = hashlib.sha256()
-    for path in (*manifest.paths[row][1:], *manifest.target[row].tolist()):
-        sha.update(hashlib.sha256(Path(path).read_bytes()).digest())
-    return sha.hexdigest()
 
 
 def _physical(found: Sequence[Scanned]) -> list[int]:

@@ -302,5 +302,7 @@ def test_a_class_that_one_fold_has_alone_is_told_of() -> None:
 def test_labels_are_told_of_one_by_one_not_by_what_occurs_together() -> None:
     names = ["a", "b", "a b", "a b", "c", "a c", "b", "a"] * 2
     made = manifest(names, group=[f"{k // 2 if 'c' not in n else 9}" for k, n in enumerate(names)])
-    notes = Folds(2, strata=by_label)(replace(made, measured={"label_names": np.array(names)})).notes
+    notes = Folds(2, strata=by_label)(
+        replace(made, measured={"label_names": np.array(names)})
+    ).notes
     assert [note.split('"')[1] for note in notes] == ["c"]

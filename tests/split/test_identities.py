@@ -148,3 +148,17 @@ def test_another_number_of_folds_than_was_asked_for_is_told_of() -> None:
     assert f"{made} folds, where folds=40 was asked for" in few.notes
     asked = QueryFolds("new", folds=5)(manifest(long_tail(0)))
     assert not any("asked for" in note for note in asked.notes)
+
+
+def test_who_has_no_picture_of_any_weight_to_learn_from_is_not_known() -> None:
+    names = [f"w{k}" for k in range(10) for _ in range(3)]
+    weight = [str(w) for _ in range(10) for w in (1, 1, 0)]
+    made = QueryFolds(None, folds=3)(manifest(names, weight=weight))
+    counts = np.array(weight) != "0"
+    assert (made.fold[~counts] < 0).all()
+    for k in range(made.folds):
+        learned = {*np.array(names)[made.learns(k) & counts].tolist()}
+        assert {*np.array(names)[made.fold == k].tolist()} <= learned
+    alone = [str(w) for _ in range(10) for w in (1, 0, 0)]
+    with pytest.raises(SplitError, match="no query would be of a known individual"):
+        QueryFolds(None, folds=3)(manifest(names, weight=alone))

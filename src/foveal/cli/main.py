@@ -22,6 +22,7 @@ from foveal.cli.console import Console, kept
 from foveal.cli.session import Common, Result, Session
 from foveal.cli.verbs import app
 from foveal.errors import FovealError, UsageError
+from foveal.launch import STOP_SIGNALS
 
 
 def main() -> None:
@@ -33,8 +34,9 @@ def main() -> None:
 def call(tokens: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     session = Session()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, session.hear)
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(number, session.hear)
     try:
         command, bound, hidden = app.parse_args(tokens, exit_on_error=False, print_error=False)
         result = command(*bound.args, **bound.kwargs, **dict.fromkeys(hidden, session))

@@ -16,7 +16,7 @@ from foveal.errors import ManifestError
 from foveal.manifest import Case
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
-from foveal.train.cache import Direct, Mapped, cached, seconds_to_make
+from foveal.train.cache import CACHE_FORMAT, Direct, Mapped, cached, seconds_to_make
 
 
 @runtime_checkable
@@ -73,7 +73,7 @@ def stored(
 ) -> Mapped | Direct:
     """What `make` makes of every case, under a name that follows from its parts and the cases."""
     return cached(
-        resources.cache / f"{kind}-{digest(parts, [c.files for c in cases])}.npy",
+        resources.cache / f"{kind}-{digest(CACHE_FORMAT, parts, [c.files for c in cases])}.npy",
         make,
         len(cases),
         threads=resources.threads,

@@ -151,12 +151,12 @@ class Segmenter:
         step = self._step(job)
         torch.manual_seed(seed_of(job.key))
         volumes = [self._volumes(job.cases[k], job.resources) for k in job.train.tolist()]
+        paths = [str(job.target[k]) for k in job.train]
+        planes = {path: volume.plane for path, volume in zip(paths, volumes, strict=True)}
+        masks = {path: read_mask(path, plane) for path, plane in planes.items()}
         lessons = Crops(
             volumes=volumes,
-            masks=[
-                read_mask(str(job.target[k]), volume.plane)
-                for k, volume in zip(job.train.tolist(), volumes, strict=True)
-            ],
+            masks=[masks[path] for path in paths],  # parts of a volume share one
             allowed=learnable(
                 job.cases, job.train.tolist(), job.held.tolist(), volumes, guard=self.guard
             ),

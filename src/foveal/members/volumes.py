@@ -18,7 +18,7 @@ from foveal.read.image import check_depth
 from foveal.read.slices import find_slices, gap_of
 from foveal.read.volume import Volume, store
 from foveal.task import Resources
-from foveal.train.cache import alone
+from foveal.train.cache import CACHE_FORMAT, alone
 
 Plane = Float[np.ndarray, "_ _"]
 
@@ -49,7 +49,7 @@ class StoredVolumes:
         if gap := gap_of(stack.names):
             resources.doubt(case, f"slices seem to be missing: {gap}")
         first = (len(stack) - self.slices) // 2
-        name = digest(stack.names, first, self.slices)
+        name = digest(CACHE_FORMAT, stack.names, first, self.slices)
         path = resources.cache / f"volume-{name}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 
 from foveal.errors import SplitError
 from foveal.manifest import Manifest
@@ -68,8 +68,8 @@ class QueryFolds:
         else:
             if self.folds < 2:
                 raise SplitError(f"folds={self.folds}, but cross-validation needs at least 2")
-            fold, hidden = self._dealt(identity, group)
-        kind = kinds(identity, fold, hidden, self.new)
+            fold, hidden = self._dealt(identity, group, manifest.weight > 0)
+        kind = kinds(identity, fold, hidden, manifest.weight > 0, self.new)
         if not (kind == KNOWN).any():
             raise SplitError(
                 "no query would be of a known individual: all pictures of each lie in one group, "
@@ -88,9 +88,12 @@ class QueryFolds:
         )
 
     def _dealt(
-        self, identity: Shaped[np.ndarray, " case"], group: Int[np.ndarray, " case"]
+        self,
+        identity: Shaped[np.ndarray, " case"],
+        group: Int[np.ndarray, " case"],
+        counts: Bool[np.ndarray, " case"],
     ) -> tuple[Int[np.ndarray, " case"], Int[np.ndarray, " case"]]:
-        deal = _Deal(identity, group, self.folds, self.per_identity, self.new, self.seed)
+        deal = _Deal(identity, group, counts, self.folds, self.per_identity, self.new, self.seed)
         if self.new is not None:
             deal.hide(self._hidden_a_fold(deal, share_of_new(identity, self.new, self.new_share)))
             deal.ask_unknown()
@@ -144,12 +147,21 @@ def kinds(
     identity: Shaped[np.ndarray, " case"],
     fold: Int[np.ndarray, " case"],
     hidden: Int[np.ndarray, " case"],
+    counts: Bool[np.ndarray, " case"],
     new: str | None,
 ) -> Shaped[np.ndarray, " case"]:
-    """Whether a case is a query of someone known to its fold, of someone new, or no query."""
+    """Whether a case is a query of someone known to its fold, of someone new, or no query.
+
+    Args:
+        identity: Of every case.
+        fold: That judges it.
+        hidden: That does not learn from it either.
+        counts: Whether it has any weight; from others nothing is learned.
+        new: The value that means "unknown".
+    """
     kind = np.full(len(fold), GALLERY)
     for k in range(int(fold.max()) + 1):
-        learned = (fold != k) & (hidden != k)
+        learned = (fold != k) & (hidden != k) & counts
         asked = fold == k
         is_known = np.isin(identity, identity[learned]) & (identity != new)
         kind[asked] = np.where(is_known[asked], KNOWN, NEW)
@@ -173,6 +185,7 @@ class _Deal:
     Attributes:
         identity: Of every row.
         group: Of every row.
+        counts: Whether a row has any weight; the others are asked for by no fold.
         folds: How many.
         per_identity: Most queries of an individual in a fold.
         new: The value that means "unknown".
@@ -190,6 +203,7 @@ class _Deal:
 
     identity: np.ndarray
     group: np.ndarray
+    counts: np.ndarray
     folds: int
     per_identity: int
     new: str | None
@@ -212,7 +226,8 @@ class _Deal:
         self.asked = {KNOWN: Counter(), NEW: Counter()}
         rows, inside = defaultdict(list), defaultdict(list)
         for row in self.rng.permutation(n).tolist():
-            rows[str(self.identity[row])].append(row)
+            if self.counts[row]:
+                rows[str(self.identity[row])].append(row)
             inside[int(self.group[row])].append(row)
         self.unknown = rows.pop(self.new, []) if self.new is not None else []
         self.rows, self.inside = dict(rows), dict(inside)

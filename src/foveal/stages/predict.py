@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -121,8 +123,8 @@ def predict(
     if growing.doubts:
         told = [f'id "{name}": {why}' for name, why in growing.doubts.items()]
         context.warn(f"{len(told)} answers are doubtful", told)
-    finished = growing.finished
-    scored = _ids(finished) if finished else {*manifest.ids}
+    answered = {name: growing.finished[name] for name in growing.reached}
+    scored = _ids(answered) if answered else {*manifest.ids}
     growing.left_out |= {
         case.id: NO_PATH for case in asked.cases if any(p.endswith(NOWHERE) for p in case.paths)
     }
@@ -266,23 +268,31 @@ def _score_all(
         }
         for name in growing.members
     ]
-    launch.side_by_side(
-        score_job,
-        calls,
-        slots=slots,
-        log=_log(study),
-        should_stop=lambda: context.should_stop() or (deadline is not None and deadline.passed()),
-        on_event=growing.hear,
-        kinds=[devices.get(name, "") for name in growing.members],
-        grace_seconds=0.0 if deadline is not None else launch.GRACE_SECONDS,
-    )
+    with _log(study) as log:
+        launch.side_by_side(
+            score_job,
+            calls,
+            slots=slots,
+            log=log,
+            should_stop=lambda: context.should_stop() or bool(deadline and deadline.passed()),
+            on_event=growing.hear,
+            kinds=[devices.get(name, "") for name in growing.members],
+            grace_seconds=0.0 if deadline is not None else launch.GRACE_SECONDS,
+        )
 
 
-def _log(study: Study) -> Path:
-    """Where tracebacks go: a bundle may lie where nobody may write."""
+@contextmanager
+def _log(study: Study) -> Iterator[Path]:
+    """Where tracebacks go: a study may lie where nobody may write, then a folder that errors name.
+
+    Without an error it is gone afterwards.
+    """
     if os.access(study.folder, os.W_OK):
-        return study.log_file
-    return Path(tempfile.mkdtemp(prefix="foveal-")) / "log.txt"
+        yield study.log_file
+        return
+    folder = Path(tempfile.mkdtemp(prefix="foveal-"))
+    yield folder / "log.txt"
+    shutil.rmtree(folder)
 
 
 def _ids(finished: Mapping[str, Predictions]) -> set[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from foveal.errors import TargetError
-from foveal.lattice import blocks_of, planes_of
+from foveal.lattice import blocks_of, labels_digest, labels_of, planes_of
 from foveal.manifest import Manifest, Truth, Window
 from foveal.metrics.interval import FEWEST
 from foveal.split.record import Split
@@ -47,14 +47,24 @@ class Mask:
         """What lies in every cell of every unit.
 
         Raises:
-            TargetError: A mask is missing, or was harmed since `init`.
+            TargetError: A mask or region is missing, or is not what `init` read.
         """
-        missing = sorted({path for path in encoded.tolist() if not Path(path).is_file()})
+        measured = manifest.measured["labels"].tolist()
+        files = {labels_of(manifest, k): said for k, said in enumerate(measured)}
+        missing = sorted({path for own in files for path in own if not Path(path).is_file()})
         if missing:
             raise TargetError(
-                f"{len(missing)} masks are missing, without which nothing is trained or judged; "
-                "cure: put them back",
+                f"{len(missing)} masks or regions are missing, without which nothing is trained or "
+                "judged; cure: put them back",
                 missing,
+            )
+        if changed := sorted(
+            {own[-1] for own, said in files.items() if labels_digest(own) != said}
+        ):
+            raise TargetError(
+                f"{len(changed)} masks, or the regions beside them, are not what init read; cure: "
+                "the files as they were, or foveal init with --replace, which reads them anew",
+                changed,
             )
         planes = planes_of(manifest.cases(), encoded.tolist(), self.lattice)
         block = None

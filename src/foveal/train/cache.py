@@ -27,6 +27,9 @@ import numpy as np
 from foveal.errors import DataError, DiskFullError, ShapeError, Stopped, StudyError
 from foveal.files import disk_error, lay_out, write_json
 
+CACHE_FORMAT = 1
+"""Raised when other pixels or numbers are made of the same case; part of every cache's name."""
+
 BEGAN = "began"
 """The name of the file whose time says since when caches are asked for."""
 

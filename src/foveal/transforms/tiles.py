@@ -112,7 +112,7 @@ class Dense:
         side: Longest side of a crop with its halo, in cells.
         halo: Width of what is discarded, in cells.
         phases: How often the plane is seen, 1 to 4.
-        step: The network's stride, in cells; crops are made multiples of it, and the halo of half.
+        step: The network's stride, in cells; halo and crops are made multiples of it.
     """
 
     side: int
@@ -123,8 +123,7 @@ class Dense:
     def __call__(self, rows: int, columns: int) -> Cover:
         """The crops of a plane of so many cells, all of one size and no larger than need be."""
         shifts = np.array(PHASES[: self.phases]) * self.step
-        unit = max(self.step // 2, 1)  # both halos together are whole steps
-        halo = -(-self.halo // unit) * unit
+        halo = -(-self.halo // self.step) * self.step
         kept = [self._kept(cells + shifts.max(), halo) for cells in (rows, columns)]
         starts, turns = [], []
         for turn, shift in enumerate(shifts):
