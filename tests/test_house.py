@@ -47,6 +47,7 @@ FLOORS = {
     "labels": 11,
     "recipes": 12,
     "cli": 13,
+    "__main__": 14,
 }
 SHELVES = {"read", "transforms", "models", "losses", "metrics"}
 WITHOUT_TORCH = {

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from foveal.combine.blend import CalibratedMean, LabelAverage, NonNegative
-from foveal.combine.leaderboard import Decoder
 from foveal.decide.calibrate import GradeProbabilities
+from foveal.decide.decoder import Decoder
 from foveal.decide.thresholds import BaggedExactCuts, ClosedFormCuts, ExactCuts, FixedCuts
 from foveal.losses import ordinal
 from foveal.manifest import Facts, Manifest, Truth

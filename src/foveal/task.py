@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from foveal.combine.blend import Blend
-from foveal.combine.leaderboard import Decoder
+from foveal.decide.decoder import Decoder
 from foveal.errors import Stopped, UsageError
 from foveal.manifest import Case, Facts, Manifest, Truth
 from foveal.metrics.interval import Metric

@@ -11,33 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from foveal.combine.blend import Blend, FittedBlend
+from foveal.decide.decoder import Decoder, FittedDecoder
 from foveal.manifest import Text, Truth
 from foveal.metrics.interval import Metric, bootstrap, paired_errors
 from foveal.predictions import Predictions
-
-
-@runtime_checkable
-class FittedDecoder(Protocol):
-    """From scores, and the site of every case where it is known, to labels."""
-
-    def __call__(self, predictions: Predictions, site: Text | None = None) -> Any:
-        """The label of every case: an array, or a plane each."""
-        ...
-
-
-@runtime_checkable
-class Decoder(Protocol):
-    """A rule from scores to labels that is fitted on out-of-fold scores."""
-
-    def fit(self, predictions: Predictions, truth: Truth) -> FittedDecoder:
-        """Fit on out-of-fold predictions."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

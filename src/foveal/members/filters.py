@@ -42,8 +42,6 @@ HALO = 34
 BAND = 1 << 20
 """Most pixels of a band."""
 
-Table = Float[np.ndarray, "cell feature"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterTrees:

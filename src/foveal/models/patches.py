@@ -90,10 +90,6 @@ class PatchDictionary:
             parts += [strong.mean(axis=0), np.sqrt(square), strong.max(axis=0)]
         return np.concatenate(parts)
 
-    def width(self, dictionary: Mapping[str, np.ndarray]) -> int:
-        """How many numbers describe a picture."""
-        return 6 * dictionary["filters"].shape[1]
-
     def _drawn(
         self, pictures: Callable[[int], Pixels], rows: Sequence[int], rng: np.random.Generator
     ) -> Float[np.ndarray, "patch value"]:

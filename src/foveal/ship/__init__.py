@@ -2,4 +2,6 @@
 
 from foveal.ship.answer import GradeTable as GradeTable
 
-__all__ = ["GradeTable"]
+__all__ = [
+    "GradeTable",
+]

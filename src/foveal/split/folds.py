@@ -50,16 +50,19 @@ class Strata:
 
 def by_class(manifest: Manifest) -> Strata:
     """Classes, sites, and the classes of every site; a case has one class."""
-    rows = np.array([" ".join(row) for row in manifest.target.tolist()], dtype=np.str_)
-    parts = numbered(rows), _site(manifest)
-    return Strata(cells=(crossed(*parts),), parts=parts, kind=rows)
+    rows = [" ".join(row) for row in manifest.target.tolist()]
+    return _of_one_class(np.array(rows, dtype=np.str_), _site(manifest))
 
 
 def by_grade(manifest: Manifest) -> Strata:
     """The same of whole numbers, however they are written: 2 and 2.0 are one class."""
-    grades = np.array([str(int(float(text))) for text in manifest.only_target().tolist()])
-    parts = numbered(grades), _site(manifest)
-    return Strata(cells=(crossed(*parts),), parts=parts, kind=grades)
+    grades = [str(int(float(text))) for text in manifest.only_target().tolist()]
+    return _of_one_class(np.array(grades, dtype=np.str_), _site(manifest))
+
+
+def _of_one_class(kind: Shaped[np.ndarray, " case"], site: Stratum) -> Strata:
+    parts = numbered(kind), site
+    return Strata(cells=(crossed(*parts),), parts=parts, kind=kind)
 
 
 def by_label(manifest: Manifest) -> Strata:

@@ -176,36 +176,33 @@ def groups(manifest: Manifest, *, near: bool = False) -> tuple[Int[np.ndarray, "
         manifest: The cases.
         near: Whether pictures that look nearly the same belong together too.
     """
-    n = len(manifest)
-    named = manifest.roles.get("group", np.zeros(n, dtype=np.str_))
-    parent = list(range(n))
-
-    def find(k: int) -> int:
-        while parent[k] != k:
-            parent[k] = parent[parent[k]]
-            k = parent[k]
-        return k
-
-    def join(values: Shaped[np.ndarray, " case"]) -> int:
-        first: dict[str, int] = {}
-        joined = 0
-        for k, value in enumerate(values.tolist()):
-            if value:
-                a, b = find(first.setdefault(value, k)), find(k)
-                joined += a != b
-                parent[max(a, b)] = min(a, b)
-        return joined
-
-    join(named)
-    join(manifest.measured.get("physical", np.zeros(n, dtype=np.str_)))
-    joined = join(manifest.measured.get("sha256", np.zeros(n, dtype=np.str_)))
-    notes = []
-    if joined:
-        notes.append(f"{joined} pictures equal to another byte for byte: their groups are joined")
-    alike = join(manifest.measured.get("look", np.zeros(n, dtype=np.str_))) if near else 0
-    if alike:
+    none = np.zeros(len(manifest), dtype=np.str_)
+    lot = np.arange(len(manifest))
+    lot = joined(lot, manifest.roles.get("group", none))
+    lot = joined(lot, manifest.measured.get("physical", none))
+    found, notes = lot.max() + 1, []
+    lot = joined(lot, manifest.measured.get("sha256", none))
+    if equal := int(found - lot.max() - 1):
+        notes.append(f"{equal} pictures equal to another byte for byte: their groups are joined")
+    found = lot.max() + 1
+    lot = joined(lot, manifest.measured.get("look", none)) if near else lot
+    if alike := int(found - lot.max() - 1):
         notes.append(f"{alike} pictures look nearly like another: their groups are joined")
-    return numbered(np.array([find(k) for k in range(n)])), notes
+    return lot, notes
+
+
+def joined(
+    lot: Int[np.ndarray, " case"], values: Shaped[np.ndarray, " case"]
+) -> Int[np.ndarray, " case"]:
+    """Lots, numbered from 0, of which those that share a value are one; an empty one joins none."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rows = np.flatnonzero(values != "")
+    ends = lot[rows], lot.max() + 1 + numbered(values[rows])
+    size = 1 + int(max(lot.max(), ends[1].max(initial=0)))
+    graph = coo_array((np.ones(len(rows)), ends), shape=(size, size))
+    return numbered(connected_components(graph, directed=False)[1][lot])
 
 
 def numbered(values: Shaped[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:

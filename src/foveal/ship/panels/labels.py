@@ -94,13 +94,12 @@ def _f1(
 
 
 def _average_precision(score: np.ndarray, true: np.ndarray, weight: np.ndarray) -> float:
-    """The mean precision at every case that has the label, equal scores together."""
+    """The mean precision at every case that has the label; nan where none has."""
+    from sklearn.metrics import average_precision_score
+
     if not (weight @ true) > 0:
         return math.nan
-    place = np.unique(-score, return_inverse=True)[1]
-    hit, size = (np.bincount(place, weights=w) for w in (weight * true, weight))
-    precision = np.cumsum(hit) / np.maximum(np.cumsum(size), SOME)
-    return float((precision * hit).sum() / hit.sum())
+    return float(average_precision_score(true, score, sample_weight=weight))
 
 
 def worst_cases(study: Study) -> Section:
