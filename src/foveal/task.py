@@ -67,7 +67,7 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a job may use; none of it changes a result.
+    """What a job may use, and whom it tells; of all this the kind of device alone changes a result.
 
     Attributes:
         device: "cpu" or "cuda:0".
@@ -75,6 +75,7 @@ class Resources:
         cache: Folder for decoded pictures.
         cache_bytes: Most that the cache may hold.
         should_stop: Asked often.
+        prepared: Told which share of the pictures is in the cache, while it is filled.
         left_out: Told of a case that is not scored, and why.
         doubt: Told of a case that is scored, and why what is said of it may be wrong.
     """
@@ -84,6 +85,7 @@ class Resources:
     threads: int = 1
     cache_bytes: float = 8e9
     should_stop: Callable[[], bool] = lambda: False
+    prepared: Callable[[float], None] = lambda share: None
     left_out: Callable[[Case, str], None] = lambda case, why: None
     doubt: Callable[[Case, str], None] = lambda case, why: None
 

@@ -1,5 +1,6 @@
 """Trainings: what is said of their end, and what becomes of one that memory was too small for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from foveal.files import read_json
 from foveal.members.network import Network
 from foveal.stages.init import _lanes
 from foveal.stages.open import open_study
-from foveal.stages.progress import Board
+from foveal.stages.progress import PREPARING, Board
 from foveal.stages.split import open_split
 from foveal.stages.train import place
 from foveal.study import Study
@@ -31,23 +32,37 @@ def test_no_end_is_foreseen_before_there_is_something_to_go_by(
         Context(slots=(), progress=lambda _stage, _share, words: heard.append(words)),
     )
     for seconds, number, done in (
-        (60, 0, 0.02),
-        (61, 0, 0.5),
-        (70, 1, 0.5),
-        (71, 0, 1),
-        (80, 1, 1),
+        (60, 0, 0.02),  # until then pictures were prepared
+        (120, 0, 0.5),
+        (180, 1, 0.5),
+        (240, 0, 1),
+        (300, 1, 1),
     ):
         now[0] = float(seconds)
         board.hear(number, {"done": done})
     assert heard[0] == "floor fold 0"
     assert heard[1] == "floor fold 0, about 3 min left"
-    assert heard[2] == "floor fold 1, about 1 min left"
-    assert heard[3] == "floor fold 0, less than a minute left"
+    assert heard[2] == "floor fold 1, about 2 min left"
+    assert heard[3] == "floor fold 0, about 1 min left"
     assert heard[4] == "floor fold 1"
     early = Board(["one"], Context(progress=lambda _a, _b, words: heard.append(words)))
-    now[0] += 301
     early.hear(0, {"done": 0.01})
-    assert heard[-1] == "one, about 8h17m left"
+    now[0] += 301
+    early.hear(0, {"done": 0.02})
+    assert heard[-2:] == ["one", "one, about 8h12m left"]
+
+
+def test_how_many_pictures_are_prepared_is_told(eyes: dict, tmp_path: Path) -> None:
+    told: list[float] = []
+
+    def progress(what: str, share: float, _words: str) -> None:
+        told.extend([share] if what == PREPARING else [])
+
+    of = {**FAST, "members": "floor"}
+    study = small_study("grade", {"small": of}, tmp_path / "s", eyes)
+    stages.train(study, context=replace(INLINE, progress=progress))
+    assert told[-1] == 1
+    assert told == sorted(told)
 
 
 def test_every_training_has_draws_of_its_own(

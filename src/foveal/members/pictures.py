@@ -79,6 +79,7 @@ def stored(
         threads=resources.threads,
         limit_bytes=resources.cache_bytes,
         should_stop=resources.should_stop,
+        prepared=resources.prepared,
     )
 
 

@@ -26,6 +26,7 @@ from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
 from foveal.stages.combine import has_leaderboard, require_combined
 from foveal.stages.place import keep_what_is_read, require_place, scratch_beside
+from foveal.stages.progress import PREPARING
 from foveal.stages.split import open_split
 from foveal.stages.train import is_trained, load_state, marks, resources_of, slots_of, why_not
 from foveal.study import Study, publish
@@ -191,6 +192,8 @@ class _Growing:
         """Take the scores of a member, and write the best answer that can be given with them."""
         self.left_out |= event.get("left_out", {})
         self.doubts |= event.get("doubts", {})
+        if "prepared" in event:
+            self.progress(PREPARING, event["prepared"], "")
         if "scored" not in event:
             return
         self.finished[self.members[number]] = Predictions.open(Path(event["scored"]))
@@ -359,7 +362,7 @@ def score_job(
     states = [load_state(opened.study.job_folder(member, k)) for k in range(len(trained))]
     _require_unchanged(opened.study, member, trained)  # nor while they were read
     manifest = load(Source(**source), answer_with_prior)
-    resources = resources_of(opened, device=device, threads=threads, stop=channel.should_stop)
+    resources = resources_of(opened, channel, device=device, threads=threads)
     left_out: dict[str, str] = {}
     doubts: dict[str, str] = {}
     resources = replace(

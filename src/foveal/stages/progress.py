@@ -14,8 +14,10 @@ from foveal.files import read_json, write_json, write_text
 from foveal.study import CHECKPOINT, CURVE, CURVE_MARK
 from foveal.task import Context
 
+PREPARING = "preparing pictures"
+
 TOLD_FROM_SHARE, TOLD_FROM_SECONDS = 0.05, 300.0
-"""Of the work, and of time, from which an end is foreseen: pictures are read before all else."""
+"""Of the work, and of time, from which an end is foreseen, once pictures are prepared."""
 
 
 class Board:
@@ -25,25 +27,28 @@ class Board:
         """Begin at nothing."""
         self.names, self.context = names, context
         self.done = [0.0] * len(names)
-        self.started = time.monotonic()
+        self.began: tuple[float, float] | None = None
 
     def hear(self, number: int, event: Mapping[str, Any]) -> None:
         """Pass on what a training reports."""
         if "note" in event:
             self.context.warn(f"{self.names[number]}: {event['note']}", [])
+        if "prepared" in event:
+            self.context.progress(PREPARING, event["prepared"], "")
         if "done" not in event:
             return
         self.done[number] = float(event["done"])
-        share = sum(self.done) / len(self.done)
-        spent = time.monotonic() - self.started
+        share, now = sum(self.done) / len(self.done), time.monotonic()
+        self.began = self.began or (now, share)
+        spent, gained = now - self.began[0], share - self.began[1]
         words = self.names[number]
         if "epoch" in event:
             words += f" epoch {event['epoch']}/{event['epochs']} loss {event['loss']:.4f}"
         if "held" in event:
             words += f" held-out {event['held']:.3f}"
-        is_told = share >= TOLD_FROM_SHARE or spent >= TOLD_FROM_SECONDS
+        is_told = gained >= TOLD_FROM_SHARE or spent >= TOLD_FROM_SECONDS
         if is_told and share < 1:
-            words += f", {_duration(spent * (1 - share) / max(share, 1e-6))} left"
+            words += f", {_duration(spent * (1 - share) / max(gained, 1e-6))} left"
         self.context.progress("training", share, words)
 
 

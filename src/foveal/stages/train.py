@@ -142,7 +142,7 @@ def slots_of(context: Context) -> tuple[str, ...]:
 
 
 def resources_of(
-    opened: Opened, *, device: str, threads: int, stop: Callable[[], bool]
+    opened: Opened, channel: launch.Channel, *, device: str, threads: int
 ) -> Resources:
     """What a job may use."""
     return Resources(
@@ -150,7 +150,8 @@ def resources_of(
         device=device,
         threads=threads,
         cache_bytes=opened.recipe.cache_gb * 1e9,
-        should_stop=stop,
+        should_stop=channel.should_stop,
+        prepared=lambda share: channel.report({"prepared": share}),
     )
 
 
@@ -223,7 +224,7 @@ def fit_job(
     recipe = opened.recipe
     (chosen,) = [m for m in recipe.members if m.name == member]
     folder, depends = place(opened, made, chosen, fold)
-    resources = resources_of(opened, device=device, threads=threads, stop=channel.should_stop)
+    resources = resources_of(opened, channel, device=device, threads=threads)
     held = np.flatnonzero(made.fold == fold)
     truth = truth_of(opened, made)
     cases = opened.manifest.cases()

@@ -102,6 +102,7 @@ def cached(
     threads: int,
     limit_bytes: float,
     should_stop: Callable[[], bool] = lambda: False,
+    prepared: Callable[[float], None] = lambda share: None,
 ) -> Mapped | Direct:
     """The arrays of `count` cases, from the cache at `path` or through it.
 
@@ -112,6 +113,7 @@ def cached(
         threads: That make arrays.
         limit_bytes: Most that all caches of the folder may take together.
         should_stop: Asked between blocks.
+        prepared: Told which share is made, after every block.
 
     Raises:
         Stopped: The signal came.
@@ -139,7 +141,7 @@ def cached(
                 _begin(path, (count, *first.shape), first.dtype)
     if found is None:
         with _given_back(path):
-            _fill(path, make, threads, should_stop)
+            _fill(path, make, threads, should_stop, prepared)
         found = _load(path)
     if found is None:
         raise StudyError(f"{path} was harmed while it was made; cure: the same call again")
@@ -295,6 +297,7 @@ def _fill(
     make: Callable[[int], np.ndarray],
     threads: int,
     should_stop: Callable[[], bool],
+    prepared: Callable[[float], None],
 ) -> None:
     """Make what nobody else makes, then wait for the others, and make what they leave undone."""
     part, progress = path.with_suffix(".part"), path.with_suffix(".progress")
@@ -323,6 +326,7 @@ def _fill(
                 if noted is not None:
                     made = {"made": [*noted["made"], start], "failed": noted["failed"] | failed}
                     write_json(progress, made)
+                    prepared(min(1.0, len(made["made"]) * BLOCK / len(values)))
     with alone(path):
         noted = _noted(path)
         if noted is not None:
