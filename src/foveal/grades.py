@@ -14,6 +14,7 @@ import numpy as np
 from foveal.combine.blend import CalibratedMean, LabelAverage, NonNegative
 from foveal.decide.calibrate import GradeProbabilities
 from foveal.decide.decoder import Decoder
+from foveal.decide.sites import CutRule
 from foveal.decide.thresholds import BaggedExactCuts, ClosedFormCuts, ExactCuts, FixedCuts
 from foveal.losses import ordinal
 from foveal.manifest import Facts, Manifest, Truth
@@ -36,19 +37,23 @@ EXPECTATION = Approach(
 )
 APPROACHES = (REGRESSION, CUMULATIVE, EXPECTATION)
 
-CUTS = {
-    "closed_form": ClosedFormCuts,
-    "exact": ExactCuts,
-    "bagged_exact": BaggedExactCuts,
-    "halves": FixedCuts.halves,
-    "fifths": FixedCuts.fifths,
-}
-CutRule = Literal["closed_form", "exact", "bagged_exact", "halves", "fifths"]
+CutName = Literal["closed_form", "exact", "bagged_exact", "halves", "fifths"]
 
 
 def grade_count(facts: Facts, grades: int | None) -> int:
     """How many grades there are: as said, or as many as the table suggests."""
     return max(grades or facts.target["grades"], 2)
+
+
+def cuts_of(name: CutName, grades: int, seed: int) -> CutRule:
+    """The rule of that name."""
+    return {
+        "closed_form": ClosedFormCuts(grades),
+        "exact": ExactCuts(grades),
+        "bagged_exact": BaggedExactCuts(grades, seed=seed),
+        "halves": FixedCuts.halves(grades),
+        "fifths": FixedCuts.fifths(grades),
+    }[name]
 
 
 def graded(

@@ -331,7 +331,7 @@ def _never() -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Who is told, who may stop the work, and what it may use; none of it changes a result.
+    """Who is told, who may stop, and what may be used; the kind of device alone changes a result.
 
     Attributes:
         say: A line for people.

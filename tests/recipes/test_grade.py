@@ -10,6 +10,7 @@ import pytest
 
 from conftest import FAST, INLINE, small_study
 from effects import digests, tried, untried
+from facts import FACTS
 from foveal import stages
 from foveal.manifest import Manifest, load
 from foveal.options import shape_of
@@ -169,3 +170,8 @@ def test_grey_and_colour_pictures_may_be_mixed(tmp_path: Path) -> None:
         options={"size": 32, "epochs": 1, "folds": 2, "members": "floor,regression"},
     )
     assert stages.run(study, INLINE).is_file()
+
+
+def test_the_seed_reaches_cuts_that_are_drawn() -> None:
+    made = [grade.small(FACTS[grade], cuts="bagged_exact", seed=k).decode for k in (0, 1)]
+    assert [rule.seed for rule in made] == [0, 1]

@@ -98,7 +98,7 @@ class Backbone:
     Attributes:
         name: As timm knows it.
         weights: "none", "imagenet" (timm's own, fetched or from its cache), a file or a folder.
-        drop_path: Stochastic depth, 0 to 1, where the network has it.
+        drop_path: Stochastic depth, 0 to 1; a network without it refuses it.
         inflate: What trained weights for three channels become for more: those of the three as they
             are, and for each further channel their average, a copy of theirs in turn, or zeros.
     """

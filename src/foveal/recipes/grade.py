@@ -15,7 +15,7 @@ from pydantic import Field
 from foveal.audit.channels import odd_channels
 from foveal.audit.duplicates import lookalikes
 from foveal.audit.leaks import conflicts, telltales
-from foveal.grades import APPROACHES, CUTS, CutRule, grade_count, graded, plain_grades
+from foveal.grades import APPROACHES, CutName, cuts_of, grade_count, graded, plain_grades
 from foveal.manifest import Facts, Manifest
 from foveal.members.network import Network
 from foveal.members.ridge import Learns
@@ -88,7 +88,7 @@ def aptos(
     balance: Share = 0.3,
     precision: Precision = "auto",
     layout: Layout = "auto",
-    cuts: CutRule = "closed_form",
+    cuts: CutName = "closed_form",
     cache_gb: NotNegative = 16.0,
 ) -> Recipe:
     """Retina photographs, grade 0 to 4: three approaches at 224 pixels and at `size`.
@@ -121,7 +121,7 @@ def aptos(
         mixup: Share of batches whose pictures are blended.
         cutmix: Share of the other batches whose pictures show a part of each other.
         pooling: own (the backbone's), average_max, gem or attention.
-        drop_path: Stochastic depth, where the backbone has it.
+        drop_path: Stochastic depth; refused by a backbone without it.
         dropout: Share of features dropped before the last layer.
         balance: 0 shows grades as often as they occur, 1 equally often.
         precision: auto, 32-true or bf16-mixed.
@@ -180,7 +180,7 @@ def aptos(
         (*classical_of(facts, Learns(), crop_border=crop_border), *available),
         members=members,
         folds=Folds(folds, seed, by_grade, near_duplicates),
-        decode=CUTS[cuts](count),
+        decode=cuts_of(cuts, count, seed),
         seed=seed,
         panels=GRADE_PANELS,
         cache_gb=cache_gb,
@@ -222,7 +222,7 @@ def small(
     words: Count = 256,
     precision: Precision = "auto",
     layout: Layout = "channels_last",
-    cuts: CutRule = "closed_form",
+    cuts: CutName = "closed_form",
     cache_gb: NotNegative = 8.0,
 ) -> Recipe:
     """Any graded pictures on a CPU: three approaches with a small network from scratch.
@@ -256,7 +256,7 @@ def small(
         mixup: Share of batches whose pictures are blended.
         cutmix: Share of the other batches whose pictures show a part of each other.
         pooling: own (the backbone's), average_max, gem or attention.
-        drop_path: Stochastic depth, where the backbone has it.
+        drop_path: Stochastic depth; refused by a backbone without it.
         dropout: Share of features dropped before the last layer.
         balance: 0 shows grades as often as they occur, 1 equally often.
         trees: Of the forests of members without a network.
@@ -310,7 +310,7 @@ def small(
         (*classical, *approaches),
         members=members,
         folds=Folds(folds, seed, by_grade, near_duplicates),
-        decode=CUTS[cuts](count),
+        decode=cuts_of(cuts, count, seed),
         seed=seed,
         panels=GRADE_PANELS,
         cache_gb=cache_gb,

@@ -154,7 +154,7 @@ def small(
         embedding: Numbers that describe a picture.
         pooling: own (the backbone's), average_max, gem or attention.
         dropout: Share of features dropped before the embedding.
-        drop_path: Stochastic depth, where the backbone has it.
+        drop_path: Stochastic depth; refused by a backbone without it.
         mirrored: Whether a mirror image is somebody else, and learned as such.
         least: Individuals with fewer pictures are shown as if they had so many.
         together: Pictures of an individual that follow each other in a batch.
@@ -302,7 +302,7 @@ def humpback(
         embedding: Numbers that describe a picture.
         pooling: own (the backbone's), average_max, gem or attention.
         dropout: Share of features dropped before the embedding.
-        drop_path: Stochastic depth, where the backbone has it.
+        drop_path: Stochastic depth; refused by a backbone without it.
         mirrored: Whether a mirror image is somebody else, and learned as such.
         least: Individuals with fewer pictures are shown as if they had so many.
         together: Pictures of an individual that follow each other in a batch.

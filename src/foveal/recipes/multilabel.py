@@ -71,7 +71,7 @@ SOFT_F1 = Approach(
 APPROACHES = (ENTROPY, FOCAL, SOFT_F1)
 
 CUTS = {"shrunk": ShrunkCuts, "own": OwnCuts, "common": CommonCut, "share": SharedOut}
-CutRule = Literal["shrunk", "own", "common", "share"]
+CutName = Literal["shrunk", "own", "common", "share"]
 
 Shares = Annotated[str, Field(pattern=r"^(\d*\.?\d+(,\d*\.?\d+){2})?$")]
 
@@ -114,7 +114,7 @@ def small(
     words: Count = 256,
     precision: Precision = "auto",
     layout: Layout = "channels_last",
-    cuts: CutRule = "shrunk",
+    cuts: CutName = "shrunk",
     at_least_one: bool = False,
     cache_gb: NotNegative = 8.0,
 ) -> Recipe:
@@ -152,7 +152,7 @@ def small(
         mixup: Share of batches whose pictures are blended.
         cutmix: Share of the other batches whose pictures show a part of each other.
         pooling: own (the backbone's), average_max, gem or attention.
-        drop_path: Stochastic depth, where the backbone has it.
+        drop_path: Stochastic depth; refused by a backbone without it.
         dropout: Share of features dropped before the last layer.
         mixture: Shares of pictures with rare, middling and common labels in every batch, such as
             .5,.3,.2; as they occur if left out.
@@ -261,7 +261,7 @@ def hpa(
     mixture: Shares = ".5,.3,.2",
     precision: Precision = "auto",
     layout: Layout = "auto",
-    cuts: CutRule = "shrunk",
+    cuts: CutName = "shrunk",
     at_least_one: bool = True,
     cache_gb: NotNegative = 64.0,
 ) -> Recipe:
@@ -297,7 +297,7 @@ def hpa(
         mixup: Share of batches whose pictures are blended.
         cutmix: Share of the other batches whose pictures show a part of each other.
         pooling: own (the backbone's), average_max, gem or attention.
-        drop_path: Stochastic depth, where the backbone has it.
+        drop_path: Stochastic depth; refused by a backbone without it.
         dropout: Share of features dropped before the last layer.
         mixture: Shares of pictures with rare, middling and common labels in every batch.
         precision: auto, 32-true or bf16-mixed.

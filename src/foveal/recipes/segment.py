@@ -164,7 +164,7 @@ def small(
         width: Features behind the backbone.
         decoder_width: Features on the way back up to a finer lattice.
         dropout: Share of features dropped before the logit.
-        drop_path: Stochastic depth, where the backbone has it.
+        drop_path: Stochastic depth; refused by a backbone without it.
         smoothing: How far targets keep from 0 and 1, times a half.
         overlap: Weight of soft F-beta in the loss.
         beta: Of the metric, the decision and the loss; below 1 favours precision.
@@ -374,7 +374,7 @@ def vesuvius(
         ema: Decay of the average of the weights, which is what answers.
         clip: Largest norm of the gradient.
         dropout: Share of features dropped before the logit.
-        drop_path: Stochastic depth, where the backbone has it.
+        drop_path: Stochastic depth; refused by a backbone without it.
         smoothing: How far targets keep from 0 and 1, times a half.
         decide: absolute (one threshold for all volumes) or share (of each plane).
         warp: Share of crops that are turned by any angle, zoomed, shifted and bent; the others are

@@ -20,7 +20,7 @@ from foveal.audit.duplicates import lookalikes
 from foveal.audit.leaks import conflicts, telltales
 from foveal.decide.sites import PerSite
 from foveal.errors import UsageError, listed
-from foveal.grades import APPROACHES, CUTS, CutRule, grade_count, graded, plain_grades
+from foveal.grades import APPROACHES, CutName, cuts_of, grade_count, graded, plain_grades
 from foveal.manifest import Facts, Manifest
 from foveal.members.classical import Classical
 from foveal.members.network import Network
@@ -118,7 +118,7 @@ def panda(
     trees: Count = 300,
     precision: Precision = "auto",
     layout: MemoryLayout = "auto",
-    cuts: CutRule = "closed_form",
+    cuts: CutName = "closed_form",
     site_cuts: bool = True,
     cache_gb: NotNegative = 60.0,
 ) -> Recipe:
@@ -160,7 +160,7 @@ def panda(
         mixup: Share of batches whose slides are blended.
         cutmix: Share of the other batches whose slides show a part of each other.
         pooling: own (the backbone's), average_max, gem or attention, over all tiles of a bag.
-        drop_path: Stochastic depth, where the backbone has it.
+        drop_path: Stochastic depth; refused by a backbone without it.
         dropout: Share of features dropped before the last layer.
         balance: 0 shows grades as often as they occur, 1 equally often.
         trees: Of the floor member's forest.
@@ -205,12 +205,13 @@ def panda(
             suffix=f"-{chosen.count}x{chosen.side}",
         )
     count = grade_count(facts, grades)
+    rule = cuts_of(cuts, count, seed)
     return graded(
         count,
         (_floor(facts, middle, trees), *available),
         members=members,
         folds=WithTissue(Folds(folds, seed, by_grade, near_duplicates)),
-        decode=PerSite(CUTS[cuts](count)) if site_cuts else CUTS[cuts](count),
+        decode=PerSite(rule) if site_cuts else rule,
         seed=seed,
         panels=slide_panels(ShownTiles(middle)),
         cache_gb=cache_gb,
@@ -254,7 +255,7 @@ def small(
     trees: Count = 300,
     precision: Precision = "auto",
     layout: MemoryLayout = "channels_last",
-    cuts: CutRule = "closed_form",
+    cuts: CutName = "closed_form",
     site_cuts: bool = True,
     cache_gb: NotNegative = 8.0,
 ) -> Recipe:
@@ -297,7 +298,7 @@ def small(
         mixup: Share of batches whose slides are blended.
         cutmix: Share of the other batches whose slides show a part of each other.
         pooling: own (the backbone's), average_max, gem or attention, over all tiles of a bag.
-        drop_path: Stochastic depth, where the backbone has it.
+        drop_path: Stochastic depth; refused by a backbone without it.
         dropout: Share of features dropped before the last layer.
         balance: 0 shows grades as often as they occur, 1 equally often.
         trees: Of the floor member's forest.
@@ -337,12 +338,13 @@ def small(
         head={"pooling": pooling, "dropout": dropout},
     )
     count = grade_count(facts, grades)
+    rule = cuts_of(cuts, count, seed)
     return graded(
         count,
         (_floor(facts, chosen, trees), *available),
         members=members,
         folds=WithTissue(Folds(folds, seed, by_grade, near_duplicates)),
-        decode=PerSite(CUTS[cuts](count)) if site_cuts else CUTS[cuts](count),
+        decode=PerSite(rule) if site_cuts else rule,
         seed=seed,
         panels=slide_panels(ShownTiles(chosen)),
         cache_gb=cache_gb,

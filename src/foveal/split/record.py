@@ -232,7 +232,7 @@ def own_folds(manifest: Manifest, *, empty_is_none: bool) -> Int[np.ndarray, " c
         empty_is_none: Whether an empty cell means that no fold judges the case.
 
     Raises:
-        SplitError: A cell is empty and may not be, or there is one fold only.
+        SplitError: A cell is empty and may not be.
     """
     names = manifest.roles["fold"]
     empty = names == ""
