@@ -239,6 +239,11 @@ class Manifest:
         return self.target[:, 0]
 
     @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites that cases are said to be of."""
+        return tuple(sorted({*self.roles.get("site", np.array([""])).tolist()} - {""}))
+
+    @property
     def weight(self) -> Float[np.ndarray, " case"]:
         """How much each case counts beside the others; those that count at all are 1 on average.
 

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from foveal.errors import TargetError, UnreadableImage
 from foveal.lattice import cells, labels_digest, labels_of, read_mask, region_of
 from foveal.manifest import Case, Facts, Manifest
-from foveal.read.image import spare_bits_of
+from foveal.read.image import depth_of
 from foveal.read.slices import COLOURS, find_slices, gap_of
 
 LATTICES = (2, 4)
@@ -105,11 +105,7 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
     """
     sizes = [f"{v.height}x{v.width}" for v in found]
     names, counts = np.unique(sizes, return_counts=True)
-    deep = np.array([v.bits == 16 for v in found])
-    bits, spare = max(v.bits for v in found), 0
-    if deep.any():
-        spare = spare_bits_of(max(v.white for v in found if v.bits == 16))
-    fills = np.where(deep, 2.0**spare, 1.0)  # volumes of 8 bit are full already
+    bits, spare, fills = depth_of([v.bits for v in found], [v.white for v in found])
     mean = np.mean(np.array([v.mean for v in found]) * fills)
     square = np.mean(np.array([v.square for v in found]) * fills**2)
     shares, target = _measured_masks(manifest, found)
@@ -127,9 +123,7 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
         mean=(round(float(mean), 4),),
         std=(round(float(np.sqrt(max(square - mean**2, 1e-6))), 4),),
         sizes={str(n): int(c) for n, c in zip(names, counts, strict=True)},
-        sites=tuple(sorted(set(manifest.roles["site"].tolist()) - {""}))
-        if "site" in manifest.roles
-        else (),
+        sites=manifest.sites,
     )
     measured = {
         "image_size": np.asarray(sizes),

@@ -18,7 +18,7 @@ from foveal.audit.channels import light_of
 from foveal.audit.duplicates import SIDE, alike
 from foveal.errors import ManifestError
 from foveal.manifest import Case, Facts, Manifest
-from foveal.read.image import Inspection, filled, inspect, spare_bits_of
+from foveal.read.image import Inspection, depth_of, filled, inspect, spare_bits_of
 from foveal.transforms.augment import content_box, resize
 
 
@@ -75,12 +75,8 @@ def measure(
     sizes = [f"{p.height}x{p.width}" for p in pictures]
     wide = [_widened(p.mean, channels) for p in pictures]
     square = [_widened(p.square, channels) for p in pictures]
-    deep = np.array([p.bits == 16 for p in pictures])
-    bits, spare = max(p.bits for p in pictures), 0
-    if deep.any():
-        spare = spare_bits_of(max(p.white for p in pictures if p.bits == 16))
-    fills = np.where(deep, 2.0**spare, 1.0)[:, None]  # pictures of 8 bit are full already
-    wide, square = np.array(wide) * fills, np.array(square) * fills**2
+    bits, spare, fills = depth_of([p.bits for p in pictures], [p.white for p in pictures])
+    wide, square = np.array(wide) * fills[:, None], np.array(square) * fills[:, None] ** 2
     mean = np.mean(wide, axis=0)
     names, counts = np.unique(sizes, return_counts=True)
     facts = Facts(
@@ -97,9 +93,7 @@ def measure(
             round(float(s), 4) for s in np.sqrt(np.maximum(np.mean(square, axis=0) - mean**2, 1e-6))
         ),
         sizes={str(n): int(c) for n, c in zip(names, counts, strict=True)},
-        sites=tuple(sorted(set(manifest.roles["site"].tolist()) - {""}))
-        if "site" in manifest.roles
-        else (),
+        sites=manifest.sites,
     )
     lot = alike(np.stack([f.thumbnail for f in found]))
     measured = {

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
@@ -129,6 +130,24 @@ def spare_bits_of(white: float) -> int:
     """
     used = round(white * 0xFFFF).bit_length()
     return 16 - used if used else 0
+
+
+def depth_of(
+    bits: Sequence[int], white: Sequence[float]
+) -> tuple[int, int, Float[np.ndarray, " picture"]]:
+    """What pictures of 8 and 16 bits have in common.
+
+    Args:
+        bits: Of each.
+        white: The brightest value of each, as a share of full scale.
+
+    Returns:
+        The bits of the study, how many of 16 are empty in all of its deep pictures, and what a
+        value of each is multiplied by when those are filled; pictures of 8 bit are full already.
+    """
+    deep = np.asarray(bits) == 16
+    spare = spare_bits_of(float(np.asarray(white)[deep].max())) if deep.any() else 0
+    return max(bits), spare, np.where(deep, 2.0**spare, 1.0)
 
 
 def _joined(case: Case, images: list[Shaped[np.ndarray, "_ _ _"]]) -> Pixels:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Shaped
 
 from foveal.errors import UnreadableImage
 from foveal.files import csv_text, write_bytes, write_text
-from foveal.lattice import enlarged, region_of
+from foveal.lattice import enlarged, has_region, region_of
 from foveal.manifest import Case, Truth
 from foveal.metrics.overlap import CellFBeta
 from foveal.predictions import Predictions
@@ -62,7 +62,9 @@ class MaskFolder:
             score = np.zeros(size, dtype=np.float32)
             mask = np.zeros(size, dtype=bool)
             if case.id in labels:
-                score = np.where(region_of(case, *size), self._score(planes[case.id], size), 0)
+                score = self._score(planes[case.id], size)
+                if has_region(case):
+                    score[~region_of(case, *size)] = 0
                 mask = score >= _threshold(planes[case.id], labels[case.id])
             name = _file_name(case)
             write_bytes(path / name, png(mask * np.uint8(255)))
@@ -75,7 +77,9 @@ class MaskFolder:
     def _score(self, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """A plane at the size of a slice; cells outside the region draw nothing down."""
         inside = enlarged((plane > 0).astype(np.float32), self.lattice, *size)
-        return enlarged(plane, self.lattice, *size) / np.maximum(inside, np.float32(1e-6))
+        score = enlarged(plane, self.lattice, *size)
+        np.maximum(inside, np.float32(1e-6), out=inside)
+        return np.divide(score, inside, out=score)  # planes are large: no third one
 
     def out_of_fold(
         self, labels: Sequence[np.ndarray], predictions: Predictions, truth: Truth
