@@ -631,7 +631,8 @@ def coloured(tmp_path_factory: pytest.TempPathFactory) -> dict:
 def told_of(folder: Path, of: dict, **options: object) -> list[str]:
     """What `init` warns of."""
     told: list[str] = []
-    make(folder, of, replace(INLINE, warn=lambda words, _: told.append(words)), **options)
+    context = replace(INLINE, warn=lambda words, _: told.append(words))
+    make(folder, of, context, **{"lattice": None, **options})
     return told
 
 
@@ -705,6 +706,12 @@ def test_a_shallow_volume_that_takes_slices_from_all_is_told_of(
         "cure: depth=3 (shallower volumes are padded)"
     )
     assert told_of(tmp_path / "given", scans, depth=3, group=3) == []
+
+
+def test_cells_that_are_coarser_than_the_masks_are_told_of(scans: dict, tmp_path: Path) -> None:
+    (told,) = told_of(tmp_path / "s", scans, lattice=16)
+    assert told == "the masks are finer than cells of lattice=16; cure: lattice=2"
+    assert told_of(tmp_path / "given", scans, lattice=2) == []
 
 
 def test_nothing_is_told_of_depths_that_change_nothing(tmp_path: Path) -> None:

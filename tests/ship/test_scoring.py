@@ -37,7 +37,7 @@ def test_quadratic_kappa_joins_rows_by_id_and_takes_the_columns_named(tmp_path: 
     got = score("quadratic_kappa", answer, truth)
     assert got.value == pytest.approx(cohen_kappa_score(y, z, weights="quadratic"))
     assert got.interval[0] < got.value < got.interval[1]
-    assert got.cases == 60
+    assert (got.cases, got.without_truth) == (60, 1)
     answer = table(tmp_path / "a.csv", **mine, image=[*ORDER, "new"])
     got = score("quadratic_kappa", answer, truth, id_column="image", targets=["other"])
     assert got.value == pytest.approx(cohen_kappa_score(1 - y % 2, z % 2))
@@ -98,8 +98,10 @@ def test_masks_in_colour_are_read_as_a_study_reads_them(tmp_path: Path) -> None:
 def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     ones = np.ones((3, 4, 5))
     truth, answer = masks(tmp_path / "t", ones), masks(tmp_path / "a", ones[:2])
-    with pytest.raises(DataError, match=r"2\.png"):
+    with pytest.raises(DataError, match="no mask for 1 of 3") as error:
         score("dice", answer, truth)
+    assert error.value.culprits == ("2.png",)
+    assert score("dice", truth, answer).without_truth == 1
     cv2.imwrite(str(answer / "2.png"), np.ones((5, 4), np.uint8))
     with pytest.raises(DataError, match=r"2\.png: \(5, 4\) in the answer, \(4, 5\) in the truth"):
         score("dice", answer, truth)

@@ -937,6 +937,39 @@ def test_slices_that_seem_to_be_missing_make_an_answer_doubtful(
     assert found == ['id "x": slices seem to be missing: 003.png is followed by 005.png']
 
 
+def test_a_volume_of_few_slices_or_of_other_bits_makes_an_answer_doubtful(tmp_path: Path) -> None:
+    def written(folder: Path, slices: int, dtype: type, white: int) -> Path:
+        folder.mkdir()
+        for k in range(slices):
+            rng = np.random.default_rng([k, *folder.name.encode()])
+            plane = rng.integers(0, white, (64, 64)).astype(dtype)
+            cv2.imwrite(str(folder / f"{k}.png"), plane)
+        return folder
+
+    rows = ["id,slices,target"]
+    for name in "abcd":
+        mask = np.random.default_rng(0).integers(0, 2, (8, 8), np.uint8).repeat(8, 0).repeat(8, 1)
+        cv2.imwrite(str(tmp_path / f"{name}.png"), mask * 255)
+        rows.append(f"{name},{written(tmp_path / name, 6, np.uint16, 30_000)},{name}.png")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    options = {"members": "floor", "trees": 2, "folds": 2, "lattice": 8, "size": 64}
+    of = {"table": tmp_path / "t.csv", "target": "target"}
+    study = stages.init(tmp_path / "s", **of, recipe="segment:small", options=options)
+    stages.run(study, INLINE)
+    few, light = (written(tmp_path / n, *of) for n, of in {
+        "few": (3, np.uint16, 30_000), "light": (6, np.uint8, 117)}.items())  # fmt: skip
+    (tmp_path / "new.csv").write_text(f"id,slices\nx,{few}\ny,{light}\n")
+    heard: list[tuple] = []
+    context = replace(INLINE, warn=lambda *said: heard.append(said))
+    stages.predict(study, table=tmp_path / "new.csv", out=tmp_path / "o", context=context)
+    (found,) = [about for text, about in heard if "doubtful" in text]
+    assert found == [
+        'id "x": 3 slices where 6 are looked at: edges repeated',
+        'id "y": 8 bit, where the study has 15 bits in 16: taken to be brightened 2 times when it '
+        "was made",
+    ]
+
+
 def test_a_leaderboard_of_an_older_foveal_is_refused_with_its_cure(
     finished: Study, eyes: dict, tmp_path: Path
 ) -> None:

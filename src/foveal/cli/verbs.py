@@ -355,11 +355,13 @@ def score(
     """
     from foveal.ship.scoring import score as scored
 
-    with session.work(common):
+    with session.work(common) as (_, context):
         targets = [t for t in target.split(",") if t]
         got = scored(
             metric, answer, truth, id_column=id, targets=targets, beta=beta, one_each=one_each
         )
+        if got.without_truth:
+            context.warn(f"{got.without_truth} answers have no truth and do not count", [])
     data = {"metric": metric, "value": got.value, "interval": got.interval, "cases": got.cases}
     return Result(f"{got.value:.10g}", data)
 

@@ -237,7 +237,10 @@ class ChanceOfNew:
 
 @dataclass(frozen=True, slots=True)
 class NewProbability:
-    """Isotonic regression of "it is someone new" on the best score: it falls."""
+    """Isotonic regression of "it is someone new" on the best score: it falls.
+
+    Where both occur, no chance is nearer to 0 or 1 than half a query in all it was fitted on.
+    """
 
     new: str | None = None
 
@@ -253,4 +256,7 @@ class NewProbability:
         rising = isotonic_regression(
             is_new[kept] / weight[kept], weights=weight[kept], increasing=False
         ).x
-        return ChanceOfNew(tuple(scores[kept].tolist()), tuple(rising.tolist()))
+        is_mixed = 0 < is_new.sum() < weight.sum()
+        least = 0.5 / (1 + int((truth.weight > 0).sum())) if is_mixed else 0.0
+        chances = np.clip(rising, least, 1 - least)
+        return ChanceOfNew(tuple(scores[kept].tolist()), tuple(chances.tolist()))

@@ -15,7 +15,7 @@ from foveal.lattice import cells, has_region, part_of, region_of
 from foveal.manifest import Case, Window
 from foveal.predictions import NO_FOLD, Predictions
 from foveal.read.image import check_depth
-from foveal.read.slices import find_slices, gap_of
+from foveal.read.slices import Stack, find_slices, gap_of
 from foveal.read.volume import Volume, store
 from foveal.task import Resources
 from foveal.train.cache import CACHE_FORMAT, alone
@@ -46,8 +46,6 @@ class StoredVolumes:
             StudyError: The disk is full.
         """
         stack = find_slices(case.paths[0])
-        if gap := gap_of(stack.names):
-            resources.doubt(case, f"slices seem to be missing: {gap}")
         first = (len(stack) - self.slices) // 2
         name = digest(CACHE_FORMAT, stack.names, first, self.slices)
         path = resources.cache / f"volume-{name}.npy"
@@ -62,7 +60,23 @@ class StoredVolumes:
         check_depth(volume.values.dtype, self.bits, case.paths[0])
         if has_region(case):
             region_of(case, *volume.plane)
+        if doubts := self._doubts(stack, volume):
+            resources.doubt(case, "; ".join(doubts))
         return replace(volume, spare_bits=self.spare_bits, bits=self.bits)
+
+    def _doubts(self, stack: Stack, volume: Volume) -> list[str]:
+        """Why what is said of a volume may be wrong."""
+        doubts = []
+        if gap := gap_of(stack.names):
+            doubts.append(f"slices seem to be missing: {gap}")
+        if 2 * len(stack) <= self.slices:
+            doubts.append(f"{len(stack)} slices where {self.slices} are looked at: edges repeated")
+        if self.spare_bits and volume.values.dtype == np.uint8:
+            doubts.append(
+                f"8 bit, where the study has {16 - self.spare_bits} bits in 16: taken to be "
+                f"brightened {2**self.spare_bits} times when it was made"
+            )
+        return doubts
 
 
 def each_readable(

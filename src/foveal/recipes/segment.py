@@ -260,7 +260,11 @@ def small(
         decide=decide,
         split=VolumeFolds(folds, lattice, region_profile, seed),
         seed=seed,
-        said=(*_colour(facts), *(() if depth else _shallow(facts, group, groups * channels))),
+        said=(
+            *_colour(facts),
+            *_coarse(facts, lattice),
+            *(() if depth else _shallow(facts, group, groups * channels)),
+        ),
     )
 
 
@@ -295,6 +299,21 @@ def _shallow(facts: Facts, group: int, looked: int) -> list[str]:
         f"has only {facts.depth}; others have up to {deepest}; cure: depth={groups * channels} "
         "(shallower volumes are padded)"
     ]
+
+
+def _padded(facts: Facts, looked: int) -> list[str]:
+    """That volumes are shallower than what is looked at."""
+    if facts.depth >= looked:
+        return []
+    return [f"volumes of {facts.depth} slices or more, {looked} are looked at: edges are repeated"]
+
+
+def _coarse(facts: Facts, lattice: int) -> list[str]:
+    """That the cells asked for are coarser than what the masks show."""
+    needed = facts.target.get("lattice", lattice)
+    if lattice <= needed:
+        return []
+    return [f"the masks are finer than cells of lattice={lattice}; cure: lattice={needed}"]
 
 
 def _colour(facts: Facts) -> list[str]:
@@ -456,7 +475,10 @@ def vesuvius(
         decide=decide,
         split=VolumeFolds(folds, lattice, region_profile, seed),
         seed=seed,
-        said=tuple(_colour(facts)),
+        said=(
+            *_colour(facts),
+            *_padded(facts, max(network.network.slices for network in networks)),
+        ),
     )
 
 

@@ -28,11 +28,12 @@ METRICS = ("quadratic_kappa", "macro_f1", "map_at_5", "f_beta", "dice")
 
 
 class Scored(NamedTuple):
-    """A score, its 95 % interval over cases, and how many there were."""
+    """A score, its 95 % interval over cases, how many there were, and how many had no truth."""
 
     value: float
     interval: tuple[float, float]
     cases: int
+    without_truth: int = 0
 
 
 def score(
@@ -86,7 +87,7 @@ def score(
     right = _Cells(truth, columns, ids, [[true[c][k] for c in columns] for k in range(len(ids))])
     is_classes = one_each and metric == "macro_f1" and len(columns) == 1
     read = _classes if is_classes else _READERS[metric]
-    return _judged(*read(mine, right))
+    return _judged(*read(mine, right))._replace(without_truth=len(given[id_column]) - len(ids))
 
 
 def _aligned(given: Sequence[str], true: Sequence[str], answer: Path, truth: Path) -> list[int]:
@@ -205,6 +206,9 @@ def _masks(metric: FBeta, answer: Path, truth: Path) -> Scored:
         raise DataError(
             f"{metric.name} is scored on two folders of PNG masks: {answer} and {truth}"
         )
+    answers = {file.name for file in answer.glob("*.png")}
+    if missing := [file.name for file in files if file.name not in answers]:
+        raise DataError(f"{answer} has no mask for {len(missing)} of {len(files)}", missing)
     tallies = []
     one = _truth(np.zeros(1, dtype=np.int64))
     for file in files:
@@ -213,7 +217,7 @@ def _masks(metric: FBeta, answer: Path, truth: Path) -> Scored:
             raise DataError(f"{file.name}: {mine.shape} in the answer, {right.shape} in the truth")
         pair = Truth(target=right[None], weight=one.weight, group=one.group, fold=one.fold)
         tallies.append(metric.tally(mine[None], pair)[0])
-    return _summed(metric, np.stack(tallies))
+    return _summed(metric, np.stack(tallies))._replace(without_truth=len(answers) - len(files))
 
 
 def _truth(target: np.ndarray) -> Truth:

@@ -38,6 +38,7 @@ def what_was_run(study: Study) -> Section:
     sizes = (
         f"{len(facts.sizes)} picture sizes" if len(facts.sizes) > 1 else next(iter(facts.sizes), "")
     )
+    channels = f"{facts.channels} channel{'s' if facts.channels > 1 else ''}"
     rows = [
         ("recipe", settings.recipe),
         (
@@ -57,7 +58,7 @@ def what_was_run(study: Study) -> Section:
             or "none",
         ),
         ("cases", f"{facts.cases:,}"),
-        ("pictures", f"{sizes}, {facts.channels} channels, {facts.bits} bit"),
+        ("pictures", f"{sizes}, {channels}, {facts.bits} bit"),
     ]
     body = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows)
     return Section("What was run", "", Markup(f'<table class="facts">{body}</table>'))
