@@ -13,8 +13,10 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +225,27 @@ class Manifest:
     def name(self, row: int) -> str:
         """A row as people look for it."""
         return f'row {row + 1} (id "{self.ids[row]}")'
+
+    def unmoved(self) -> Manifest:
+        """The same, files named from the folder that holds them all, wherever that lies by now.
+
+        What files hold is measured, so a result of the very same files need not be made again.
+        """
+        masks = self.roles.get("mask", np.array([], dtype=np.str_))
+        every = {*chain(*self.paths), *self.target.reshape(-1).tolist(), *masks.tolist()}
+        folders = {str(Path(text).parent) for text in every if text.startswith("/")}
+        root = f"{os.path.commonpath(folders or {'/'}).rstrip('/')}/"
+
+        def cut(texts: np.ndarray) -> np.ndarray:
+            short = [text.removeprefix(root) for text in texts.reshape(-1).tolist()]
+            return np.array(short, dtype=np.str_).reshape(texts.shape)
+
+        return replace(
+            self,
+            paths=tuple(tuple(path.removeprefix(root) for path in own) for own in self.paths),
+            target=cut(self.target),
+            roles={**self.roles, **({"mask": cut(masks)} if "mask" in self.roles else {})},
+        )
 
     def only_target(self) -> Shaped[np.ndarray, " case"]:
         """The target of a family that has one column.

@@ -199,6 +199,25 @@ def test_a_study_answers_when_its_masks_and_slices_lie_in_an_archive(
         stages.train(study, context=INLINE)
 
 
+def test_volumes_that_were_moved_are_not_learned_again(scans: dict, tmp_path: Path) -> None:
+    of = copied(scans, tmp_path / "of")
+    study = make(tmp_path / "s", of, members="floor")
+    stages.run(study, INLINE)
+    (tmp_path / "of").rename(tmp_path / "elsewhere")
+    table = tmp_path / "elsewhere" / Path(of["table"]).name
+    there = {**of, "table": table, "replace_old": True}
+    heard: list[str] = []
+    make(tmp_path / "s", there, members="floor")
+    stages.run(study, replace(INLINE, say=heard.append))
+    assert not [line for line in heard if "again" in line]
+    assert str(tmp_path / "elsewhere") in study.manifest_file.read_text()
+    path = str(tmp_path / "elsewhere/b-mask.png")
+    cv2.imwrite(path, 255 - cv2.imread(path, cv2.IMREAD_UNCHANGED))
+    make(tmp_path / "s", there, members="floor")
+    stages.run(study, replace(INLINE, say=heard.append))
+    assert [line for line in heard if "again" in line and "floor" in line]
+
+
 def test_a_mask_that_was_edited_after_init_is_neither_learned_nor_judged_by(
     scans: dict, tmp_path: Path
 ) -> None:

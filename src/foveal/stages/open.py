@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,8 @@ class Opened:
         recipe: As the settings ask for it.
         manifest: A row a case; a row a unit once `split` has cut cases.
         target: Of every row.
-        cases: Digest of all that the table and the pictures say.
+        cases: Digest of all that the table and the pictures say, wherever these lie.
+        lesson: Digest of what is learned of them.
     """
 
     study: Study
@@ -40,11 +42,11 @@ class Opened:
     manifest: Manifest
     target: np.ndarray
     cases: str
+    lesson: str
 
     def of(self, manifest: Manifest) -> Opened:
         """The same study with a row a unit."""
-        target = self.recipe.target.encode(manifest)
-        return replace(self, manifest=manifest, target=target, cases=digest(manifest))
+        return replace(self, manifest=manifest, **_said(self.recipe, manifest))
 
 
 def open_study(study: Study) -> Opened:
@@ -69,9 +71,18 @@ def open_study(study: Study) -> Opened:
         family=family,
         recipe=recipe,
         manifest=manifest,
-        target=recipe.target.encode(manifest),
-        cases=digest(manifest),
+        **_said(recipe, manifest),
     )
+
+
+def _said(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
+    """The target of every row, and the digests."""
+    unmoved = manifest.unmoved()
+    return {
+        "target": recipe.target.encode(manifest),
+        "cases": digest(unmoved),
+        "lesson": digest(recipe.target.train(recipe.target.encode(unmoved))),
+    }
 
 
 def say_why(stage: str, folder: Path, depends: Mapping[str, object], context: Context) -> None:

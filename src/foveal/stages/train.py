@@ -172,7 +172,7 @@ def place(opened: Opened, made: Split, member: Member, fold: int) -> tuple[Path,
     more: dict[str, object] = {
         "format": TRAIN_FORMAT,
         "seed": opened.recipe.seed,
-        "target": opened.recipe.target.train(opened.target),
+        "target": opened.lesson,
         "cases": opened.cases,
         "folds": digest(made.fold == fold, made.learns(fold), made.group),
     }

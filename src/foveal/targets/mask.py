@@ -55,7 +55,7 @@ class Mask:
         if missing:
             raise TargetError(
                 f"{len(missing)} masks or regions are missing, without which nothing is trained or "
-                "judged; cure: put them back",
+                "judged; cure: put them back, or foveal init with --replace and where they are now",
                 missing,
             )
         if changed := sorted(
