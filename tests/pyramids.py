@@ -89,14 +89,17 @@ def write_slide(path: Path, picture: np.ndarray, *steps: int, **more: Any) -> Pa
 
 
 def whole(path: Path, level: int) -> np.ndarray:
-    """A whole level as tifffile decodes it, 8 bit, without alpha, light as light."""
+    """A whole level as tifffile decodes it, 8 bit, on white glass, light as light."""
     with tifffile.TiffFile(path) as file:
         pages = [page.aspage() for page in file.pages]
         pages += [sub.aspage() for page in pages for sub in page.pages or ()]
         page = sorted(pages, key=lambda page: -page.imagelength)[level]
         pixels = page.asarray()
     pixels = pixels if pixels.ndim == 3 else pixels[:, :, None]
-    pixels = pixels[:, :, : pixels.shape[2] - len(page.extrasamples)]
+    if page.extrasamples:
+        alpha, colours = pixels[:, :, -1:] / 255, pixels[:, :, :-1]
+        lit = colours if page.extrasamples == (1,) else colours * alpha
+        return np.clip(np.rint(lit + 255 * (1 - alpha)), 0, 255).astype(np.uint8)
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         pixels = np.iinfo(pixels.dtype).max - pixels
     return pixels if pixels.dtype == np.uint8 else (pixels // 256).astype(np.uint8)

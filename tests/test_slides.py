@@ -149,8 +149,9 @@ def stepped(seen: SlideSeen, *levels: Sequence[float]) -> list[str]:
 def test_slides_that_are_not_shrunk_alike_are_remarked(tmp_path: Path) -> None:
     seen = seen_of(tmp_path / "a.tiff", BOX)
     (said,) = stepped(seen, (1, 2, 4), (1, 4, 16), (1, 2), (1,), (1, 4.1, 16.3))
-    assert "alike: 1, 2, 4 in 3 slides (such as s0); 1, 4, 16 in 2 slides (such as s1)" in said
-    assert said.endswith("cure: spacing_um= in its place")
+    assert "alike: 1, 2, 4 in 2 slides (such as s0); 1, 4, 16 in 2 slides (such as s1)" in said
+    assert "; 1 slides have one level; " in said
+    assert said.endswith("cure: spacing_um= in its place, where every slide says its own")
     many = stepped(seen, *((1, 2**k) for k in range(1, 9)))
     assert len(many) == 1
     assert many[0].count("such as") == NAMED

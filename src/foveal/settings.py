@@ -27,21 +27,22 @@ class Settings:
         options: Of the recipe, where they differ from its own.
         source: The table and what its columns mean.
         facts: What `init` measured.
-        checked: Digest of the table as it was checked and of the columns that it was read by; empty
-            in studies from before there was one.
+        checked: Digest of the table as it was checked, of the columns that it was read by and of
+            the recipe's family.
     """
 
     recipe: str
     options: Mapping[str, Any]
     source: Source
     facts: Facts
-    checked: str = ""
+    checked: str
 
 
-def digest_of_table(manifest: Manifest, source: Source) -> str:
-    """Differs where the checked table does, or what one of its columns means."""
+def digest_of_table(manifest: Manifest, source: Source, recipe: str) -> str:
+    """Differs where the checked table does, what one of its columns means, or the family."""
     columns = {k: getattr(source, k) for k in COLUMN_KEYS if k not in ("images", "masks")}
-    return digest(manifest, columns)
+    family = recipe.rpartition(":")[0]
+    return digest(manifest, columns, "" if family.endswith(".py") else family)  # own: of any
 
 
 def format_settings(settings: Settings) -> str:
@@ -59,8 +60,7 @@ def format_settings(settings: Settings) -> str:
         if value:
             sheet[key] = list(value) if key in LISTS else value
     sheet["facts"] = {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
-    if settings.checked:
-        sheet["checked"] = settings.checked
+    sheet["checked"] = settings.checked
     sheet.yaml_set_start_comment(
         "A foveal study. Options may be edited; what depends on them runs again.\n"
         "`foveal recipes ADDRESS` lists every option. Table and columns: foveal init --replace.\n"
@@ -82,8 +82,8 @@ def parse_settings(path: Path) -> Settings:
         sheet = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise StudyError(f"cannot read {path}: {' '.join(str(error).split())}") from None
-    required = ("recipe", "table", "target", "facts")
-    known = (*required, "options", "checked", *COLUMN_KEYS)
+    required = ("recipe", "table", "target", "facts", "checked")
+    known = (*required, "options", *COLUMN_KEYS)
     if not isinstance(sheet, dict):
         raise StudyError(f"{path} is empty or no mapping; cure: foveal init --replace")
     for key in sheet:
@@ -106,5 +106,5 @@ def parse_settings(path: Path) -> Settings:
         options=dict(sheet.get("options") or {}),
         source=source,
         facts=Facts.from_json(sheet["facts"]),
-        checked=str(sheet.get("checked") or ""),
+        checked=str(sheet["checked"]),
     )

@@ -156,20 +156,24 @@ def remarks(manifest: Manifest) -> list[str]:
 def _of_levels(manifest: Manifest) -> list[str]:
     """Whether levels of the same number are shrunk differently, so that `level=` fits no slide."""
     steps = [tuple(map(float, told.split())) for told in manifest.measured["levels"].tolist()]
+    single = sum(len(own) == 1 for own in steps)
     kinds: dict[tuple[float, ...], list[int]] = {}
     for row in sorted(range(len(steps)), key=lambda row: -len(steps[row])):
-        same = (kind for kind in kinds if _is_alike(kind, steps[row]))
-        kinds.setdefault(next(same, steps[row]), []).append(row)
-    if len(kinds) == 1:
+        if len(steps[row]) > 1:
+            same = (kind for kind in kinds if _is_alike(kind, steps[row]))
+            kinds.setdefault(next(same, steps[row]), []).append(row)
+    if len(kinds) < 2:
         return []
     told = [
         f"{', '.join(f'{step:g}' for step in kind)} in {len(rows)} slides "
         f"(such as {manifest.ids[min(rows)]})"
         for kind, rows in kinds.items()
     ]
+    told += [f"{single} slides have one level"] if single else []
     return [
         f"the levels of slides are not shrunk alike: {'; '.join(told[:NAMED])}; level= is the "
-        "median of each, which no slide may have; cure: spacing_um= in its place"
+        "median of each, which no slide may have; cure: spacing_um= in its place, where every "
+        "slide says its own"
     ]
 
 

@@ -66,6 +66,7 @@ FORMS: dict[str, dict] = {
     "white is 0": {"channels": (), "photometric": "miniswhite", "compression": "lzw"},
     "white is 0, 16 bit": {"channels": (), "photometric": "miniswhite", "dtype": np.uint16},
     "with alpha": {"channels": (4,), "extrasamples": ["unassalpha"], "compression": "deflate"},
+    "multiplied by alpha": {"channels": (4,), "extrasamples": ["assocalpha"]},
     "grey with alpha": {
         "channels": (2,),
         "photometric": "minisblack",

@@ -131,6 +131,7 @@ def test_folds_that_are_missing_or_of_other_options_are_named(
         ("group: patient", "group: clinic"),
         ("site: clinic\n", ""),
         ("- grade\n", "- grade\n- patient\n"),
+        ("recipe: grade:small", "recipe: multilabel:small"),
     ],
 )
 def test_columns_edited_after_the_table_was_checked_are_refused(

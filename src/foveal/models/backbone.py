@@ -109,15 +109,21 @@ class Backbone:
     inflate: Inflation = "average"
 
     def check(self, size: tuple[int, int] | None = None) -> None:
-        """Raise a `UsageError` where timm does not know this name, or it takes another size only.
+        """Make sure that a network of this name can be built, and from its file if there is one.
 
         Args:
-            size: Height and width of what it is to see.
+            size: Height and width of what it is to see; with it a file of weights is read too.
+
+        Raises:
+            UsageError: timm does not know this name, or it takes another size only.
+            WeightsError: The file cannot be loaded, or is of another network.
         """
         import timm
 
         if not timm.is_model(self.name):
             raise UsageError(f'backbone="{self.name}"{nearest(self.name, timm.list_models())}')
+        if size is not None and self.weights not in ("none", "imagenet"):
+            self._complete(self._file())
         try:
             known = timm.get_pretrained_cfg(self.name)
         except RuntimeError as error:
@@ -252,6 +258,8 @@ class Backbone:
             found = self._converted(path, like)
         except (*BROKEN_FILE, *OF_ANOTHER) as error:
             words = [*str(error).strip().splitlines(), type(error).__name__]
+            if "weights_only" in str(error):
+                words = [f"{path} holds more than tensors; save the state_dict of its model"]
             raise self._not_loaded(words[0]) from None
         wanted = like.state_dict()
         missing = [k for k in wanted if k not in found and not k.endswith("num_batches_tracked")]

@@ -130,15 +130,19 @@ class TiffSlide:
         for index in np.unique(np.linspace(0, count - 1, LOOKED_AT).round().astype(int)).tolist():
             with suppress(UnreadableImage):  # whoever wants that tile is told
                 tile = self._decoded(level, *divmod(index, across))
-                white = white if tile is None else max(white, int(tile.max()))
+                white = (
+                    white if tile is None else max(white, int(tile[:, :, : self.channels].max()))
+                )
         return spare_bits_of(white / 0xFFFF)
 
     def _chunk_of(self, level: int, row: int, column: int) -> Shaped[np.ndarray, "_ _ _"]:
-        """One tile or strip as 8 bit; glass where the scanner left it out."""
+        """One tile or strip as 8 bit; glass where the scanner left it out or it is transparent."""
         tile = self._decoded(level, row, column)
         if tile is None:
             return np.full((*self.levels[level].chunk, self.channels), GLASS, dtype=np.uint8)
-        return in_eight_bits(tile, self._spare_bits)[:, :, : self.channels]
+        colours = in_eight_bits(tile, self._spare_bits)[:, :, : self.channels]
+        alpha = _alpha(self._pages[level])
+        return colours if alpha is None else _on_glass(colours, tile[:, :, -1], alpha)
 
     def _decoded(self, level: int, row: int, column: int) -> Shaped[np.ndarray, "_ _ _"] | None:
         """One tile or strip; None where the scanner left it out."""
@@ -275,10 +279,31 @@ def _chunk(page: Any) -> tuple[int, int]:
     return min(page.rowsperstrip, page.imagelength), page.imagewidth
 
 
+PREMULTIPLIED, PLAIN = 1, 2
+"""How a TIFF says that its last channel is alpha: colours are less by it already, or not."""
+
+
+def _alpha(page: Any) -> int | None:
+    """Of which kind its alpha is, where it has one."""
+    last = page.extrasamples[-1] if page.extrasamples else None
+    return last if last in (PREMULTIPLIED, PLAIN) else None
+
+
 def _colours(page: Any) -> int:
     """Channels without alpha."""
-    alpha = page.extrasamples[-1:] in ((1,), (2,)) if page.extrasamples else False
-    return page.samplesperpixel - alpha
+    return page.samplesperpixel - (_alpha(page) is not None)
+
+
+def _on_glass(
+    colours: Pixels, alpha: Shaped[np.ndarray, "height width"], kind: int
+) -> Shaped[np.ndarray, "height width channel"]:
+    """Colours as they look on glass where they are transparent."""
+    full = np.iinfo(alpha.dtype).max
+    if alpha.min() == full:
+        return colours
+    seen = (alpha / np.float32(full))[:, :, None]
+    lit = colours * (seen if kind == PLAIN else np.float32(1))
+    return np.clip(np.rint(lit + GLASS * (1 - seen)), 0, 255).astype(np.uint8)
 
 
 def _decoder(page: Any) -> Any:

@@ -34,6 +34,10 @@ def resolve(address: str) -> tuple[Family, Callable[..., Recipe]]:
         raise UsageError(f'no recipe "{address}"{nearest(address, addresses())}')
     module = _own_module(Path(place)) if place.endswith(".py") else _shipped(place)
     functions = recipes_of(module)
+    if name not in functions and inspect.isfunction(getattr(module, name, None)):
+        raise UsageError(
+            f"{name} in {place} promises no recipe; cure: def {name}(facts, /, …) -> Recipe"
+        )
     if name not in functions:
         raise UsageError(f'no recipe "{name}" in {place}{nearest(name, functions)}')
     return _family(module, place), functions[name]
@@ -47,7 +51,10 @@ def family_of(name: str) -> Family:
 def _family(module: Any, place: str) -> Family:
     family = getattr(module, "FAMILY", None)
     if not isinstance(family, Family):
-        raise UsageError(f"{place} defines no FAMILY")
+        raise UsageError(
+            f"{place} defines no FAMILY; cure: such as FAMILY = grade.FAMILY, after from "
+            "foveal.recipes import grade"
+        )
     return family
 
 

@@ -17,7 +17,7 @@ from foveal.predictions import Predictions
 from foveal.split.record import Split
 from foveal.stages.open import Opened, held, say_why
 from foveal.stages.split import open_split, truth_of
-from foveal.stages.train import marks, out_of_fold, place
+from foveal.stages.train import is_trained, marks, out_of_fold, place, why_not
 from foveal.study import DONE, Study, changed, is_done, publish
 from foveal.task import Context, Recipe
 
@@ -227,6 +227,13 @@ def require_combined(opened: Opened, made: Split) -> None:
     if not has_leaderboard(opened.study):
         raise StudyError(f"{folder} has no leaderboard yet; cure: {opened.study.call('run')}")
     depends = _combine_depends(opened, made)
+    for member in opened.recipe.members:
+        if not is_trained(opened, made, member):
+            why = why_not(opened, made, member)
+            raise StudyError(
+                f"the leaderboard of {folder} is of other trainings ({member.name}: {why}); "
+                f"cure: {opened.study.call('run')}"
+            )
     if not is_done(opened.study.combine_folder, depends):
         why = ", ".join(changed(opened.study.combine_folder, depends)) or "its files"
         raise StudyError(

@@ -118,7 +118,7 @@ def init(
             options=options,
             source=source,
             facts=facts,
-            checked=digest_of_table(manifest, source),
+            checked=digest_of_table(manifest, source, address),
         )
         made.folds(manifest).require_weight(manifest.weight)
         for member in made.members:

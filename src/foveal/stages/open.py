@@ -58,10 +58,11 @@ def open_study(study: Study) -> Opened:
     """
     settings = study.settings()
     manifest = study.manifest()
-    if settings.checked not in ("", digest_of_table(manifest, settings.source)):
+    if settings.checked != digest_of_table(manifest, settings.source, settings.recipe):
         raise StudyError(
-            f"{study.settings_file} names columns, or {study.manifest_file.name} holds cases, that "
-            "are not those that were checked; cure: foveal init --replace with the new ones"
+            f"{study.settings_file} names columns or a family, or {study.manifest_file.name} holds "
+            "cases, that are not those that were checked; cure: foveal init --replace with the new "
+            "ones"
         )
     family, function = resolve(settings.recipe)
     recipe = build(function, settings.facts, settings.options)

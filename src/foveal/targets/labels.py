@@ -179,7 +179,7 @@ class Labels:
         if self.drawn is not None:
             shares = self.drawn.expected(encoded.astype(np.float64), np.ones(len(encoded)))
             pairs = zip(self.names, encoded.mean(axis=0), shares, strict=True)
-            told = [f"{n} {100 * a:.2g} to {100 * b:.2g}" for n, a, b in pairs]
+            told = [f"{n} {100 * a:.3g} to {100 * b:.3g}" for n, a, b in pairs]
             said.append(f"batches change how often labels are seen, in %: {listed(told)}")
         return said
 
