@@ -14,13 +14,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import timm
+import torch
 from safetensors.numpy import load_file, save_file
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from conftest import FAST, INLINE, small_study, table_of
 from foveal import stages
 from foveal.combine.leaderboard import rank
-from foveal.errors import ManifestError, SplitError, Stopped, StudyError, TargetError, UsageError
+from foveal.errors import (
+    ManifestError,
+    SplitError,
+    Stopped,
+    StudyError,
+    TargetError,
+    UsageError,
+    WeightsError,
+)
 from foveal.files import read_json
 from foveal.launch import Channel
 from foveal.manifest import Case, load
@@ -110,8 +120,11 @@ def test_options_edited_after_a_run_answer_nothing_before_the_next(
     finished: Study, eyes: dict, tmp_path: Path, old: str, new: str
 ) -> None:
     study = edited(finished, tmp_path / "s", old, new)
-    with pytest.raises(StudyError, match="cure: foveal run"):
-        answer(study, eyes, tmp_path / "x.csv", answer="regression")
+    for row in ("floor", "regression"):  # the one that the option does not touch neither
+        with pytest.raises(StudyError, match="cure: foveal run"):
+            answer(study, eyes, tmp_path / "x.csv", answer=row)
+    with pytest.raises(StudyError, match=r"cure: foveal (run|split)"):
+        stages.report(study, INLINE)
 
 
 def test_folds_that_are_missing_or_of_other_options_are_named(
@@ -367,9 +380,30 @@ def test_weights_are_found_from_anywhere(
 ) -> None:
     (tmp_path / "weights").mkdir()
     monkeypatch.chdir(tmp_path)
-    study = make(tmp_path / "s", eyes, weights="weights")
+    tensors = timm.create_model("lcnet_035", num_classes=0).state_dict()
+    save_file(
+        {name: t.numpy() for name, t in tensors.items()}, tmp_path / "weights/model.safetensors"
+    )
+    study = make(tmp_path / "s", eyes, weights="weights", backbone="lcnet_035")
     assert study.settings().options["weights"] == str(tmp_path / "weights")
     assert make(tmp_path / "t", eyes, weights="none").settings().options["weights"] == "none"
+    for name, words in (("lcnet_050", "has the shapes"), ("resnet10t", "tensors are not in")):
+        with pytest.raises(WeightsError, match=words):
+            make(tmp_path / name, eyes, weights="weights", backbone=name)
+        assert not (tmp_path / name).exists()
+    torch.save(timm.create_model("lcnet_035"), tmp_path / "whole.pth")
+    with pytest.raises(WeightsError, match="more than tensors; save the state_dict"):
+        make(tmp_path / "w", eyes, weights="whole.pth", backbone="lcnet_035")
+
+
+def test_a_recipe_function_that_promises_no_recipe_is_told_how(tmp_path: Path) -> None:
+    lines = ["from foveal.recipes import grade", "", "def mine(facts, /):", "    return None"]
+    (tmp_path / "mine.py").write_text("\n".join(lines))
+    with pytest.raises(UsageError, match=r"promises no recipe; cure: def mine.*-> Recipe"):
+        resolve(f"{tmp_path}/mine.py:mine")
+    (tmp_path / "mine.py").write_text("\n".join(lines).replace("/)", "/) -> 'Recipe'"))
+    with pytest.raises(UsageError, match=r"no FAMILY; cure: such as FAMILY = grade\.FAMILY"):
+        resolve(f"{tmp_path}/mine.py:mine")
 
 
 def test_a_number_can_be_a_name(flukes: dict, tmp_path: Path) -> None:

@@ -195,8 +195,7 @@ class Backbone:
 
         Weights of as many channels are taken as they are.
         """
-        first = body.pretrained_cfg["first_conv"]
-        names = [f"{n}.weight" for n in ([first] if isinstance(first, str) else first)]
+        names = [f"{name}.weight" for name in _first_convolutions(body)]
         if self._inputs(names[0]) == channels:
             return
         trained = self._create({"num_classes": 0}, pretrained=True).state_dict()
@@ -267,6 +266,11 @@ class Backbone:
             raise self._not_loaded(
                 f"{len(missing)} of {len(wanted)} tensors are not in {path}, such as {missing[0]}"
             )
+        first = {f"{name}.weight" for name in _first_convolutions(like)}  # of any channels
+        unlike = [k for k, v in wanted.items() if k in found and found[k].shape != v.shape]
+        if odd := [k for k in unlike if k not in first]:
+            shapes = " and ".join(str(tuple(t.shape)) for t in (found[odd[0]], wanted[odd[0]]))
+            raise self._not_loaded(f"{odd[0]} has the shapes {shapes} in {path} and in the network")
 
     def _headless(self) -> nn.Module:
         """The network without a classifier, untrained."""
@@ -303,6 +307,12 @@ class Backbone:
                 "file or folder"
             )
         return path
+
+
+def _first_convolutions(body: Any) -> tuple[str, ...]:
+    """The modules that see the channels of a picture."""
+    first = body.pretrained_cfg["first_conv"]
+    return (first,) if isinstance(first, str) else tuple(first)
 
 
 def _vector_width(body: Any) -> int:
