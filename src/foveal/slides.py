@@ -119,6 +119,7 @@ def measure(
     usual = max((f.downsamples for f in found), key=len)
     spacings = [f.spacing_um for f in found if f.spacing_um is not None]
     spacing = float(np.median(spacings)) if len(spacings) == len(found) else None
+    mute = [name for name, f in zip(manifest.ids, found, strict=True) if f.spacing_um is None]
     shown = [f for f in found if f.tissue > 0] or list(found)
     facts = replace(
         facts,
@@ -129,6 +130,7 @@ def measure(
             for k in range(len(usual))
         ),
         spacing_um=spacing,
+        target={**facts.target, **({"without_spacing": listed(mute)} if spacings and mute else {})},
         tissue_pixels=round(float(np.median([_tissue_pixels(f, spacing) for f in shown]))),
     )
     more = {

@@ -427,7 +427,7 @@ def test_a_resolution_is_chosen_one_way_and_must_be_there(
     with pytest.raises(UsageError, match=r"level= and spacing_um= .*cure"):
         make(tmp_path / "s", slides, recipe=recipe, level=1, spacing_um=1.0)
     of = unspaced(slides, tmp_path / "new", "b0004")
-    with pytest.raises(UsageError, match=r"spacing_um=1: not every slide says .* cure: level="):
+    with pytest.raises(UsageError, match=r"not every slide says .*without: b0004\); cure: level="):
         make(tmp_path / "s", of, recipe=recipe, spacing_um=1.0)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 

@@ -408,9 +408,10 @@ def _tiles(
         raise UsageError("level= and spacing_um= say the same thing; cure: one of them")
     if spacing_um is not None:
         if facts.spacing_um is None:
+            mute = facts.target.get("without_spacing", "none of them does")
             raise UsageError(
-                f"spacing_um={spacing_um:g}: not every slide says how many microns a pixel is "
-                "wide; cure: level="
+                f"spacing_um={spacing_um:g}: not every slide says how many microns a pixel is wide "
+                f"(without: {mute}); cure: level="
             )
         return replace(chosen, spacing_um=spacing_um)
     if level is not None:
