@@ -224,7 +224,7 @@ def test_slides_whose_levels_differ_are_remarked_at_the_beginning(
     write_slide(path, pixels_of(path), 3)
     (said,) = remarked(tmp_path / "b", of)
     assert "in 1 slides (such as b0002)" in said
-    assert said.endswith("cure: spacing_um= in its place")
+    assert said.endswith("cure: spacing_um= in its place, where every slide says its own")
 
 
 def test_masks_that_are_missing_or_misshapen_are_remarked_at_the_beginning(
