@@ -1,4 +1,8 @@
-"""What the options of all recipes have in common: their kinds, their words, and what those mean."""
+"""What the options of all recipes have in common: their kinds, their words, and what those mean.
+
+An option that means the same in every recipe is described here, by its type; the docstring of a
+recipe describes the rest.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +31,32 @@ from foveal.transforms.mix import Cutmix, FirstOf, Mixup
 from foveal.transforms.views import centre, eight, flips, ten_crop
 
 Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
-FoldCount = Annotated[int, Field(ge=2)] | Literal["site"]
+FoldCount = Annotated[
+    Annotated[int, Field(ge=2)] | Literal["site"],
+    Field(description="How many, or `site` to leave one site out at a time."),
+]
+MemberNames = Annotated[str, Field(description="Names with commas between them; all if left out.")]
+Seed = Annotated[int, Field(ge=0, description="Of everything that is random.")]
+CacheGb = Annotated[
+    float, Field(ge=0, description="Most disk that decoded pictures may take; changes no result.")
+]
+
+Weights = Annotated[str, Field(description="none, imagenet, a file or a folder.")]
+DropPath = Annotated[
+    float,
+    Field(ge=0, le=1, description="Stochastic depth; refused by a backbone without it."),
+]
+WarmUp = Annotated[float, Field(ge=0, description="Epochs until the peak learning rate.")]
+Ema = Annotated[
+    float,
+    Field(ge=0, lt=1, description="Decay of the average of the weights, which is what answers."),
+]
+Clip = Annotated[float, Field(gt=0, description="Largest norm of the gradient.")]
 
 LEAST_SIDE, MOST_SIDE = 32, 4096
 """Of a picture that a network sees, in pixels."""
@@ -46,13 +69,19 @@ VIEWS = {"centre": centre, "flips": flips, "ten_crop": ten_crop, "eight": eight}
 Views = Literal["centre", "flips", "ten_crop", "eight"]
 
 OPTIMISERS = {"adamw": AdamW, "sgd": Sgd}
-Optimiser = Literal["adamw", "sgd"]
+Optimiser = Annotated[Literal["adamw", "sgd"], Field(description="adamw or sgd.")]
 
 POOLINGS = {"own": None, "average_max": AverageMax, "gem": GeM, "attention": Attention}
 Pooling = Literal["own", "average_max", "gem", "attention"]
 
-Precision = Literal["auto", "32-true", "bf16-mixed"]
-Layout = Literal["auto", "contiguous", "channels_last"]
+Precision = Annotated[
+    Literal["auto", "32-true", "bf16-mixed"],
+    Field(description="auto, 32-true or bf16-mixed."),
+]
+Layout = Annotated[
+    Literal["auto", "contiguous", "channels_last"],
+    Field(description="Of pictures in memory: auto, contiguous or channels_last."),
+]
 
 FLOOR = "floor"
 """The member that a network must pass."""

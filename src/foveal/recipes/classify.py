@@ -21,14 +21,16 @@ from foveal.models.backbone import Backbone
 from foveal.models.heads import Classes
 from foveal.options import (
     FLOOR,
+    CacheGb,
     Count,
     Degrees,
     FoldCount,
-    NotNegative,
+    MemberNames,
     Positive,
     Seed,
     Share,
     Size,
+    Weights,
     classical_of,
     mix_of,
     networks,
@@ -68,13 +70,13 @@ def small(
     channels: str = "",
     size: Size = 112,
     backbone: str | None = None,
-    weights: str = "none",
+    weights: Weights = "none",
     epochs: Count | None = None,
     batch: Count = 32,
     folds: FoldCount = 5,
     near_duplicates: bool = False,
     seed: Seed = 0,
-    members: str = "",
+    members: MemberNames = "",
     lr: Positive | None = None,
     rotate: Degrees = 15.0,
     flip: Share = 0.5,
@@ -85,7 +87,7 @@ def small(
     trees: Count = 300,
     words: Count = 256,
     decide: Literal["even", "likeliest"] = "even",
-    cache_gb: NotNegative = 8.0,
+    cache_gb: CacheGb = 8.0,
 ) -> Recipe:
     """Any pictures of named classes on a CPU: a small network from scratch, and two without.
 
@@ -94,13 +96,9 @@ def small(
         channels: Names with commas between them; what {channel} in --images stands for.
         size: Side in pixels of a square with as many pixels, or HEIGHTxWIDTH.
         backbone: A timm network; by the number of pictures if left out.
-        weights: none, imagenet, a file or a folder.
         epochs: Passes over the training pictures; by their number if left out.
         batch: Pictures a step.
-        folds: How many, or `site` to leave one site out at a time.
         near_duplicates: Whether pictures that look nearly the same share a fold.
-        seed: Of everything that is random.
-        members: Names with commas between them; all if left out.
         lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out.
         rotate: Largest turn either way, in degrees.
         flip: Probability of a mirror image, each way; 0 also tells the patches that they differ.
@@ -111,7 +109,6 @@ def small(
         trees: Of the forests of members without a network.
         words: Of the dictionary of patches.
         decide: even (rare classes as often as macro F1 wants them) or likeliest (right most often).
-        cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     names = tuple(facts.target["labels"])
     height, width = shape_of(size, facts.width / facts.height)

@@ -24,11 +24,15 @@ from foveal.models.backbone import Backbone
 from foveal.options import (
     OPTIMISERS,
     VIEWS,
+    CacheGb,
+    Clip,
     Count,
-    Decay,
     Degrees,
+    DropPath,
+    Ema,
     FoldCount,
     Layout,
+    MemberNames,
     NotNegative,
     Optimiser,
     Pooling,
@@ -38,6 +42,8 @@ from foveal.options import (
     Share,
     Size,
     Views,
+    WarmUp,
+    Weights,
     classical_of,
     mix_of,
     networks,
@@ -63,19 +69,19 @@ def aptos(
     *,
     size: Size = 380,
     backbone: str = "tf_efficientnet_b4",
-    weights: str = "imagenet",
+    weights: Weights = "imagenet",
     epochs: Count = 15,
     batch: Count = 16,
     folds: FoldCount = 5,
     seed: Seed = 0,
     grades: Count | None = None,
     near_duplicates: bool = False,
-    members: str = "",
+    members: MemberNames = "",
     optimiser: Optimiser = "adamw",
     lr: Positive = 5e-4,
-    warm_up: NotNegative = 1.0,
-    ema: Decay = 0.99,
-    clip: Positive = 1.0,
+    warm_up: WarmUp = 1.0,
+    ema: Ema = 0.99,
+    clip: Clip = 1.0,
     views: Views = "centre",
     crop_border: bool = True,
     local_contrast: NotNegative = 0.0,
@@ -83,13 +89,13 @@ def aptos(
     mixup: Share = 0.5,
     cutmix: Share = 0.0,
     pooling: Pooling = "own",
-    drop_path: Share = 0.2,
+    drop_path: DropPath = 0.2,
     dropout: Share = 0.3,
     balance: Share = 0.3,
     precision: Precision = "auto",
     layout: Layout = "auto",
     cuts: CutName = "closed_form",
-    cache_gb: NotNegative = 16.0,
+    cache_gb: CacheGb = 16.0,
 ) -> Recipe:
     """Retina photographs, grade 0 to 4: three approaches at 224 pixels and at `size`.
 
@@ -101,19 +107,11 @@ def aptos(
         facts: What `init` measured.
         size: Side in pixels of a square with as many pixels, or HEIGHTxWIDTH.
         backbone: A timm network.
-        weights: none, imagenet, a file or a folder.
         epochs: Passes over the training pictures.
         batch: Pictures a step.
-        folds: How many, or `site` to leave one site out at a time.
-        seed: Of everything that is random.
         grades: How many there are; the largest one in the table + 1 if left out.
         near_duplicates: Whether pictures that look nearly the same share a fold.
-        members: Names with commas between them; all if left out.
-        optimiser: adamw or sgd.
         lr: Peak learning rate.
-        warm_up: Epochs until it is reached.
-        ema: Decay of the average of the weights, which is what answers.
-        clip: Largest norm of the gradient.
         views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight.
         crop_border: Whether dark borders are cut off before a picture is resized.
         local_contrast: Weight of the picture minus its blur; 4 is usual, 0 leaves it out.
@@ -121,13 +119,9 @@ def aptos(
         mixup: Share of batches whose pictures are blended.
         cutmix: Share of the other batches whose pictures show a part of each other.
         pooling: own (the backbone's), average_max, gem or attention.
-        drop_path: Stochastic depth; refused by a backbone without it.
         dropout: Share of features dropped before the last layer.
         balance: 0 shows grades as often as they occur, 1 equally often.
-        precision: auto, 32-true or bf16-mixed.
-        layout: Of pictures in memory: auto, contiguous or channels_last.
         cuts: closed_form, exact, bagged_exact, halves or fifths.
-        cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     training = Training(
         size=shape_of(size, aspect=1.0),
@@ -193,19 +187,19 @@ def small(
     *,
     size: Size = 112,
     backbone: str | None = None,
-    weights: str = "none",
+    weights: Weights = "none",
     epochs: Count | None = None,
     batch: Count = 32,
     folds: FoldCount = 5,
     seed: Seed = 0,
     grades: Count | None = None,
     near_duplicates: bool = False,
-    members: str = "",
+    members: MemberNames = "",
     optimiser: Optimiser = "adamw",
     lr: Positive | None = None,
-    warm_up: NotNegative = 1.0,
-    ema: Decay = 0.99,
-    clip: Positive = 1.0,
+    warm_up: WarmUp = 1.0,
+    ema: Ema = 0.99,
+    clip: Clip = 1.0,
     views: Views = "flips",
     crop_border: bool = True,
     rotate: Degrees = 15.0,
@@ -215,7 +209,7 @@ def small(
     mixup: Share = 0.0,
     cutmix: Share = 0.0,
     pooling: Pooling = "own",
-    drop_path: Share = 0.0,
+    drop_path: DropPath = 0.0,
     dropout: Share = 0.2,
     balance: Share = 0.3,
     trees: Count = 300,
@@ -223,7 +217,7 @@ def small(
     precision: Precision = "auto",
     layout: Layout = "channels_last",
     cuts: CutName = "closed_form",
-    cache_gb: NotNegative = 8.0,
+    cache_gb: CacheGb = 8.0,
 ) -> Recipe:
     """Any graded pictures on a CPU: three approaches with a small network from scratch.
 
@@ -234,19 +228,11 @@ def small(
         facts: What `init` measured.
         size: Side in pixels of a square with as many pixels, or HEIGHTxWIDTH.
         backbone: A timm network; by the number of pictures if left out.
-        weights: none, imagenet, a file or a folder.
         epochs: Passes over the training pictures; by their number if left out.
         batch: Pictures a step.
-        folds: How many, or `site` to leave one site out at a time.
-        seed: Of everything that is random.
         grades: How many there are; the largest one in the table + 1 if left out.
         near_duplicates: Whether pictures that look nearly the same share a fold.
-        members: Names with commas between them; all if left out.
-        optimiser: adamw or sgd.
         lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out.
-        warm_up: Epochs until it is reached.
-        ema: Decay of the average of the weights, which is what answers.
-        clip: Largest norm of the gradient.
         views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight.
         crop_border: Whether dark borders are cut off before a picture is resized.
         rotate: Largest turn either way, in degrees.
@@ -256,15 +242,11 @@ def small(
         mixup: Share of batches whose pictures are blended.
         cutmix: Share of the other batches whose pictures show a part of each other.
         pooling: own (the backbone's), average_max, gem or attention.
-        drop_path: Stochastic depth; refused by a backbone without it.
         dropout: Share of features dropped before the last layer.
         balance: 0 shows grades as often as they occur, 1 equally often.
         trees: Of the forests of members without a network.
         words: Of the dictionary of patches.
-        precision: auto, 32-true or bf16-mixed.
-        layout: Of pictures in memory: auto, contiguous or channels_last.
         cuts: closed_form, exact, bagged_exact, halves or fifths.
-        cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     aspect = facts.aspect if crop_border else facts.width / facts.height
     height, width = shape_of(size, aspect)

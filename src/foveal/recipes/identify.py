@@ -34,10 +34,14 @@ from foveal.options import (
     OPTIMISERS,
     POOLINGS,
     VIEWS,
+    CacheGb,
+    Clip,
     Count,
-    Decay,
     Degrees,
+    DropPath,
+    Ema,
     Layout,
+    MemberNames,
     NotNegative,
     Optimiser,
     Pooling,
@@ -46,6 +50,8 @@ from foveal.options import (
     Seed,
     Share,
     Size,
+    WarmUp,
+    Weights,
     pictures_of,
     rate_of,
     reader_of,
@@ -90,24 +96,24 @@ def small(
     k: Count = 5,
     size: Size | None = None,
     backbone: str = "test_resnet",
-    weights: str = "none",
+    weights: Weights = "none",
     epochs: Count | None = None,
     batch: Count = 32,
     folds: Folds = 5,
     seed: Seed = 0,
-    members: str = "",
+    members: MemberNames = "",
     optimiser: Optimiser = "adamw",
     lr: Positive | None = None,
-    warm_up: NotNegative = 1.0,
-    ema: Decay = 0.99,
-    clip: Positive = 1.0,
+    warm_up: WarmUp = 1.0,
+    ema: Ema = 0.99,
+    clip: Clip = 1.0,
     margin: Positive = 0.3,
     scale: Positive = 10.0,
     centres: Count = 1,
     embedding: Count = 256,
     pooling: Pooling = "gem",
     dropout: Share = 0.0,
-    drop_path: Share = 0.0,
+    drop_path: DropPath = 0.0,
     mirrored: bool = False,
     least: Count = 1,
     together: Count = 1,
@@ -122,7 +128,7 @@ def small(
     keypoint_places: NotNegative = 0.5,
     precision: Precision = "auto",
     layout: Layout = "channels_last",
-    cache_gb: NotNegative = 8.0,
+    cache_gb: CacheGb = 8.0,
 ) -> Recipe:
     """Any pictures of individuals on a CPU: two margins with a small network from scratch.
 
@@ -137,24 +143,16 @@ def small(
         k: Names in an answer.
         size: Side in pixels of a square with as many pixels, or HEIGHTxWIDTH.
         backbone: A timm network.
-        weights: none, imagenet, a file or a folder.
         epochs: Passes over the training pictures; by their number and size if left out.
         batch: Pictures a step.
         folds: How many.
-        seed: Of everything that is random.
-        members: Names with commas between them; all if left out.
-        optimiser: adamw or sgd.
         lr: Peak learning rate; .01 from scratch, .0005 for trained weights if left out.
-        warm_up: Epochs until it is reached.
-        ema: Decay of the average of the weights, which is what answers.
-        clip: Largest norm of the gradient.
         margin: Between individuals, in radians (arcface); two thirds of it for cosines (cosface).
         scale: Of cosines in the loss.
         centres: Of each individual in the loss.
         embedding: Numbers that describe a picture.
         pooling: own (the backbone's), average_max, gem or attention.
         dropout: Share of features dropped before the embedding.
-        drop_path: Stochastic depth; refused by a backbone without it.
         mirrored: Whether a mirror image is somebody else, and learned as such.
         least: Individuals with fewer pictures are shown as if they had so many.
         together: Pictures of an individual that follow each other in a batch.
@@ -168,9 +166,6 @@ def small(
         keypoint_size: Of the pictures that keypoints are found in, likewise; if left out twice
             their own size, 256 at most.
         keypoint_places: How much it counts where keypoints lie; 0 where pictures are much shifted.
-        precision: auto, 32-true or bf16-mixed.
-        layout: Of pictures in memory: auto, contiguous or channels_last.
-        cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     if new is None and new_share is not None:
         raise UsageError("new_share= acts with new= alone; cure: new=VALUE too, or neither")
@@ -239,24 +234,24 @@ def humpback(
     k: Count = 5,
     size: Size = "256x512",
     backbone: str = "resnet50",
-    weights: str = "imagenet",
+    weights: Weights = "imagenet",
     epochs: Count = 40,
     batch: Count = 64,
     folds: Folds = 5,
     seed: Seed = 0,
-    members: str = "",
+    members: MemberNames = "",
     optimiser: Optimiser = "adamw",
     lr: Positive = 5e-4,
-    warm_up: NotNegative = 3.0,
-    ema: Decay = 0.999,
-    clip: Positive = 1.0,
+    warm_up: WarmUp = 3.0,
+    ema: Ema = 0.999,
+    clip: Clip = 1.0,
     margin: Positive = 0.5,
     scale: Positive = 45.0,
     centres: Count = 2,
     embedding: Count = 512,
     pooling: Pooling = "gem",
     dropout: Share = 0.2,
-    drop_path: Share = 0.0,
+    drop_path: DropPath = 0.0,
     mirrored: bool = True,
     least: Count = 4,
     together: Count = 4,
@@ -269,7 +264,7 @@ def humpback(
     keypoint_places: NotNegative = 0.5,
     precision: Precision = "auto",
     layout: Layout = "auto",
-    cache_gb: NotNegative = 16.0,
+    cache_gb: CacheGb = 16.0,
 ) -> Recipe:
     """Flukes of humpback whales, 5,004 of them and new ones: ArcFace and CosFace at 256 x 512.
 
@@ -285,24 +280,16 @@ def humpback(
         k: Names in an answer.
         size: Side in pixels of a square with as many pixels, or HEIGHTxWIDTH.
         backbone: A timm network.
-        weights: none, imagenet, a file or a folder.
         epochs: Passes over the training pictures and, where mirrored, their mirror images.
         batch: Pictures a step.
         folds: How many.
-        seed: Of everything that is random.
-        members: Names with commas between them; all if left out.
-        optimiser: adamw or sgd.
         lr: Peak learning rate.
-        warm_up: Epochs until it is reached.
-        ema: Decay of the average of the weights, which is what answers.
-        clip: Largest norm of the gradient.
         margin: Between individuals, in radians (arcface); two thirds of it for cosines (cosface).
         scale: Of cosines in the loss.
         centres: Of each individual in the loss.
         embedding: Numbers that describe a picture.
         pooling: own (the backbone's), average_max, gem or attention.
         dropout: Share of features dropped before the embedding.
-        drop_path: Stochastic depth; refused by a backbone without it.
         mirrored: Whether a mirror image is somebody else, and learned as such.
         least: Individuals with fewer pictures are shown as if they had so many.
         together: Pictures of an individual that follow each other in a batch.
@@ -314,9 +301,6 @@ def humpback(
         keypoint_size: Of the pictures that keypoints are found in, likewise; if left out twice
             their own size, 256 at most.
         keypoint_places: How much it counts where keypoints lie; 0 where pictures are much shifted.
-        precision: auto, 32-true or bf16-mixed.
-        layout: Of pictures in memory: auto, contiguous or channels_last.
-        cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     training = Training(
         size=shape_of(size, facts.width / facts.height),

@@ -27,12 +27,15 @@ from foveal.options import (
     FLOOR,
     OPTIMISERS,
     VIEWS,
+    CacheGb,
+    Clip,
     Count,
-    Decay,
     Degrees,
+    DropPath,
+    Ema,
     FoldCount,
     Layout,
-    NotNegative,
+    MemberNames,
     Optimiser,
     Pooling,
     Positive,
@@ -41,6 +44,8 @@ from foveal.options import (
     Share,
     Size,
     Views,
+    WarmUp,
+    Weights,
     classical_of,
     mix_of,
     networks,
@@ -83,7 +88,7 @@ def small(
     channels: str = "",
     size: Size = 112,
     backbone: str | None = None,
-    weights: str = "none",
+    weights: Weights = "none",
     inflate: Inflation = "average",
     epochs: Count | None = None,
     cycles: Count = 1,
@@ -92,12 +97,12 @@ def small(
     folds: FoldCount = 5,
     near_duplicates: bool = False,
     seed: Seed = 0,
-    members: str = "",
+    members: MemberNames = "",
     optimiser: Optimiser = "adamw",
     lr: Positive | None = None,
-    warm_up: NotNegative = 1.0,
-    ema: Decay = 0.99,
-    clip: Positive = 1.0,
+    warm_up: WarmUp = 1.0,
+    ema: Ema = 0.99,
+    clip: Clip = 1.0,
     views: Views = "flips",
     rotate: Degrees = 15.0,
     quarter_turns: bool = True,
@@ -107,7 +112,7 @@ def small(
     mixup: Share = 0.0,
     cutmix: Share = 0.0,
     pooling: Pooling = "own",
-    drop_path: Share = 0.0,
+    drop_path: DropPath = 0.0,
     dropout: Share = 0.2,
     mixture: Shares = "",
     trees: Count = 300,
@@ -116,7 +121,7 @@ def small(
     layout: Layout = "channels_last",
     cuts: CutName = "shrunk",
     at_least_one: bool = False,
-    cache_gb: NotNegative = 8.0,
+    cache_gb: CacheGb = 8.0,
 ) -> Recipe:
     """Any pictures with labels on a CPU: three losses with a small network from scratch.
 
@@ -128,21 +133,13 @@ def small(
         channels: Names with commas between them; what {channel} in --images stands for.
         size: Side in pixels of a square with as many pixels, or HEIGHTxWIDTH.
         backbone: A timm network; by the number of pictures if left out.
-        weights: none, imagenet, a file or a folder.
         inflate: What weights for three channels are for further ones: average, copy or zeros.
         epochs: Passes over the training pictures; by their number if left out.
         cycles: How often the learning rate falls to 0 in them, at most once an epoch.
         snapshots: Cycles whose ends score together, the last ones; not more than there are.
         batch: Pictures a step.
-        folds: How many, or `site` to leave one site out at a time.
         near_duplicates: Whether pictures that look nearly the same share a fold.
-        seed: Of everything that is random.
-        members: Names with commas between them; all if left out.
-        optimiser: adamw or sgd.
         lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out.
-        warm_up: Epochs until it is reached.
-        ema: Decay of the average of the weights, which is what answers.
-        clip: Largest norm of the gradient.
         views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight.
         rotate: Largest turn either way, in degrees.
         quarter_turns: Whether pictures are turned by 0 to 3 quarters too.
@@ -152,17 +149,13 @@ def small(
         mixup: Share of batches whose pictures are blended.
         cutmix: Share of the other batches whose pictures show a part of each other.
         pooling: own (the backbone's), average_max, gem or attention.
-        drop_path: Stochastic depth; refused by a backbone without it.
         dropout: Share of features dropped before the last layer.
         mixture: Shares of pictures with rare, middling and common labels in every batch, such as
             .5,.3,.2; as they occur if left out.
         trees: Of the forests of members without a network.
         words: Of the dictionary of patches.
-        precision: auto, 32-true or bf16-mixed.
-        layout: Of pictures in memory: auto, contiguous or channels_last.
         cuts: shrunk, own (of every label), common (to all) or share (as often as it occurs).
         at_least_one: Whether a picture that reaches no cut gets the nearest label.
-        cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     names = tuple(facts.target["labels"])
     height, width = shape_of(size, facts.width / facts.height)
@@ -235,7 +228,7 @@ def hpa(
     channels: str = "red,green,blue,yellow",
     size: Size = 512,
     backbone: str = "seresnext50_32x4d",
-    weights: str = "imagenet",
+    weights: Weights = "imagenet",
     inflate: Inflation = "average",
     epochs: Count = 80,
     cycles: Count = 4,
@@ -244,26 +237,26 @@ def hpa(
     folds: FoldCount = 5,
     near_duplicates: bool = True,
     seed: Seed = 0,
-    members: str = "",
+    members: MemberNames = "",
     optimiser: Optimiser = "sgd",
     lr: Positive = 0.1,
-    warm_up: NotNegative = 1.0,
-    ema: Decay = 0.99,
-    clip: Positive = 5.0,
+    warm_up: WarmUp = 1.0,
+    ema: Ema = 0.99,
+    clip: Clip = 5.0,
     views: Views = "eight",
     rotate: Degrees = 0.0,
     cutout: Share = 0.3,
     mixup: Share = 0.0,
     cutmix: Share = 0.0,
     pooling: Pooling = "average_max",
-    drop_path: Share = 0.0,
+    drop_path: DropPath = 0.0,
     dropout: Share = 0.5,
     mixture: Shares = ".5,.3,.2",
     precision: Precision = "auto",
     layout: Layout = "auto",
     cuts: CutName = "shrunk",
     at_least_one: bool = True,
-    cache_gb: NotNegative = 64.0,
+    cache_gb: CacheGb = 64.0,
 ) -> Recipe:
     """Proteins in cells, 28 places in four channels: SE-ResNeXt-50 with four snapshots a fold.
 
@@ -276,35 +269,23 @@ def hpa(
         channels: Names with commas between them; what {channel} in --images stands for.
         size: Side in pixels of a square with as many pixels, or HEIGHTxWIDTH.
         backbone: A timm network.
-        weights: none, imagenet, a file or a folder.
         inflate: What weights for three channels are for further ones: average, copy or zeros.
         epochs: Passes over the training pictures.
         cycles: How often the learning rate falls to 0 in them, at most once an epoch.
         snapshots: Cycles whose ends score together, the last ones; not more than there are.
         batch: Pictures a step.
-        folds: How many, or `site` to leave one site out at a time.
         near_duplicates: Whether pictures that look nearly the same share a fold.
-        seed: Of everything that is random.
-        members: Names with commas between them; all if left out.
-        optimiser: adamw or sgd.
         lr: Peak learning rate.
-        warm_up: Epochs until it is reached.
-        ema: Decay of the average of the weights, which is what answers.
-        clip: Largest norm of the gradient.
         views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight.
         rotate: Largest turn either way beside quarters, in degrees.
         cutout: Probability of a hidden square.
         mixup: Share of batches whose pictures are blended.
         cutmix: Share of the other batches whose pictures show a part of each other.
         pooling: own (the backbone's), average_max, gem or attention.
-        drop_path: Stochastic depth; refused by a backbone without it.
         dropout: Share of features dropped before the last layer.
         mixture: Shares of pictures with rare, middling and common labels in every batch.
-        precision: auto, 32-true or bf16-mixed.
-        layout: Of pictures in memory: auto, contiguous or channels_last.
         cuts: shrunk, own (of every label), common (to all) or share (as often as it occurs).
         at_least_one: Whether a picture that reaches no cut gets the nearest label.
-        cache_gb: Most disk that decoded pictures may take; changes no result.
     """
     names = tuple(facts.target["labels"])
     height, width = shape_of(size, facts.width / facts.height)

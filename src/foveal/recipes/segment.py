@@ -28,15 +28,20 @@ from foveal.models.volumetric import Volumetric
 from foveal.options import (
     FLOOR,
     OPTIMISERS,
+    Clip,
     Count,
-    Decay,
     Degrees,
+    DropPath,
+    Ema,
     Layout,
+    MemberNames,
     NotNegative,
     Optimiser,
     Positive,
     Precision,
     Seed,
+    WarmUp,
+    Weights,
     rate_of,
     wanted,
 )
@@ -93,24 +98,24 @@ def small(
     depth: Depth | None = None,
     group: Count = 3,
     backbone: str = "test_resnet",
-    weights: str = "none",
+    weights: Weights = "none",
     epochs: Count | None = None,
     crops: Count = 100,
     batch: Count = 2,
     folds: Folds = 4,
     guard: Annotated[int, Field(ge=0)] = 32,
     seed: Seed = 0,
-    members: str = "",
+    members: MemberNames = "",
     optimiser: Optimiser = "adamw",
     lr: Positive | None = None,
-    warm_up: NotNegative = 1.0,
-    ema: Decay = 0.99,
-    clip: Positive = 1.0,
+    warm_up: WarmUp = 1.0,
+    ema: Ema = 0.99,
+    clip: Clip = 1.0,
     blocks: Count = 1,
     width: Count = 64,
     decoder_width: Count = 32,
     dropout: Part = 0.0,
-    drop_path: Part = 0.0,
+    drop_path: DropPath = 0.0,
     smoothing: Part = 0.05,
     overlap: NotNegative = 1.0,
     beta: Positive = 0.5,
@@ -147,24 +152,16 @@ def small(
             16 at most and rounded down to whole groups, if left out.
         group: Slices that the network sees together, as the channels of one picture.
         backbone: A timm network.
-        weights: none, imagenet, a file or a folder.
         epochs: Of `crops` crops each; by their size, their slices and their cells if left out.
         crops: Crops of an epoch.
         batch: Crops a step, and windows a step when scoring.
         folds: How many.
         guard: Pixels that learning keeps away from what the fold judges, where volumes are cut.
-        seed: Of everything that is random.
-        members: Names with commas between them; all if left out.
-        optimiser: adamw or sgd.
         lr: Peak learning rate; .002 from scratch, .0005 for trained weights if left out.
-        warm_up: Epochs until it is reached.
-        ema: Decay of the average of the weights, which is what answers.
-        clip: Largest norm of the gradient.
         blocks: Of the network that look over depth.
         width: Features behind the backbone.
         decoder_width: Features on the way back up to a finer lattice.
         dropout: Share of features dropped before the logit.
-        drop_path: Stochastic depth; refused by a backbone without it.
         smoothing: How far targets keep from 0 and 1, times a half.
         overlap: Weight of soft F-beta in the loss.
         beta: Of the metric, the decision and the loss; below 1 favours precision.
@@ -188,8 +185,6 @@ def small(
             where that is less.
         phases: How often large crops see the plane, each time shifted and flipped.
         trees: Of the floor member's forest.
-        precision: auto, 32-true or bf16-mixed.
-        layout: Of pictures in memory: auto, contiguous or channels_last.
     """
     groups, channels = _groups(depth, group, facts.depth)
     lattice = lattice or facts.target["lattice"]
@@ -336,21 +331,21 @@ def vesuvius(
     size: Annotated[int, Field(ge=32, le=1024)] = 256,
     lattice: Lattice = 32,
     backbone: str = "resnetrs50,convnext_tiny",
-    weights: str = "imagenet",
+    weights: Weights = "imagenet",
     epochs: Count = 30,
     crops: Count = 25_000,
     batch: Count = 16,
     folds: Folds = 5,
     guard: Annotated[int, Field(ge=0)] = 128,
     seed: Seed = 0,
-    members: str = "",
+    members: MemberNames = "",
     optimiser: Optimiser = "adamw",
     lr: Positive = 5e-4,
-    warm_up: NotNegative = 0.6,
-    ema: Decay = 0.99,
-    clip: Positive = 2.0,
+    warm_up: WarmUp = 0.6,
+    ema: Ema = 0.99,
+    clip: Clip = 2.0,
     dropout: Part = 0.0,
-    drop_path: Part = 0.2,
+    drop_path: DropPath = 0.2,
     smoothing: Part = 0.2,
     decide: Decide = "share",
     warp: Part = 0.9,
@@ -379,21 +374,13 @@ def vesuvius(
         size: Side of a crop and of a window, in pixels.
         lattice: Pixels a cell is wide.
         backbone: timm networks that give feature maps, with commas between them.
-        weights: none, imagenet, a file or a folder.
         epochs: Of `crops` crops each.
         crops: Crops of an epoch.
         batch: Crops a step, and windows a step when scoring.
         folds: How many.
         guard: Pixels that learning keeps away from what the fold judges, where volumes are cut.
-        seed: Of everything that is random.
-        members: Names with commas between them; all if left out.
-        optimiser: adamw or sgd.
         lr: Peak learning rate.
-        warm_up: Epochs until it is reached.
-        ema: Decay of the average of the weights, which is what answers.
-        clip: Largest norm of the gradient.
         dropout: Share of features dropped before the logit.
-        drop_path: Stochastic depth; refused by a backbone without it.
         smoothing: How far targets keep from 0 and 1, times a half.
         decide: absolute (one threshold for all volumes) or share (of each plane).
         warp: Share of crops that are turned by any angle, zoomed, shifted and bent; the others are
@@ -410,8 +397,6 @@ def vesuvius(
         block: Longest side of a large crop with its halo, in pixels.
         halo: Width of what is discarded of it, in pixels; a quarter of `size` if left out.
         phases: How often large crops see the plane, each time shifted and flipped.
-        precision: auto, 32-true or bf16-mixed.
-        layout: Of pictures in memory: auto, contiguous or channels_last.
     """
     cells = size // lattice
     training = Training(

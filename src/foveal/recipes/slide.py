@@ -32,9 +32,12 @@ from foveal.models.features import TileFeatures
 from foveal.options import (
     FLOOR,
     OPTIMISERS,
+    Clip,
     Count,
-    Decay,
+    DropPath,
+    Ema,
     FoldCount,
+    MemberNames,
     NotNegative,
     Optimiser,
     Pooling,
@@ -42,6 +45,8 @@ from foveal.options import (
     Precision,
     Seed,
     Share,
+    WarmUp,
+    Weights,
     mix_of,
     networks,
     rate_of,
@@ -93,26 +98,26 @@ def panda(
     shifts: Shifts = 2,
     masks: str = "",
     backbone: str = "tf_efficientnet_b0",
-    weights: str = "imagenet",
+    weights: Weights = "imagenet",
     epochs: Count = 30,
     batch: Count = 6,
     folds: FoldCount = 5,
     near_duplicates: bool = False,
     seed: Seed = 0,
     grades: Count | None = None,
-    members: str = "",
+    members: MemberNames = "",
     optimiser: Optimiser = "adamw",
     lr: Positive = 3e-4,
-    warm_up: NotNegative = 1.0,
-    ema: Decay = 0.99,
-    clip: Positive = 1.0,
+    warm_up: WarmUp = 1.0,
+    ema: Ema = 0.99,
+    clip: Clip = 1.0,
     mirror: bool = True,
     shuffle: Share = 0.5,
     cutout: Share = 0.0,
     mixup: Share = 0.3,
     cutmix: Share = 0.0,
     pooling: Pooling = "gem",
-    drop_path: Share = 0.2,
+    drop_path: DropPath = 0.2,
     dropout: Share = 0.4,
     balance: Share = 0.0,
     trees: Count = 300,
@@ -141,31 +146,20 @@ def panda(
         masks: Pattern of masks that steer the choice of tiles, such as 'masks/{id}.png'; a missing
             file means none.
         backbone: A timm network.
-        weights: none, imagenet, a file or a folder.
         epochs: Passes over the training slides.
         batch: Slides a step.
-        folds: How many, or `site` to leave one site out at a time.
         near_duplicates: Whether slides that look nearly the same share a fold.
-        seed: Of everything that is random.
         grades: How many there are; the largest one in the table + 1 if left out.
-        members: Names with commas between them; all if left out.
-        optimiser: adamw or sgd.
         lr: Peak learning rate.
-        warm_up: Epochs until it is reached.
-        ema: Decay of the average of the weights, which is what answers.
-        clip: Largest norm of the gradient.
         mirror: Whether scores are averaged over tiles and their mirror images.
         shuffle: Probability that tiles change places in training.
         cutout: Probability of a hidden square in a tile.
         mixup: Share of batches whose slides are blended.
         cutmix: Share of the other batches whose slides show a part of each other.
         pooling: own (the backbone's), average_max, gem or attention, over all tiles of a bag.
-        drop_path: Stochastic depth; refused by a backbone without it.
         dropout: Share of features dropped before the last layer.
         balance: 0 shows grades as often as they occur, 1 equally often.
         trees: Of the floor member's forest.
-        precision: auto, 32-true or bf16-mixed.
-        layout: Of pictures in memory: auto, contiguous or channels_last.
         cuts: closed_form, exact, bagged_exact, halves or fifths.
         site_cuts: Whether sites may have cuts of their own, where folds left out say that it helps.
         cache_gb: Most disk that tiles may take; changes no result.
@@ -230,26 +224,26 @@ def small(
     shifts: Shifts = 2,
     masks: str = "",
     backbone: str = "mobilenetv3_small_050",
-    weights: str = "none",
+    weights: Weights = "none",
     epochs: Count | None = None,
     batch: Count = 4,
     folds: FoldCount = 5,
     near_duplicates: bool = False,
     seed: Seed = 0,
     grades: Count | None = None,
-    members: str = "",
+    members: MemberNames = "",
     optimiser: Optimiser = "adamw",
     lr: Positive | None = None,
-    warm_up: NotNegative = 1.0,
-    ema: Decay = 0.99,
-    clip: Positive = 1.0,
+    warm_up: WarmUp = 1.0,
+    ema: Ema = 0.99,
+    clip: Clip = 1.0,
     mirror: bool = True,
     shuffle: Share = 0.5,
     cutout: Share = 0.0,
     mixup: Share = 0.0,
     cutmix: Share = 0.0,
     pooling: Pooling = "average_max",
-    drop_path: Share = 0.0,
+    drop_path: DropPath = 0.0,
     dropout: Share = 0.2,
     balance: Share = 0.3,
     trees: Count = 300,
@@ -279,31 +273,20 @@ def small(
         masks: Pattern of masks that steer the choice of tiles, such as 'masks/{id}.png'; a missing
             file means none.
         backbone: A timm network.
-        weights: none, imagenet, a file or a folder.
         epochs: Passes over the training slides; by their pixels if left out.
         batch: Slides a step.
-        folds: How many, or `site` to leave one site out at a time.
         near_duplicates: Whether slides that look nearly the same share a fold.
-        seed: Of everything that is random.
         grades: How many there are; the largest one in the table + 1 if left out.
-        members: Names with commas between them; all if left out.
-        optimiser: adamw or sgd.
         lr: Peak learning rate; .002 from scratch, .0005 for trained weights if left out.
-        warm_up: Epochs until it is reached.
-        ema: Decay of the average of the weights, which is what answers.
-        clip: Largest norm of the gradient.
         mirror: Whether scores are averaged over tiles and their mirror images.
         shuffle: Probability that tiles change places in training.
         cutout: Probability of a hidden square in a tile.
         mixup: Share of batches whose slides are blended.
         cutmix: Share of the other batches whose slides show a part of each other.
         pooling: own (the backbone's), average_max, gem or attention, over all tiles of a bag.
-        drop_path: Stochastic depth; refused by a backbone without it.
         dropout: Share of features dropped before the last layer.
         balance: 0 shows grades as often as they occur, 1 equally often.
         trees: Of the floor member's forest.
-        precision: auto, 32-true or bf16-mixed.
-        layout: Of pictures in memory: auto, contiguous or channels_last.
         cuts: closed_form, exact, bagged_exact, halves or fifths.
         site_cuts: Whether sites may have cuts of their own, where folds left out say that it helps.
         cache_gb: Most disk that tiles may take; changes no result.

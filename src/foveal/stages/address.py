@@ -172,9 +172,12 @@ def about(address: str) -> dict[str, Any]:
 
 
 def meanings(function: Callable[..., Recipe]) -> tuple[str, dict[str, str]]:
-    """What a recipe function says of itself, and of each of its options."""
+    """What a recipe function says of itself, and it or their types of each of its options."""
     words, _, described = (inspect.getdoc(function) or "").partition("\nArgs:\n")
-    known: dict[str, str] = {}
+    hints = get_type_hints(function, include_extras=True)
+    parts = {name: getattr(hints[name], "__metadata__", ()) for name in options_of(function)}
+    told = {name: (getattr(part, "description", "") for part in parts[name]) for name in parts}
+    known = {name: text for name, found in told.items() if (text := next(filter(None, found), ""))}
     name = ""
     for line in described.partition("\n\n")[0].splitlines():
         if line.startswith("    ") and not line.startswith("     ") and ":" in line:
