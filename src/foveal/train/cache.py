@@ -323,10 +323,11 @@ def _fill(
             values.flush()  # before it is said to be done
             with alone(path):
                 noted = _noted(path)
-                if noted is not None:
-                    made = {"made": [*noted["made"], start], "failed": noted["failed"] | failed}
-                    write_json(progress, made)
-                    prepared(min(1.0, len(made["made"]) * BLOCK / len(values)))
+                if noted is None:
+                    return  # another job gave it back meanwhile
+                made = [*noted["made"], start]
+                write_json(progress, {"made": made, "failed": noted["failed"] | failed})
+            prepared(min(1.0, len(made) * BLOCK / len(values)))
     with alone(path):
         noted = _noted(path)
         if noted is not None:
