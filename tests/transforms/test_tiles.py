@@ -96,3 +96,13 @@ def test_large_crops_see_every_cell_once_a_phase(
     assert down % step == across % step == 0
     assert max(down, across) <= max(side, 3 * step + 2 * wide)
     assert sorted(set(cover.turns.tolist())) == list(range(phases))
+
+
+def test_seams_of_one_phase_lie_in_the_middle_of_the_crops_of_another() -> None:
+    cover = Dense(side=24, halo=2, phases=2, step=2)(80, 80)
+    kept = cover.weights.shape[0] - 4
+    first, second = (np.unique(cover.starts[cover.turns == k, 0]) + 2 for k in (0, 1))
+    apart = np.abs(first[1:, None] - second).min(axis=1)
+    assert (np.abs(apart - kept / 2) <= 2).all()
+    whole = Dense(side=100, halo=2, phases=2, step=2)(80, 80)
+    assert len(whole.starts) == 2  # one crop sees it all, so there are no seams

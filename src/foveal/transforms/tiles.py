@@ -106,7 +106,8 @@ class Dense:
     """Large crops side by side, each with a halo that is discarded; the plane is seen a few times.
 
     A shift by the stride of a convolutional network changes nothing but the edge of what it sees,
-    so each time the crops are shifted by a part of the stride, and seen with another flip.
+    so each time the crops are shifted by a part of the stride, and seen with another flip. They are
+    shifted by the same part of a crop too: what lies at the edge of one is in the middle of another.
 
     Attributes:
         side: Longest side of a crop with its halo, in cells.
@@ -122,14 +123,14 @@ class Dense:
 
     def __call__(self, rows: int, columns: int) -> Cover:
         """The crops of a plane of so many cells, all of one size and no larger than need be."""
-        shifts = np.array(PHASES[: self.phases]) * self.step
+        phases = np.array(PHASES[: self.phases])
         halo = -(-self.halo // self.step) * self.step
-        kept = [self._kept(cells + shifts.max(), halo) for cells in (rows, columns)]
+        kept = [self._kept(n + phases.max() * self.step, halo) for n in (rows, columns)]
         starts, turns = [], []
-        for turn, shift in enumerate(shifts):
+        for turn, phase in enumerate(phases):
             down, across = (
-                np.arange(-s, cells, k) - halo
-                for s, cells, k in zip(shift, (rows, columns), kept, strict=True)
+                np.arange(-part * (self.step + self._between(k, cells)), cells, k) - halo
+                for part, cells, k in zip(phase, (rows, columns), kept, strict=True)
             )
             starts.append(_grid(down, across))
             turns.append(np.full(len(down) * len(across), turn))
@@ -144,6 +145,10 @@ class Dense:
         most = max((self.side - 2 * halo) // self.step, 1) * self.step
         count = int(-(-cells // most))
         return int(-(-cells / count // self.step)) * self.step
+
+    def _between(self, kept: int, cells: int) -> int:
+        """From one seam to the next, in pairs of steps; nothing where one crop sees it all."""
+        return 0 if kept >= cells else kept // (2 * self.step) * 2 * self.step
 
 
 PHASES = ((0.0, 0.0), (0.5, 0.5), (0.5, 0.0), (0.0, 0.5))
