@@ -106,8 +106,8 @@ class Dense:
     """Large crops side by side, each with a halo that is discarded; the plane is seen a few times.
 
     A shift by the stride of a convolutional network changes nothing but the edge of what it sees,
-    so each time the crops are shifted by a part of the stride, and seen with another flip. They are
-    shifted by the same part of a crop too: what lies at the edge of one is in the middle of another.
+    so each time the crops are shifted by a part of the stride, and seen with another flip. They
+    are shifted by the same part of a crop too: the edge of one is the middle of another.
 
     Attributes:
         side: Longest side of a crop with its halo, in cells.
