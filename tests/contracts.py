@@ -25,6 +25,7 @@ from foveal.losses.margin import UNKNOWN
 from foveal.manifest import Facts, Truth
 from foveal.predictions import NO_FOLD, Predictions
 from foveal.split.record import NONE
+from foveal.stages.address import meanings, options_of
 from foveal.stages.train import FOR_NEW, load_state
 from foveal.task import Given
 
@@ -761,8 +762,8 @@ def check_recipe(function: Any, facts: Facts) -> None:
     assert made.floor in names
     assert digest(made) == digest(function(facts, weights="none"))
     assert digest(made) != digest(function(facts, weights="none", seed=1))
-    options = inspect.signature(function).parameters
+    options, told = options_of(function), meanings(function)[1]
     always = {"folds", "epochs", "size", "backbone", "weights", "seed", "batch", "members"}
     assert always <= set(options)
     for name in options:
-        assert f"        {name}: " in function.__doc__, f"{name} is not explained"
+        assert told.get(name), f"{name} is not explained"
