@@ -98,6 +98,7 @@ def whole(path: Path, level: int) -> np.ndarray:
     pixels = pixels if pixels.ndim == 3 else pixels[:, :, None]
     if page.extrasamples:
         alpha, colours = pixels[:, :, -1:] / 255, pixels[:, :, :-1]
+        colours = 255 - colours if page.photometric == 0 else colours  # white is 0
         lit = colours if page.extrasamples == (1,) else colours * alpha
         return np.clip(np.rint(lit + 255 * (1 - alpha)), 0, 255).astype(np.uint8)
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:

@@ -73,6 +73,12 @@ FORMS: dict[str, dict] = {
         "planarconfig": "contig",
         "extrasamples": ["unassalpha"],
     },
+    "white is 0, with alpha": {
+        "channels": (2,),
+        "photometric": "miniswhite",
+        "planarconfig": "contig",
+        "extrasamples": ["unassalpha"],
+    },
     "one row of tiles": {"tile": (208, 16)},
     "a tile larger than all": {"tile": (256, 320), **JPEG},
 }

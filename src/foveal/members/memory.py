@@ -1,7 +1,7 @@
 """What becomes of work that is too large for the memory: the same again, in smaller pieces.
 
 Training and scoring are cut apart: fewer cases a step change how a batch is learned, which is
-written down, while scores differ by no more than rounding (1e-8) when fewer are scored at a time.
+written down, while scores differ by no more than rounding when fewer are scored at a time.
 """
 
 from __future__ import annotations

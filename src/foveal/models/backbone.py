@@ -311,7 +311,7 @@ class Backbone:
 
 def _first_convolutions(body: Any) -> tuple[str, ...]:
     """The modules that see the channels of a picture."""
-    first = body.pretrained_cfg["first_conv"]
+    first = body.pretrained_cfg.get("first_conv") or ()
     return (first,) if isinstance(first, str) else tuple(first)
 
 

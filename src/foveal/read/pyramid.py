@@ -163,7 +163,10 @@ class TiffSlide:
         if tile is None or np.less(tile.shape[1:3], np.minimum(left, (high, wide))).any():
             raise UnreadableImage(f"{self.path}: tile {index} of level {level} does not decode")
         tile = _rgb(tile[0]) if _is_ycbcr(page, data) else tile[0]
-        return np.invert(tile) if _is_inverted(page) else tile
+        if not _is_inverted(page):
+            return tile
+        light = np.invert(tile[:, :, : self.channels])  # alpha is none
+        return np.concatenate([light, tile[:, :, self.channels :]], axis=2)
 
     def _check(self) -> None:
         """Every tile must lie inside the file, be no whole slide, and be of a kind that is read."""
