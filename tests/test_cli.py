@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from foveal import cli
+from foveal import __version__, cli
 
 
 def foveal(*tokens: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
@@ -161,3 +161,9 @@ def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert done.stdout.count("\n") == 1
     assert not done.stderr
+
+
+def test_it_is_a_module_too() -> None:
+    run = [sys.executable, "-m", "foveal", "--version"]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == __version__
