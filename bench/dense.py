@@ -134,7 +134,8 @@ def bare(
     """The forwards of the same windows, in the same layout; what they give is thrown away."""
     lattice, batch = member.network.lattice, member.training.batch
     evaluate = member._evaluate(model, job.resources)
-    starts = member.windows(*shape).starts.astype(int) * lattice
+    (cover,) = member.windows(*shape)
+    starts = cover.starts.astype(int) * lattice
     for k in range(0, len(starts), batch):
         cut = [values[r : r + WINDOW, c : c + WINDOW] for r, c in starts[k : k + batch]]
         windows = np.stack([np.moveaxis(w, 2, 0).astype(np.float32) for w in cut])

@@ -10,7 +10,7 @@ from foveal.transforms.tiles import Dense, Inner, Windows, hann, uniform
 
 def covered(plan: Windows, rows: int, columns: int) -> np.ndarray:
     seen = np.zeros((rows, columns))
-    cover = plan(rows, columns)
+    (cover,) = plan(rows, columns)
     counted = cover.weights > 0
     for row, column in cover.starts.astype(int):
         for r, c in np.argwhere(counted) + np.array([row, column]):
@@ -35,22 +35,22 @@ def test_every_cell_is_counted(rows: int, columns: int, tile: int, overlap: int,
 
 
 def test_windows_end_where_the_plane_does() -> None:
-    starts = Windows(8, 3)(20, 8).starts
+    starts = Windows(8, 3)(20, 8)[0].starts
     assert starts[:, 0].min() == 0
     assert starts[:, 0].max() == 12
     assert set(starts[:, 1].tolist()) == {0}
     assert np.diff(np.unique(starts[:, 0])).max() <= 3
-    inner = Windows(8, 4, Inner(2))(20, 20).starts
+    inner = Windows(8, 4, Inner(2))(20, 20)[0].starts
     assert (inner.min(), inner.max()) == (-2, 14)
 
 
 def test_a_plane_smaller_than_a_window_has_one() -> None:
-    assert Windows(8, 4)(3, 5).starts.tolist() == [[0, 0]]
+    assert Windows(8, 4)(3, 5)[0].starts.tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize("overlap", [2, 4])
 def test_cells_see_every_flip_alike(overlap: int) -> None:
-    cover = Windows(8, 8 // overlap)(64, 64)
+    (cover,) = Windows(8, 8 // overlap)(64, 64)
     counts = np.zeros((4, 64, 64))
     for (row, column), turn in zip(cover.starts.astype(int), cover.turns, strict=True):
         counts[turn, row : row + 8, column : column + 8] += 1
@@ -59,17 +59,17 @@ def test_cells_see_every_flip_alike(overlap: int) -> None:
 
 
 def test_weights() -> None:
-    assert (Windows(4, 2)(9, 9).weights == 1).all()
-    plane = Windows(6, 2, hann)(9, 9).weights
+    assert (Windows(4, 2)(9, 9)[0].weights == 1).all()
+    plane = Windows(6, 2, hann)(9, 9)[0].weights
     assert plane.min() > 0
     assert plane.max() == plane[2:4, 2:4].min()
     np.testing.assert_allclose(plane, plane[::-1, ::-1].T, rtol=1e-6)
-    assert Windows(6, 2, Inner(2))(9, 9).weights.sum() == 4
+    assert Windows(6, 2, Inner(2))(9, 9)[0].weights.sum() == 4
 
 
 def test_without_flips_all_windows_are_upright() -> None:
-    assert set(Windows(8, 4)(30, 30).turns.tolist()) == {0, 1, 2, 3}
-    assert not Windows(8, 4, alternate=False)(30, 30).turns.any()
+    assert set(Windows(8, 4)(30, 30)[0].turns.tolist()) == {0, 1, 2, 3}
+    assert not Windows(8, 4, alternate=False)(30, 30)[0].turns.any()
 
 
 @given(
@@ -84,25 +84,38 @@ def test_without_flips_all_windows_are_upright() -> None:
 def test_large_crops_see_every_cell_once_a_phase(
     rows: int, columns: int, side: int, halo: int, phases: int, step: int
 ) -> None:
-    plan = Dense(side=side, halo=halo, phases=phases, step=step)
-    cover = plan(rows, columns)
-    seen = np.zeros((rows, columns))
-    down, across = cover.weights.shape
+    looks = Dense(side=side, halo=halo, phases=phases, step=step)(rows, columns)
     wide = -(-halo // step) * step
-    for row, column in cover.starts.astype(int) + wide:
-        ends = row + down - 2 * wide, column + across - 2 * wide
-        seen[max(row, 0) : max(ends[0], 0), max(column, 0) : max(ends[1], 0)] += 1
-    assert (seen == phases).all()
-    assert down % step == across % step == 0
-    assert max(down, across) <= max(side, 3 * step + 2 * wide)
-    assert sorted(set(cover.turns.tolist())) == list(range(phases))
+    for turn, look in enumerate(looks):
+        seen = np.zeros((rows, columns))
+        down, across = look.weights.shape
+        for row, column in look.starts.astype(int) + wide:
+            ends = row + down - 2 * wide, column + across - 2 * wide
+            seen[max(row, 0) : max(ends[0], 0), max(column, 0) : max(ends[1], 0)] += 1
+        assert (seen == 1).all()
+        assert down % step == across % step == 0
+        assert max(down, across) <= max(side, step + 2 * wide)
+        assert (look.turns == turn).all()
+    assert len(looks) == phases
 
 
-def test_seams_of_one_phase_lie_in_the_middle_of_the_crops_of_another() -> None:
-    cover = Dense(side=24, halo=2, phases=2, step=2)(80, 80)
-    kept = cover.weights.shape[0] - 4
-    first, second = (np.unique(cover.starts[cover.turns == k, 0]) + 2 for k in (0, 1))
+@pytest.mark.parametrize("cells", [80, 400, 2000])
+def test_seams_of_one_look_lie_inside_the_crops_of_another(cells: int) -> None:
+    looks = Dense(side=24, halo=2, phases=2, step=2)(cells, cells)
+    first, second = (np.unique(look.starts[:, 0]) + 2 for look in looks)
+    kept = looks[0].weights.shape[0] - 4
     apart = np.abs(first[1:, None] - second).min(axis=1)
-    assert (np.abs(apart - kept / 2) <= 2).all()
-    whole = Dense(side=100, halo=2, phases=2, step=2)(80, 80)
-    assert len(whole.starts) == 2  # one crop sees it all, so there are no seams
+    assert apart.min() >= 2
+    assert apart.mean() >= kept / 5
+
+
+def test_one_crop_that_sees_it_all_has_no_seams() -> None:
+    assert [len(look.starts) for look in Dense(side=100, halo=2, phases=2, step=2)(80, 80)] == [
+        1
+    ] * 2
+
+
+def test_what_is_seen_again_is_no_larger() -> None:
+    looks = Dense(side=36, halo=2, phases=2, step=2)(128, 128)
+    looked = [len(look.starts) * look.weights.size for look in looks]
+    assert looked[1] <= looked[0] * 1.15

@@ -25,9 +25,9 @@ from foveal.metrics.overlap import f_beta
 
 BINS = 1 << 16
 
-CHUNK = 1 << 18
+CHUNK = 1 << 19
 """Cells that are looked at together: memory does not grow with their number, and what is made of
-them stays in the processor's cache (half the time of chunks four times as large)."""
+them stays in the processor's cache."""
 
 Cells = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Scores from 0 to 1, positive area and area of some cells, each " cell"; pixels may say both as
@@ -52,11 +52,13 @@ class Histograms:
     @classmethod
     def of(cls, volumes: Iterable[Cells]) -> Histograms:
         """Count the cells of volumes, one after the other."""
-        counts = np.zeros((2, BINS + 1))
+        hit, given = np.zeros(BINS + 1), np.zeros(BINS + 1)
         room = np.empty(CHUNK, dtype=np.intp)
         for scores, positive, area in _chunks(volumes):
-            counts += _counted(bin_of(scores, room[: len(scores)]), positive, area)
-        return cls(*counts)
+            some = _counted(bin_of(scores, room[: len(scores)]), positive, area)
+            hit += some[0]
+            given += some[1]
+        return cls(hit, given)
 
     def __add__(self, other: Histograms) -> Histograms:
         return Histograms(self.positive + other.positive, self.area + other.area)
@@ -78,12 +80,22 @@ def bin_of(
 
 def _counted(
     place: Int[np.ndarray, " cell"], positive: np.ndarray, area: np.ndarray
-) -> Float[np.ndarray, "2 bin"]:
-    """Positive area and area in every bin; whole pixels are counted, not added up."""
+) -> tuple[Shaped[np.ndarray, " bin"], Shaped[np.ndarray, " bin"]]:
+    """Positive area and area in every bin; whole pixels are counted, not added up.
+
+    Args:
+        place: Bins; used up.
+        positive: Area of each cell, or whether it is positive.
+        area: Likewise; nothing is positive outside.
+    """
     if positive.dtype == area.dtype == bool:
-        inside = (place if part.all() else place[np.flatnonzero(part)] for part in (positive, area))
-        return np.stack([np.bincount(p, minlength=BINS + 1) for p in inside]).astype(np.float64)
-    return np.stack([np.bincount(place, weights=w, minlength=BINS + 1) for w in (positive, area)])
+        if not area.all():
+            place, positive = place[area], positive[area]
+        place += positive * (BINS + 1)  # one pass for both: positives have bins of their own
+        rest, hit = np.bincount(place, minlength=2 * (BINS + 1)).reshape(2, -1)
+        return hit, rest + hit
+    hit, whole = (np.bincount(place, weights=w, minlength=BINS + 1) for w in (positive, area))
+    return hit, whole
 
 
 def best_threshold(volumes: Sequence[Cells], *, beta: float = 0.5) -> Best:

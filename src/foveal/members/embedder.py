@@ -23,6 +23,7 @@ from foveal.members.gallery import NOBODY, Gallery, answers, with_gallery
 from foveal.members.memory import with_less_memory
 from foveal.members.pictures import Stored, all_readable, readable
 from foveal.members.training import Training
+from foveal.models.folded import folded
 from foveal.models.heads import Embedding
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
@@ -76,7 +77,7 @@ class Embedder:
         rows = readable(cases, rows, resources, pictures)
 
         def compare(state: State, gallery: Gallery) -> np.ndarray:
-            asked = self._embedded(self._restored(state), pictures, rows, resources)
+            asked = self._embedded(folded(self._restored(state)), pictures, rows, resources)
             return gallery.likeness(asked, self.nearest)
 
         return answers(
@@ -140,7 +141,7 @@ class Embedder:
         )
         weights = {WEIGHTS + k: v for k, v in trained.tensors.items()}
         model.load_state_dict({k: torch.tensor(v) for k, v in trained.tensors.items()})
-        state = with_gallery(State({}), job, embedded(model))
+        state = with_gallery(State({}), job, embedded(folded(model)))
         return State({**weights, **state.tensors}, {**trained.notes, **state.notes}, state.for_new)
 
     def _model(self, *, pretrained: bool) -> nn.Sequential:

@@ -16,6 +16,7 @@ from foveal.members.memory import with_less_memory
 from foveal.members.pictures import Prepared, all_readable, readable, score_each
 from foveal.members.training import Training, snapshots_of
 from foveal.models.bags import TileWeights
+from foveal.models.folded import folded
 from foveal.models.heads import Attention, Head
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
@@ -70,7 +71,9 @@ class Network:
         rows = readable(cases, rows, resources, pictures)
         return score_each(
             states,
-            lambda state: self._mean_of(self._restored(state), pictures, rows, resources),
+            lambda state: self._mean_of(
+                map(folded, self._restored(state)), pictures, rows, resources
+            ),
             [cases[row].id for row in rows.tolist()],
             columns=self.columns,
             reading=self.pictures.seconds(cases, rows),
@@ -146,7 +149,7 @@ class Network:
 
     def _mean_of(
         self,
-        models: Iterator[nn.Sequential],
+        models: Iterator[nn.Module],
         pictures: Pictures,
         rows: Int[np.ndarray, " row"],
         resources: Resources,

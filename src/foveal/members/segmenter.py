@@ -29,6 +29,7 @@ from foveal.members.volumes import (
     window_of,
 )
 from foveal.models.backbone import Standardise
+from foveal.models.folded import folded
 from foveal.models.volumetric import Volumetric, VolumetricModel
 from foveal.predict.windows import Cover, Read, score_plane, shift_agreement
 from foveal.predictions import Predictions
@@ -38,8 +39,8 @@ from foveal.train.loop import laid_out
 from foveal.train.seeds import seed_of
 from foveal.transforms.tiles import Dense, Windows
 
-Plan = Callable[[int, int], Cover]
-"""From the rows and columns of a plane, in cells, to the windows that cover it."""
+Plan = Callable[[int, int], Sequence[Cover]]
+"""From the rows and columns of a plane, in cells, to the windows that cover it, size by size."""
 
 SHIFT_PLACES = 16
 """At which the shift test looks."""
@@ -98,7 +99,7 @@ class Segmenter:
         resources: Resources,
     ) -> list[Predictions]:
         """Score rows of the cases with each of several states; an unreadable case is left out."""
-        models = [self._restored(state) for state in states]
+        models = [folded(self._restored(state)) for state in states]
         plans = [self._plan(int(state.notes["dense_step"])) for state in states]
         kept: list[Case] = []
         planes: list[list[np.ndarray]] = [[] for _ in models]
@@ -251,13 +252,13 @@ class Segmenter:
         """The scores of a unit, on the lattice."""
         lattice, window = self.network.lattice, window_of(case, volume)
         shape = (-(-window.height // lattice), -(-window.width // lattice))
-        cover = plan(*shape)
-        pixels = cover.weights.size * lattice**2
+        covers = plan(*shape)
+        pixels = max(cover.weights.size for cover in covers) * lattice**2
         evaluate, read = self._evaluate(model, resources), self._reader(volume, window)
 
         def scored(batch: int) -> Float[np.ndarray, "_ _"]:
             return score_plane(
-                evaluate, read, cover, shape, batch=batch, should_stop=resources.should_stop
+                evaluate, read, covers, shape, batch=batch, should_stop=resources.should_stop
             )
 
         batch = max(1, self.training.batch * int(np.prod(self.training.size)) // pixels)

@@ -107,7 +107,7 @@ class Accumulator:
 def score_plane(
     evaluate: Callable[[Tensor], Tensor],
     read: Read,
-    cover: Cover,
+    covers: Sequence[Cover],
     shape: tuple[int, int],
     *,
     batch: int,
@@ -118,7 +118,7 @@ def score_plane(
     Args:
         evaluate: From windows "case channel height width" to scores "case row column".
         read: The pixels of a window.
-        cover: The windows.
+        covers: The windows; each place gets the weighted mean of all that show it.
         shape: Rows and columns of the plane, in cells.
         batch: Windows a step.
         should_stop: Asked before every step.
@@ -126,14 +126,16 @@ def score_plane(
     Raises:
         Stopped: The signal came.
     """
-    sums, size = Accumulator.of(*shape), cover.weights.shape
-    for some in _in_batches(len(cover.starts), batch):
-        if should_stop():
-            raise Stopped("stopped while scoring; the same call goes on")
-        windows = [read(*cover.starts[k].tolist(), *size) for k in some]
-        scores = _looked_at(evaluate, windows, cover.turns[some].tolist())
-        for k, one in zip(some, scores, strict=True):
-            sums.add(one, cover.weights, *cover.starts[k].tolist())
+    sums = Accumulator.of(*shape)
+    for cover in covers:
+        for some in _in_batches(len(cover.starts), batch):
+            if should_stop():
+                raise Stopped("stopped while scoring; the same call goes on")
+            places = cover.starts[some].tolist()
+            windows = [read(*place, *cover.weights.shape) for place in places]
+            scores = _looked_at(evaluate, windows, cover.turns[some].tolist())
+            for place, one in zip(places, scores, strict=True):
+                sums.add(one, cover.weights, *place)
     return sums.mean()
 
 

@@ -132,7 +132,7 @@ def small(
     stride: Stride = 0.5,
     alternate: bool = True,
     mode: Mode = "dense",
-    block: Count = 448,
+    block: Count = 576,
     halo: Count | None = None,
     phases: Annotated[int, Field(ge=1, le=4)] = 4,
     trees: Count = 40,

@@ -4,7 +4,7 @@ All places are counted in cells of the lattice, so that a window of any size fil
 Windows reach over the edges of the plane by a margin, where the volume is mirrored; so a plan that
 discards the edge of every window still covers the edge of the plane::
 
-    cover = Windows(tile=8, stride=4, weight=hann)(rows=40, columns=60)
+    (cover,) = Windows(tile=8, stride=4, weight=hann)(rows=40, columns=60)
     cover.starts, cover.turns, cover.weights
 
 Many small windows suit any network. One that gives a place the same score in whatever window it
@@ -52,7 +52,7 @@ class Inner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cover:
-    """Windows that cover a plane.
+    """Windows that cover a plane, all of one size.
 
     Attributes:
         starts: First row and column of each, in cells; they may lie outside the plane, and between
@@ -82,16 +82,17 @@ class Windows:
     weight: Callable[[int], Weights] = uniform
     alternate: bool = True
 
-    def __call__(self, rows: int, columns: int) -> Cover:
+    def __call__(self, rows: int, columns: int) -> tuple[Cover]:
         """The windows of a plane of so many cells."""
         down, across = self._along(rows), self._along(columns)
         place = np.arange(len(down))[:, None] + 2 * np.arange(len(across))
         line = self.weight(self.tile)
-        return Cover(
+        cover = Cover(
             starts=_grid(down, across),
             turns=(place % 4 if self.alternate else 0 * place).reshape(-1),
             weights=line[:, None] * line,
         )
+        return (cover,)
 
     def _along(self, cells: int) -> Float[np.ndarray, " start"]:
         margin = int(np.flatnonzero(self.weight(self.tile))[0])
@@ -106,8 +107,9 @@ class Dense:
     """Large crops side by side, each with a halo that is discarded; the plane is seen a few times.
 
     A shift by the stride of a convolutional network changes nothing but the edge of what it sees,
-    so each time the crops are shifted by a part of the stride, and seen with another flip. They
-    are shifted by the same part of a crop too: the edge of one is the middle of another.
+    so each time the crops are shifted by a part of the stride, and seen with another flip. Where
+    they are shifted there is one more of them along that side, and so a little smaller: the edge of
+    one is the middle of another, and none is wasted on what lies outside.
 
     Attributes:
         side: Longest side of a crop with its halo, in cells.
@@ -121,34 +123,45 @@ class Dense:
     phases: int = 1
     step: int = 1
 
-    def __call__(self, rows: int, columns: int) -> Cover:
-        """The crops of a plane of so many cells, all of one size and no larger than need be."""
-        phases = np.array(PHASES[: self.phases])
+    def __call__(self, rows: int, columns: int) -> tuple[Cover, ...]:
+        """The crops of a plane of so many cells, no larger than need be, for every look at it."""
         halo = -(-self.halo // self.step) * self.step
-        kept = [self._kept(n + phases.max() * self.step, halo) for n in (rows, columns)]
-        starts, turns = [], []
-        for turn, phase in enumerate(phases):
+        looks = []
+        for turn, parts in enumerate(PHASES[: self.phases]):
             down, across = (
-                np.arange(-part * (self.step + self._between(k, cells)), cells, k) - halo
-                for part, cells, k in zip(phase, (rows, columns), kept, strict=True)
+                self._along(cells, part, halo)
+                for cells, part in zip((rows, columns), parts, strict=True)
             )
-            starts.append(_grid(down, across))
-            turns.append(np.full(len(down) * len(across), turn))
-        return Cover(
-            starts=np.concatenate(starts),
-            turns=np.concatenate(turns),
-            weights=np.pad(np.ones(kept, dtype=np.float32), halo),
-        )
+            starts = _grid(down.starts - halo, across.starts - halo)
+            inside = np.ones((down.kept, across.kept), dtype=np.float32)
+            turns = np.full(len(starts), turn)
+            looks.append(Cover(starts=starts, turns=turns, weights=np.pad(inside, halo)))
+        return tuple(looks)
 
-    def _kept(self, cells: float, halo: int) -> int:
-        """The side of what is kept of a crop, where so many cells are to be covered."""
-        most = max((self.side - 2 * halo) // self.step, 1) * self.step
-        count = int(-(-cells // most))
-        return int(-(-cells / count // self.step)) * self.step
+    def _along(self, cells: int, part: float, halo: int) -> _Line:
+        """Crops side by side along so many cells, shifted by a part of the stride."""
+        step, shift = self.step, part * self.step
+        most = max((self.side - 2 * halo) // step, 1) * step
+        count = -(-cells // most)
+        if shift and (count > 1 or cells + shift > most):
+            count += 1
+        kept = int(-(-(cells + shift) // (count * step))) * step
+        spare = count * kept - cells - shift
+        outside = spare // (2 * step) * step if shift else 0  # both ends alike
+        return _Line(starts=np.arange(count) * kept - shift - outside, kept=kept)
 
-    def _between(self, kept: int, cells: int) -> int:
-        """From one seam to the next, in pairs of steps; nothing where one crop sees it all."""
-        return 0 if kept >= cells else kept // (2 * self.step) * 2 * self.step
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """Crops along one side of a plane.
+
+    Attributes:
+        starts: First cell that is kept of each.
+        kept: Cells that are kept of each.
+    """
+
+    starts: Float[np.ndarray, " crop"]
+    kept: int
 
 
 PHASES = ((0.0, 0.0), (0.5, 0.5), (0.5, 0.0), (0.0, 0.5))
