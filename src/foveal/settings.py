@@ -17,6 +17,9 @@ from foveal.table import Source
 LISTS = ("files", "optional", "channels", "target")
 COLUMN_KEYS = ("images", "masks", *LISTS, "id", "group", "site", "weight", "fold", "source")
 
+OF_SOURCE = ("channels", "masks")
+"""Options of recipes that say where files are, and so are a part of the source."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -103,7 +106,7 @@ def parse_settings(path: Path) -> Settings:
     source = Source(table=str(sheet["table"]), **columns)
     return Settings(
         recipe=str(sheet["recipe"]),
-        options=dict(sheet.get("options") or {}),
+        options={str(name): value for name, value in (sheet.get("options") or {}).items()},
         source=source,
         facts=Facts.from_json(sheet["facts"]),
         checked=str(sheet["checked"]),

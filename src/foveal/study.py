@@ -42,8 +42,11 @@ DONE = "done.json"
 STATE, NOTES, CURVE, SCORES = "state.safetensors", "state.json", "metrics.csv", "oof-"
 """Of a training: its tensors and notes, its curve, and what the names of its scores begin with."""
 
-CHECKPOINT, OVERRIDE, CURVE_MARK = "checkpoint.safetensors", "override.json", "curve.json"
-"""Of a training under way, or that was stopped."""
+CHECKPOINT, CURVE_SO_FAR, CURVE_MARK = "checkpoint.safetensors", "metrics-so-far.csv", "curve.json"
+"""Of a training under way, or that was stopped: beside what an earlier one may have left."""
+
+OVERRIDES = "overrides.json"
+"""Of all trainings: what was changed for them when memory ran out."""
 
 # --- done marks ----------------------------------------------------------------------------------
 

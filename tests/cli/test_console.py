@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -157,3 +158,26 @@ def test_what_was_told_before_there_was_a_log_stands_in_it(tmp_path: Path) -> No
     console.say("done")
     lines = log.read_text().splitlines()
     assert [line[20:] for line in lines] == ["warning: rare labels", "  a", "done"]
+
+
+def test_nobody_reading_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as unread:
+        monkeypatch.setattr(sys, "stderr", unread)
+        console = Console(quiet=False, log=None)
+        console.say("a line")
+        console.progress("training", 0.5, "epoch 1")
+        console.error("wrong", NAMES[:2])
+    assert "wrong" in "".join(console.early)
+
+
+@pytest.mark.parametrize("words", [["recipes"], ["recipes", "grade:small", "--json"]])
+def test_results_that_nobody_reads_are_no_error(words: list[str]) -> None:
+    command = [sys.executable, "-m", "foveal", *words]
+    read, write = os.pipe()
+    os.close(read)
+    said = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert said.returncode == 0
+    assert "error" not in said.stderr

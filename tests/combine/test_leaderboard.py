@@ -103,6 +103,15 @@ def test_scores_are_copied_for_one_fold_at_a_time() -> None:
     assert peak < 8 * predictions["a"].values.nbytes
 
 
+def test_cases_that_say_no_site_are_one_with_a_name() -> None:
+    predictions, truth = members()
+    site = np.where(np.arange(len(truth.target)) % 2, "a", "")
+    (row,) = rank(
+        [entry(("m0",))], predictions, replace(truth, site=site), metric=quadratic_kappa
+    ).rows
+    assert list(row.sites) == ["(none)", "a"]
+
+
 def test_a_clear_winner_is_chosen_and_a_tie_goes_to_the_simplest() -> None:
     predictions, truth = members(noise=(0.5, 3.0, 3.0))
     rows = [entry(("m1",)), entry(("m0",)), entry(("m0", "m1"))]

@@ -259,7 +259,7 @@ def test_out_of_memory_halves_the_batch_and_writes_it_down(
         job(swum, tmp_path, report=notes.append)
     )
     assert state.notes["accumulate"] == parts
-    assert read_json(tmp_path / "override.json") == {"of": "m", "accumulate": parts}
+    assert read_json(tmp_path / "overrides.json") == {"m": {"accumulate": parts}}
     assert [n["note"] for n in notes if "note" in n] == [
         f"out of memory: the batch is cut into {2**k} parts" for k in range(1, parts.bit_length())
     ]
@@ -284,7 +284,7 @@ def test_places_are_found_in_smaller_batches_where_memory_is_short(
     monkeypatch.setattr("foveal.members.embedder.at_length_one", hungry)
     after = out_of_fold(of, of.fit(work), work)
     np.testing.assert_allclose(after.values, before.values, atol=1e-5)
-    assert not (tmp_path / "override.json").exists()
+    assert not (tmp_path / "overrides.json").exists()
 
 
 def test_a_batch_of_one_can_be_trained(swum: Opened, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_out_of_memory_halves_the_batch_and_writes_it_down(
     work = job(opened, tmp_path, report=notes.append)
     state = member.fit(work)
     assert state.notes["accumulate"] == 4
-    assert read_json(tmp_path / "override.json") == {"of": work.mark, "accumulate": 4}
+    assert read_json(tmp_path / "overrides.json") == {work.mark: {"accumulate": 4}}
     assert "cut into 4 parts" in notes[1]["note"]
     with pytest.raises(MemoryBudgetError, match="size="):
         replace(member, loss=hungry(0)).fit(job(opened, tmp_path / "b"))
@@ -177,7 +177,7 @@ def test_scoring_in_smaller_batches_gives_the_same_and_trains_once(
     with pytest.raises(MemoryBudgetError, match="one case is scored at a time"):
         hungry(0).fit(job(opened, tmp_path / "c", report=notes.append))
     assert not any("note" in event for event in notes)
-    assert not list(tmp_path.glob("*/override.json"))
+    assert not list(tmp_path.glob("*/overrides.json"))
 
 
 def test_a_user_error_is_not_taken_for_too_little_memory(opened: Opened, tmp_path: Path) -> None:

@@ -864,7 +864,7 @@ def test_out_of_memory_cuts_the_batch_and_writes_it_down(
         job(whole, tmp_path, report=notes.append)
     )
     assert state.notes["accumulate"] == parts
-    assert read_json(tmp_path / "override.json") == {"of": "m", "accumulate": parts}
+    assert read_json(tmp_path / "overrides.json") == {"m": {"accumulate": parts}}
     assert f"cut into {parts} parts" in [n["note"] for n in notes if "note" in n][-1]
 
 

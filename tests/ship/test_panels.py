@@ -36,12 +36,15 @@ def table_of(ids: list[str], **roles: list[str]) -> Manifest:
     )
 
 
+SPLIT_NOTES = {"imbalance": 0.0, "counted": "labels", "notes": []}
+
+
 def study_of(folder: Path, manifest: Manifest, made: Split) -> Study:
     """What panels look at, of a study that grades every case rightly."""
     study = Study(folder)
     write_text(study.manifest_file, manifest.to_csv())
     write_text(study.folds_file, made.to_csv(manifest.ids))
-    write_text(study.split_folder / "split.json", json.dumps({"imbalance": 0.0, "notes": []}))
+    write_text(study.split_folder / "split.json", json.dumps(SPLIT_NOTES))
     step = {"members": ["floor"], "decode": {"cuts": [0.5]}}
     answers = {"chosen": "floor", "rows": {"other": [], "floor": [{}, step]}}
     write_text(study.combine_folder / "answers.json", json.dumps(answers))
@@ -77,6 +80,7 @@ def test_names_with_line_ends_of_other_systems_are_names(tmp_path: Path) -> None
     np.testing.assert_array_equal(split_of(study).fold, made.fold)
     np.testing.assert_array_equal(groups_of(study, ["e", "a\r\nb"]), made.group[[2, 0]])
     assert "fold 1" in folds(study).body
+    assert "0.0 % of the labels would have to move" in folds(study).lead
 
 
 def test_parts_of_a_case_have_groups_of_their_own(tmp_path: Path) -> None:

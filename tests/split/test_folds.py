@@ -121,6 +121,7 @@ def test_every_label_is_spread_evenly_over_whole_groups(seed: int) -> None:
         for k, (_, held) in enumerate(rival):
             theirs[held] = k
     cells = [np.where(column, 0, NONE) for column in has.T]
+    assert split.counted == "labels"
     assert split.imbalance == imbalance(split.fold, cells)
     assert split.imbalance < 0.6 * imbalance(theirs, cells)
     rare = np.array([has[split.fold == k, 5].any() for k in range(5)])

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -41,7 +42,7 @@ from foveal.stages.place import keep_what_is_read, require_place
 from foveal.stages.predict import _source, _steps
 from foveal.stages.progress import Curve
 from foveal.stages.split import open_split, truth_of
-from foveal.stages.train import _judge, load_state, out_of_fold
+from foveal.stages.train import _judge, is_trained, load_state, out_of_fold
 from foveal.study import SCORES, Study
 from foveal.task import Context, State
 
@@ -305,7 +306,7 @@ def test_a_curve_goes_on_with_that_of_its_own_training_alone(tmp_path: Path) -> 
     assert list(Curve(tmp_path, "mark", channel).rows) == [1, 2]
     other = Curve(tmp_path, "other", channel)
     other.hear({"epoch": 1, "loss": 0.7, "lr": 1.0, "seconds": 0.1})
-    assert [row["loss"] for row in table_of(tmp_path / "metrics.csv")] == ["0.7"]
+    assert [row["loss"] for row in table_of(tmp_path / "metrics-so-far.csv")] == ["0.7"]
     assert list(Curve(tmp_path, "other", channel).rows) == [1]
     assert not Curve(tmp_path, "mark", channel).rows
 
@@ -437,8 +438,67 @@ def test_a_decoder_of_ones_own_answers(eyes: dict, tmp_path: Path) -> None:
     address = f"{tmp_path}/mine.py:mine"
     study = stages.init(tmp_path / "s", recipe=address, context=INLINE, **eyes)
     stages.run(study, INLINE)
-    answer(study, eyes, tmp_path / "x.csv")
+    asked = [
+        "--table",
+        str(eyes["table"]),
+        "--images",
+        eyes["images"],
+        "--out",
+        str(tmp_path / "x.csv"),
+    ]
+    call = [sys.executable, "-m", "foveal", "predict", str(study.folder), *asked]
+    said = subprocess.run(call, capture_output=True, text=True)  # which has not read the recipe
+    assert said.returncode == 0, said.stderr
     assert {row["grade"] for row in table_of(tmp_path / "x.csv")} <= {"0", "1"}
+
+
+def test_members_in_another_order_are_combined_again(eyes: dict, tmp_path: Path) -> None:
+    recipe = (
+        "from dataclasses import replace\n"
+        "from foveal.manifest import Facts\n"
+        "from foveal.recipes import grade\n"
+        "from foveal.task import Recipe\n"
+        "FAMILY = grade.FAMILY\n"
+        "def mine(facts: Facts, /, *, folds: int = 2) -> Recipe:\n"
+        "    made = grade.small(facts, folds=folds, members='floor,patches', trees=3)\n"
+        "    return replace(made, members=made.members[::1], panels=())\n"
+    )
+    (tmp_path / "mine.py").write_text(recipe)
+    address = f"{tmp_path}/mine.py:mine"
+    study = stages.init(tmp_path / "s", recipe=address, context=INLINE, **eyes)
+    stages.run(study, INLINE)
+    first = [row["name"] for row in read_json(study.leaderboard_file)["rows"]]
+    (tmp_path / "mine.py").write_text(recipe.replace("[::1]", "[::-1]"))
+    stages.run(study, INLINE)
+    then = [row["name"] for row in read_json(study.leaderboard_file)["rows"]]
+    assert then[:2] == first[1::-1]
+
+
+def test_options_of_the_source_among_those_that_may_be_edited_are_refused(
+    finished: Study, tmp_path: Path
+) -> None:
+    study = edited(finished, tmp_path / "s", "size: 32", "size: 32\n  channels: green")
+    with pytest.raises(UsageError, match="among the options of"):
+        open_study(study)
+
+
+def test_a_number_as_the_name_of_an_option_is_refused(finished: Study, tmp_path: Path) -> None:
+    study = edited(finished, tmp_path / "s", "size: 32", "size: 32\n  8: 1")
+    with pytest.raises(UsageError, match='unknown option "8"'):
+        open_study(study)
+
+
+def test_a_training_begun_and_taken_back_leaves_the_finished_one(
+    finished: Study, tmp_path: Path
+) -> None:
+    study = edited(finished, tmp_path / "s", "size: 32", "size: 64")
+    opened, made = open_split(study)
+    member = next(m for m in opened.recipe.members if m.kind == "networks")
+    folder = study.job_folder(member.name, 0)
+    curve = Curve(folder, "another", Channel(report=lambda event: None, should_stop=lambda: False))
+    curve.hear({"epoch": 1, "loss": 0.5, "lr": 1.0, "seconds": 0.1})
+    opened, made = open_split(edited(study, tmp_path / "back", "size: 64", "size: 32"))
+    assert is_trained(opened, made, next(m for m in opened.recipe.members if m.name == member.name))
 
 
 def test_a_rule_of_ones_own_that_is_edited_counts_again(eyes: dict, tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from foveal.errors import MOST_NAMES
 
@@ -44,7 +45,7 @@ class Console:
         """A line for people, quiet or not."""
         self._note(text)
         self.clear()
-        print(text, file=sys.stderr, flush=True)
+        tell(text)
 
     def _list(self, about: Sequence[str], tell: Callable[[str], None]) -> None:
         for line in about[:MOST_NAMES]:
@@ -63,7 +64,7 @@ class Console:
             self._draw(what, share, words)
         elif what != self.shown[0] or share >= 1 or time.monotonic() - self.shown[1] > 10:
             self.shown = (what, time.monotonic())
-            print(f"{what} {share:4.0%} {words}".rstrip(), file=sys.stderr, flush=True)
+            tell(f"{what} {share:4.0%} {words}".rstrip())
 
     def _draw(self, what: str, share: float, words: str) -> None:
         from rich.console import Console as Terminal
@@ -109,6 +110,19 @@ class Console:
         if self.log is not None and self.log.parent.is_dir():
             with suppress(OSError):  # a full or read-only disk; what is told counts more
                 write_more(self.log, text)
+
+
+def tell(text: str) -> None:
+    """A line on standard error; where nobody reads it any more, as behind `head`, none."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        unread(sys.stderr)
+
+
+def unread(stream: TextIO) -> None:
+    """Nobody reads a stream any more: what is left for it, and what follows, goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def write_more(log: Path, text: str) -> None:

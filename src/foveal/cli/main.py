@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import signal
 import sys
 import traceback
@@ -18,7 +17,7 @@ from typing import Any
 
 from cyclopts import CycloptsError, UnusedCliTokensError
 
-from foveal.cli.console import Console, kept
+from foveal.cli.console import Console, kept, tell, unread
 from foveal.cli.session import Common, Result, Session
 from foveal.cli.verbs import app
 from foveal.errors import FovealError, UsageError
@@ -43,9 +42,6 @@ def call(tokens: Sequence[str]) -> int:
         common = bound.kwargs.get("common", Common())
         session.console.clear()
         return _show(result, common) if isinstance(result, Result) else 0
-    except BrokenPipeError:  # who reads has read enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except CycloptsError as error:
         session.console.error(_plain(error))
         return UsageError.exit_code
@@ -57,13 +53,15 @@ def call(tokens: Sequence[str]) -> int:
 
 
 def _show(result: Result, common: Common) -> int:
+    text = result.text
     if common.json:
-        print(json.dumps(_finite(result.data), ensure_ascii=False, default=str, allow_nan=False))
-    elif result.text:
-        print(result.text)
+        text = json.dumps(_finite(result.data), ensure_ascii=False, default=str, allow_nan=False)
+    try:
+        print(text, end="\n" if text else "", flush=True)
+    except BrokenPipeError:  # who reads has read enough, as `head` does
+        unread(sys.stdout)
     if result.following and not common.quiet:
-        print(f"next: {result.following}", file=sys.stderr)
-    sys.stdout.flush()
+        tell(f"next: {result.following}")
     return result.code
 
 

@@ -169,7 +169,8 @@ def split(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Result
         stages.split(study, context)
         notes = read_json(study.split_notes_file)
         table = stages.fold_table(study)
-    lines = [*table, f"imbalance {100 * notes['imbalance']:.1f} % of the cases", *notes["notes"]]
+    uneven = f"imbalance {100 * notes['imbalance']:.1f} % of the {notes['counted']}"
+    lines = [*table, uneven, *notes["notes"]]
     return Result(
         "\n".join(lines), {**notes, "file": str(study.folds_file)}, next_call("train", folder)
     )

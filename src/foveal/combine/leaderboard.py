@@ -22,6 +22,9 @@ from foveal.manifest import Text, Truth
 from foveal.metrics.interval import Metric, bootstrap, paired_errors
 from foveal.predictions import Predictions
 
+NO_SITE = "(none)"
+"""Where cases are from that do not say."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -123,7 +126,10 @@ def rank(
                 folds=_split_scores(metric, verdict.tally, truth.fold),
                 sites={}
                 if truth.site is None
-                else _split_scores(metric, verdict.tally, truth.site),
+                else {
+                    site or NO_SITE: score
+                    for site, score in _split_scores(metric, verdict.tally, truth.site).items()
+                },
                 seconds=seconds,
                 below_floor=below,
             )

@@ -12,8 +12,8 @@ from typing import TypeVar
 import torch
 
 from foveal.errors import MemoryBudgetError
-from foveal.files import write_json
-from foveal.study import OVERRIDE
+from foveal.files import read_json, write_json
+from foveal.study import OVERRIDES
 from foveal.task import Job, State
 
 Made = TypeVar("Made")
@@ -45,7 +45,9 @@ def with_less_memory(name: str, job: Job, batch: int, attempt: Callable[[int], S
             )
         accumulate = min(2 * accumulate, batch)
         job.report({"note": f"out of memory: the batch is cut into {accumulate} parts"})
-        write_json(job.folder / OVERRIDE, {"of": job.mark, "accumulate": accumulate})
+        path = job.folder / OVERRIDES
+        others = read_json(path) if path.is_file() else {}
+        write_json(path, {**others, job.mark: {"accumulate": accumulate}})
     return state
 
 

@@ -41,11 +41,13 @@ class Strata:
         cells: Must be even; their imbalance is what is said.
         parts: What cells are made of, spread evenly too.
         kind: What each case counts as in the table of folds, words with spaces between them.
+        counted: What is in the cells: cases, or what a case may have several of.
     """
 
     cells: tuple[Stratum, ...]
     parts: tuple[Stratum, ...] = ()
     kind: Shaped[np.ndarray, " case"]
+    counted: str = "cases"
 
 
 def by_class(manifest: Manifest) -> Strata:
@@ -72,7 +74,7 @@ def by_label(manifest: Manifest) -> Strata:
     known = sorted(set().union(*sets))
     labels = [np.where([name in own for own in sets], 0, NONE) for name in known]
     cells = tuple(crossed(label, site) for label in labels)
-    return Strata(cells=cells, parts=(*labels, site), kind=names)
+    return Strata(cells=cells, parts=(*labels, site), kind=names, counted="labels")
 
 
 def _one_sided(fold: Int[np.ndarray, " case"], kind: Shaped[np.ndarray, " case"]) -> list[str]:
@@ -150,6 +152,7 @@ class Folds:
             group=group,
             kind=strata.kind,
             imbalance=imbalance(fold, strata.cells),
+            counted=strata.counted,
             notes=tuple(notes),
         )
 

@@ -84,6 +84,7 @@ class QueryFolds:
             group=group,
             kind=kind,
             imbalance=imbalance(fold[asked], [np.unique(kind[asked], return_inverse=True)[1]]),
+            counted="queries",
             notes=(*notes, *self._said(identity, fold, hidden, kind)),
         )
 

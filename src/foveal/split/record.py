@@ -42,8 +42,9 @@ class Split:
             all.
         group: Cases with the same number never lie on both sides of a fold.
         kind: What the case counts as in the table of folds, words with spaces between them.
-        imbalance: Share of judged cases, 0 to 1, that would have to change folds for every kind and
-            site to be spread evenly; 0 is perfect.
+        imbalance: Share of what is `counted`, 0 to 1, that would have to change folds for every
+            kind and site to be spread evenly; 0 is perfect.
+        counted: Judged cases, or their labels.
         notes: What was decided on the way that a person should know.
         row: The case that each unit is of, by its place in the table; None where they are the same.
         window: The part of the case's plane that each unit stands for; None for all of it.
@@ -54,6 +55,7 @@ class Split:
     group: Int[np.ndarray, " case"]
     kind: Shaped[np.ndarray, " case"]
     imbalance: float
+    counted: str = "cases"
     notes: tuple[str, ...] = ()
     row: Int[np.ndarray, " case"] | None = None
     window: tuple[Window, ...] | None = None
@@ -145,7 +147,9 @@ class Split:
         return csv_text([COLUMNS, *rows])
 
     @staticmethod
-    def from_csv(text: str, ids: tuple[str, ...], *, imbalance: float = 0.0) -> Split | None:
+    def from_csv(
+        text: str, ids: tuple[str, ...], *, imbalance: float = 0.0, counted: str = "cases"
+    ) -> Split | None:
         """What `to_csv` wrote for these cases; None for others."""
         header, *rows = csv.reader(io.StringIO(text, newline=""))
         if tuple(header) != COLUMNS or tuple(dict.fromkeys(row[0] for row in rows)) != ids:
@@ -162,6 +166,7 @@ class Split:
             group=group,
             kind=np.array([row[4] for row in rows], dtype=np.str_),
             imbalance=imbalance,
+            counted=counted,
             row=np.array([place[row[0]] for row in rows]) if is_cut else None,
             window=tuple(Window.of(row[5]) for row in rows) if is_cut else None,
         )

@@ -43,6 +43,13 @@ def resolve(address: str) -> tuple[Family, Callable[..., Recipe]]:
     return _family(module, place), functions[name]
 
 
+def import_own(address: str) -> None:
+    """Import a recipe file of the user's own, whose parts are then known; nothing of foveal's."""
+    place = address.rpartition(":")[0]
+    if place.endswith(".py"):
+        _own_module(Path(place))
+
+
 def family_of(name: str) -> Family:
     """A shipped family by name."""
     return _family(_shipped(name), name)

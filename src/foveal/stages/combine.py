@@ -21,7 +21,7 @@ from foveal.stages.train import is_trained, marks, out_of_fold, place, why_not
 from foveal.study import DONE, Study, changed, is_done, publish
 from foveal.task import Context, Recipe
 
-COMBINE_FORMAT = 6
+COMBINE_FORMAT = 7
 
 
 def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
@@ -98,7 +98,7 @@ def _combine_depends(opened: Opened, made: Split) -> dict[str, object]:
         "answer": recipe.answer,
         "floor": recipe.floor,
         "target": recipe.target,
-        "members": {m.name: marks(opened.study, m.name, made.folds) for m in recipe.members},
+        "members": [(m.name, marks(opened.study, m.name, made.folds)) for m in recipe.members],
     }
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from foveal.errors import DataError, ManifestError, UsageError, nearest
 from foveal.machine import cores, one_thread
 from foveal.manifest import Facts, Manifest, grouped, load
-from foveal.settings import Settings, digest_of_table, format_settings
+from foveal.settings import OF_SOURCE, Settings, digest_of_table, format_settings
 from foveal.stages.address import build, fitted, options_of, resolve
 from foveal.stages.open import held, open_study
 from foveal.stages.train import slots_of
@@ -27,9 +27,6 @@ from foveal.task import Context, Family, Member, Resources
 
 ROLES = ("id", "group", "site", "weight", "fold", "source")
 """What `columns` may say of a column."""
-
-OF_SOURCE = ("channels", "masks")
-"""Options of recipes that say where files are."""
 
 PATHS = ("weights",)
 """Options that may be the path of a file or folder."""

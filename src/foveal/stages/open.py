@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from foveal.digests import digest
-from foveal.errors import StudyError
+from foveal.errors import StudyError, UsageError
 from foveal.machine import one_thread
 from foveal.manifest import Manifest
-from foveal.settings import Settings, digest_of_table
+from foveal.settings import OF_SOURCE, Settings, digest_of_table
 from foveal.stages.address import build, resolve
 from foveal.study import Study, changed
 from foveal.task import Context, Family, Recipe
@@ -54,7 +54,7 @@ def open_study(study: Study) -> Opened:
 
     Raises:
         StudyError: No study, or its table was described anew without `init`.
-        UsageError: An option in `study.yaml` is unknown or does not fit.
+        UsageError: An option in `study.yaml` is unknown, does not fit or would change nothing.
     """
     settings = study.settings()
     manifest = study.manifest()
@@ -64,6 +64,12 @@ def open_study(study: Study) -> Opened:
             "cases, that are not those that were checked; cure: foveal init --replace with the new "
             "ones"
         )
+    for name in OF_SOURCE:
+        if name in settings.options:
+            raise UsageError(
+                f"{name}: among the options of {study.settings_file} changes nothing, as it says "
+                f"where files are; cure: foveal init --replace with {name}= of the new ones"
+            )
     family, function = resolve(settings.recipe)
     recipe = build(function, settings.facts, settings.options)
     return Opened(

@@ -24,6 +24,7 @@ from foveal.machine import cores, one_thread
 from foveal.manifest import Manifest, load
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
+from foveal.stages.address import import_own
 from foveal.stages.combine import has_leaderboard, require_combined
 from foveal.stages.place import keep_what_is_read, require_place, scratch_beside
 from foveal.stages.progress import PREPARING
@@ -97,6 +98,7 @@ def predict(
         target_columns=study.settings().source.target,
         scores=scores,
     )
+    import_own(study.settings().recipe)
     form = revive(answers["answer"])
     path = Path(os.path.realpath(out))  # what a link leads to is written, and the link stays
     writes = form.files(path, asked)

@@ -11,7 +11,7 @@ from typing import Any
 
 from foveal import launch
 from foveal.files import read_json, write_json, write_text
-from foveal.study import CHECKPOINT, CURVE, CURVE_MARK
+from foveal.study import CHECKPOINT, CURVE_MARK, CURVE_SO_FAR
 from foveal.task import Context
 
 PREPARING = "preparing pictures"
@@ -60,13 +60,16 @@ def _duration(seconds: float) -> str:
 
 
 class Curve:
-    """The rows of `metrics.csv`, kept over stops of one training; `curve.json` says of which."""
+    """The rows of `metrics.csv`, kept over stops of one training; `curve.json` says of which.
+
+    They lie in a file of their own until it is done: an earlier training may have left its curve.
+    """
 
     columns = ("epoch", "loss", "lr", "held", "seconds")
 
     def __init__(self, folder: Path, mark: str, channel: launch.Channel) -> None:
         """Begin, or go on with the curve of the training of that mark."""
-        self.path, self.kept_of = folder / CURVE, folder / CURVE_MARK
+        self.path, self.kept_of = folder / CURVE_SO_FAR, folder / CURVE_MARK
         self.mark, self.channel = mark, channel
         self.rows: dict[int, Mapping[str, Any]] = {}
         self.is_marked = self.kept_of.is_file() and read_json(self.kept_of) == mark

@@ -12,7 +12,7 @@ from foveal.stages.open import Opened, held, open_study, say_why
 from foveal.study import Study, is_done, publish
 from foveal.task import Context
 
-SPLIT_FORMAT = 2
+SPLIT_FORMAT = 3
 
 
 def audit(study: Study, context: Context = Context()) -> list[str]:
@@ -30,7 +30,7 @@ def split(study: Study, context: Context = Context()) -> None:
             return
         say_why("split", study.split_folder, depends, context)
         made = opened.recipe.folds(opened.manifest).require_weight(opened.manifest.weight)
-        notes = {"imbalance": made.imbalance, "notes": made.notes}
+        notes = {"imbalance": made.imbalance, "counted": made.counted, "notes": made.notes}
         files = {
             study.folds_file.name: made.to_csv(opened.manifest.ids).encode(),
             study.split_notes_file.name: json.dumps(notes).encode(),
@@ -63,10 +63,12 @@ def split_of(opened: Opened) -> Split:
             f"{study.folder} has no folds as {study.settings_file.name} asks for them; cure: "
             f"{study.call('run')}"
         )
+    notes = read_json(study.split_notes_file)
     made = Split.from_csv(
         study.folds_file.read_bytes().decode(),
         opened.manifest.ids,
-        imbalance=read_json(study.split_notes_file)["imbalance"],
+        imbalance=notes["imbalance"],
+        counted=notes["counted"],
     )
     if made is None:
         raise StudyError(f"{study.folds_file} lists other cases; cure: delete it and split again")

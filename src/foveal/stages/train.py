@@ -33,9 +33,10 @@ from foveal.study import (
     CHECKPOINT,
     CURVE,
     CURVE_MARK,
+    CURVE_SO_FAR,
     DONE,
     NOTES,
-    OVERRIDE,
+    OVERRIDES,
     SCORES,
     STATE,
     Study,
@@ -195,11 +196,9 @@ def why_not(opened: Opened, made: Split, member: Member) -> str:
 
 
 def _override(folder: Path, mark: str) -> Mapping[str, Any]:
-    """What was changed for a job when memory ran out; nothing where that was another training."""
-    path = folder / OVERRIDE
-    kept = read_json(path) if path.is_file() else {}
-    is_own = kept.get("of") == mark
-    return {name: value for name, value in kept.items() if is_own and name != "of"}
+    """What was changed for a training when memory ran out."""
+    path = folder / OVERRIDES
+    return read_json(path).get(mark, {}) if path.is_file() else {}
 
 
 def _mark_of(depends: Mapping[str, object]) -> str:
@@ -275,7 +274,7 @@ def fit_job(
         CURVE: curve.text().encode(),
     }
     publish(folder, files, place(opened, made, chosen, fold)[1])
-    for name in (CHECKPOINT, CURVE_MARK):
+    for name in (CHECKPOINT, CURVE_SO_FAR, CURVE_MARK):
         (folder / name).unlink(missing_ok=True)
     channel.report({"done": 1.0})
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from markupsafe import Markup
 
 from foveal.arrays import Pixels
+from foveal.combine.leaderboard import NO_SITE
 from foveal.errors import DataError
 from foveal.files import read_json
 from foveal.manifest import Case, Truth
@@ -87,7 +88,7 @@ def by_site(study: Study) -> Section:
         here = np.flatnonzero(site[at] == name)
         part = truth.take(here)
         words = "own" if name in own else "common"
-        lines.append(_line(name or "(none)", tally[here], part, labels[here], words))
+        lines.append(_line(name or NO_SITE, tally[here], part, labels[here], words))
         within.append((float(part.weight.sum()), quadratic_kappa.value(tally[here].sum(axis=0))))
     known = [(w, k) for w, k in within if np.isfinite(k)]
     mean = sum(w * k for w, k in known) / max(sum(w for w, _ in known), 1e-300)

@@ -115,8 +115,8 @@ def folds(study: Study) -> Section:
     rows = [[f"fold {k}" if k != "-" else "no fold", *counts] for k, *counts in rows]
     said = " ".join(f"{n}." for n in notes["notes"])
     lead = (
-        f"Cases that each fold judges. {100 * notes['imbalance']:.1f} % of them would have to move "
-        f"for perfect balance. {said}"
+        f"Cases that each fold judges. {100 * notes['imbalance']:.1f} % of the {notes['counted']} "
+        f"would have to move for perfect balance. {said}"
     )
     return Section("Folds", lead, table(["", *header[1:]], rows))
 
