@@ -78,7 +78,7 @@ def test_keys_that_are_unknown_missing_or_twice_are_named(tmp_path):
     for key, text in (("table", "table: /t.csv"), ("recipe", "recipe: grade:small")):
         with pytest.raises(StudyError, match=f'key "{key}" is missing'):
             edited(tmp_path, text, "")
-    with pytest.raises(StudyError, match="duplicate key"):
+    with pytest.raises(StudyError, match=r'line 6: found duplicate key "epochs" [^/]*$'):
         edited(tmp_path, "  epochs: 5", "  epochs: 5\n  epochs: 6")
 
 

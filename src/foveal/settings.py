@@ -84,7 +84,7 @@ def parse_settings(path: Path) -> Settings:
     try:
         sheet = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise StudyError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+        raise StudyError(f"cannot read {path}: {_line_of(error)}") from None
     required = ("recipe", "table", "target", "facts", "checked")
     known = (*required, "options", *COLUMN_KEYS)
     if not isinstance(sheet, dict):
@@ -111,3 +111,11 @@ def parse_settings(path: Path) -> Settings:
         facts=Facts.from_json(sheet["facts"]),
         checked=str(sheet["checked"]),
     )
+
+
+def _line_of(error: Exception) -> str:
+    """What is wrong and where, without the sheet and the advice that YAML's parser adds."""
+    problem, mark = (getattr(error, name, None) for name in ("problem", "problem_mark"))
+    if problem is None or mark is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}: {problem}"

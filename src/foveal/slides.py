@@ -167,11 +167,11 @@ def _of_levels(manifest: Manifest) -> list[str]:
     if len(kinds) < 2:
         return []
     told = [
-        f"{', '.join(f'{step:g}' for step in kind)} in {len(rows)} slides "
+        f"{', '.join(f'{step:g}' for step in kind)} in {len(rows)} "
         f"(such as {manifest.ids[min(rows)]})"
         for kind, rows in kinds.items()
     ]
-    told += [f"{single} slides have one level"] if single else []
+    told += [f"one level in {single}"] if single else []
     return [
         f"the levels of slides are not shrunk alike: {'; '.join(told[:NAMED])}; level= is the "
         "median of each, which no slide may have; cure: spacing_um= in its place, where every "
@@ -244,5 +244,5 @@ class WithTissue:
             hidden=spread(made.hidden, EVERY),
             group=group,
             kind=spread(made.kind, BLANK),
-            notes=(*made.notes, f"{blank.sum()} blank slides are left out: {left_out}"),
+            notes=(*made.notes, f"blank slides are left out: {left_out}"),
         )

@@ -11,7 +11,7 @@ import torch
 
 from conftest import NEW, job_of
 from foveal.decide.retrieve import unit
-from foveal.errors import MemoryBudgetError
+from foveal.errors import MemoryBudgetError, UsageError
 from foveal.files import read_json
 from foveal.losses.margin import UNKNOWN, ArcFace, CosFace, MarginLoss
 from foveal.members.eigenpictures import FLOOR_OF_VARIANCE, Eigenpictures
@@ -358,3 +358,10 @@ def test_the_floors_settings_reach_the_scores(swum: Opened, tmp_path: Path) -> N
     before = scores(floor, work)
     for change in ({"components": 4}, {"nearest": 0.0}, {"nearest": 1.0}):
         assert not np.array_equal(before, scores(replace(floor, **change), work))
+
+
+def test_a_member_of_one_state_keeps_no_snapshots(swum: Opened) -> None:
+    of = member(swum, "arcface")
+    more = replace(of.training, epochs=2, cycles=2, snapshots=2)
+    with pytest.raises(UsageError, match="answers with its last state alone"):
+        replace(of, training=more).check()

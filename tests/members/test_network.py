@@ -232,3 +232,12 @@ def test_the_step_that_is_timed_computes_as_the_training_does(
         model, 10, Resources(cache=tmp_path)
     )
     assert seen == {kind}
+
+
+def test_pictures_of_weight_0_are_no_part_of_an_epoch(opened: Opened, tmp_path: Path) -> None:
+    whole, member = job(opened, tmp_path / "a"), network(opened)
+    weight = whole.weight.copy()
+    weight[whole.train[::2]] = 0
+    without = job(opened, tmp_path / "b", train=whole.train[1::2])
+    got = scores(opened, member, replace(whole, weight=weight))
+    np.testing.assert_array_equal(got, scores(opened, member, without))

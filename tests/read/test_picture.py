@@ -60,3 +60,17 @@ def test_values_of_fewer_bits_than_16_fill_the_8_that_are_read(tmp_path: Path) -
     cv2.imwrite(str(tmp_path / "deep.png"), plain[:, :, ::-1].astype(np.uint16) << 4)
     with open_slide(str(tmp_path / "deep.png")) as slide:
         np.testing.assert_array_equal(slide.read(0, top=0, left=0, height=40, width=50), plain)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_is_transparent_shows_glass(tmp_path: Path, dtype: type) -> None:
+    full = np.iinfo(dtype).max
+    pixels = np.zeros((*ODD, 4), dtype)
+    pixels[:, :, 3] = full
+    pixels[:9, :9, 3] = 0
+    pixels[-1, -1, :3] = full  # white, so that all bits are used
+    cv2.imwrite(str(tmp_path / "s.png"), pixels)
+    with open_slide(str(tmp_path / "s.png")) as slide:
+        seen = slide.read(0, top=0, left=0, height=12, width=12)
+    assert (seen[:9, :9] == 255).all()
+    assert (seen[9:] == 0).all()

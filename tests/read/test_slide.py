@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from foveal.errors import UnreadableImage
 from foveal.read.slide import level_for, open_slide, overview, scene
-from pyramids import ODD, noise, refused, shrunk, whole, write_levels
+from pyramids import ODD, TILE, noise, refused, shrunk, whole, write_levels
 
 
 class Watched:
@@ -139,3 +140,16 @@ def test_harm_is_an_error_that_names_the_file(tmp_path: Path, harm: str) -> None
 
 def test_a_name_that_is_none_is_an_error() -> None:
     refused("a\0b.tiff", "null")
+
+
+def test_where_a_mask_leaves_tiles_out_nothing_is_marked(tmp_path: Path) -> None:
+    marked = np.full(TILE, 2, np.uint8)
+    with tifffile.TiffWriter(tmp_path / "mask.tiff") as file:
+        for side, tiles in ((16, 256), (8, 64)):
+            shape = (side * TILE[0], side * TILE[1])
+            said = {"shape": shape, "dtype": np.uint8, "tile": TILE, "metadata": None}
+            only = iter([marked, *[None] * (tiles - 1)])
+            file.write(only, photometric="minisblack", subfiletype=int(side < 16), **said)
+    seen = scene(str(tmp_path / "mask.tiff"), 512)
+    assert set(np.unique(seen)) == {0, 2}
+    assert seen.mean() == pytest.approx(2 / 64, rel=0.01)

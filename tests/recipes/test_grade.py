@@ -14,7 +14,7 @@ from facts import FACTS
 from foveal import stages
 from foveal.manifest import Manifest, load
 from foveal.options import shape_of
-from foveal.recipes import grade
+from foveal.recipes import classify, grade, multilabel
 from foveal.survey import survey
 from foveal.table import Source
 
@@ -175,3 +175,14 @@ def test_grey_and_colour_pictures_may_be_mixed(tmp_path: Path) -> None:
 def test_the_seed_reaches_cuts_that_are_drawn() -> None:
     made = [grade.small(FACTS[grade], cuts="bagged_exact", seed=k).decode for k in (0, 1)]
     assert [rule.seed for rule in made] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "family", [grade, multilabel, classify], ids=["grade", "multilabel", "classify"]
+)
+def test_networks_that_learn_no_mirror_images_see_none_when_they_answer(family) -> None:
+    def views(**options: object) -> int:
+        made = family.small(FACTS[family], **options)
+        return len(next(m for m in made.members if m.kind == "networks").training.views)
+
+    assert (views(), views(flip=0.0)) == (2, 1)

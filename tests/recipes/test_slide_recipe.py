@@ -223,7 +223,7 @@ def test_slides_whose_levels_differ_are_remarked_at_the_beginning(
     path = tmp_path / "new/slides/b0002.tiff"
     write_slide(path, pixels_of(path), 3)
     (said,) = remarked(tmp_path / "b", of)
-    assert "in 1 slides (such as b0002)" in said
+    assert "in 1 (such as b0002)" in said
     assert said.endswith("cure: spacing_um= in its place, where every slide says its own")
 
 
@@ -247,11 +247,11 @@ def test_a_blank_slide_is_warned_of_and_left_out(slides: dict, tmp_path: Path) -
     heard: list[str] = []
     study = make(tmp_path / "s", slides, members="floor")
     (said,) = stages.audit(study, INLINE)
-    assert said == f"1 slides show no tissue, and are left out: {BLANK}"
+    assert said == f"slides that show no tissue, and are left out: {BLANK}"
     context = Context(slots=(), warn=lambda line, _: heard.append(line), say=heard.append)
     stages.run(study, context)
     assert said in heard
-    assert f"1 blank slides are left out: {BLANK}" in heard
+    assert f"blank slides are left out: {BLANK}" in heard
     assert fold_of(study)[BLANK] == -1
     _, made = open_split(study)
     at = study.manifest().ids.index(BLANK)

@@ -9,6 +9,7 @@ from foveal.errors import TargetError
 from foveal.manifest import Manifest
 from foveal.split import Folds
 from foveal.targets.labels import Labels
+from foveal.train.sampling import Mixture
 from targeted import manifest
 
 
@@ -155,6 +156,14 @@ def test_labels_that_say_nothing_or_little_are_remarked() -> None:
         "fewer than 5 cases have label few (4), one (1): its score will be mostly luck",
     ]
     assert Labels(("enough",)).remarks(encoded[:, 1:2], np.ones(len(encoded))) == []
+
+
+def test_what_batches_make_of_labels_is_told_by_weight() -> None:
+    encoded = np.array([[1, 0], [1, 0], [1, 0], [0, 1]])
+    of = Labels(("a", "b"), drawn=Mixture((0.5, 0.0, 0.5)))
+    alike, other = (of.remarks(encoded, np.array(w))[-1] for w in ([1.0] * 4, [1.0, 1, 1, 3]))
+    assert "a 75 to" in alike
+    assert "a 50 to" in other
 
 
 def test_very_many_labels_take_a_line_a_kind() -> None:

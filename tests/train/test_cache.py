@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from foveal.errors import DataError, DiskFullError, Stopped
-from foveal.train.cache import BLOCK, Direct, Mapped, begin, cached, seconds_to_make
+from foveal.train.cache import BLOCK, Direct, Mapped, _begin, begin, cached, seconds_to_make
 
 
 def made(row: int) -> np.ndarray:
@@ -315,3 +315,21 @@ def test_caches_that_nobody_asks_for_make_room(tmp_path: Path, *, is_asked_for: 
 
 def test_what_a_lost_file_costs_is_nothing() -> None:
     assert seconds_to_make(some_fail, [0, 3]) >= 0
+
+
+def test_a_cache_taken_away_while_it_is_made_is_never_empty(tmp_path):
+    path, began = tmp_path / "pictures.npy", []
+
+    def make(row):
+        if row == 40 and not began:  # another job gives it back, and a third one begins anew
+            began.append(row)
+            for suffix in (".part", ".progress"):
+                path.with_suffix(suffix).unlink()
+            _begin(path, (70, 2), np.dtype(np.uint8))
+        return np.full(2, row + 1, np.uint8)
+
+    with pytest.raises(DiskFullError, match="taken away while it was made"):
+        cached(path, make, 70, threads=1, limit_bytes=1e9)
+    assert not path.exists()
+    found = cached(path, make, 70, threads=1, limit_bytes=1e9)
+    assert (found.values[:, 0] == np.arange(70) + 1).all()

@@ -90,6 +90,7 @@ class Embedder:
 
     def check(self) -> None:
         """Raise where the backbone is unknown, or cannot see pictures of this size."""
+        self.training.require_one_state(self.name)
         self.training.backbone.check(self.training.size)
         self.training.try_out(lambda: self._model(pretrained=False))
 

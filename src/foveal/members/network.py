@@ -95,7 +95,8 @@ class Network:
         cases = [case.as_new for case in job.cases]
         as_new = pictures if cases == [*job.cases] else self.pictures(cases, job.resources)
         all_readable(job, pictures, as_new)
-        target, weight = job.target[job.train], job.weight[job.train]
+        rows = job.counted
+        target, weight = job.target[rows], job.weight[rows]
         share = weight @ target / weight.sum()
         torch.manual_seed(seed_of(job.key))
         ids = [job.cases[k].id for k in job.held.tolist()]
@@ -108,7 +109,7 @@ class Network:
             job,
             self._model(share=tuple(share.tolist()), pretrained=True),
             self.loss,
-            self.training.lessons(job, pictures, job.train, target.astype(np.float32), weight),
+            self.training.lessons(job, pictures, rows, target.astype(np.float32), weight),
             judge=judge,
             accumulate=accumulate,
         )

@@ -118,6 +118,7 @@ class Segmenter:
 
     def check(self) -> None:
         """Raise where the backbone is unknown, or its maps fit neither lattice nor crops."""
+        self.training.require_one_state(self.name)
         backbone = self.training.backbone
         backbone.check(self.training.size)
         stride, side = self._built().encoder.strides[-1], self.training.size[0]

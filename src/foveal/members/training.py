@@ -115,6 +115,14 @@ class Training:
                 f"are cycles={self.cycles}; cure: fewer snapshots, or more cycles"
             )
 
+    def require_one_state(self, name: str) -> None:
+        """Raise where a member that answers with one state is to keep several."""
+        if self.snapshots > 1:
+            raise UsageError(
+                f"{name}: snapshots={self.snapshots}, but it answers with its last state alone; "
+                "cure: snapshots=1"
+            )
+
     def model(
         self,
         head: Callable[[int], nn.Module],

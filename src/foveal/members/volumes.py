@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from foveal.digests import digest
-from foveal.errors import DataError, DiskFullError, TargetError, UsageError
+from foveal.errors import DataError, StudyError, TargetError, UsageError
 from foveal.lattice import cells, has_region, part_of, region_of
 from foveal.manifest import Case, Window
 from foveal.predictions import NO_FOLD, Predictions
@@ -90,13 +90,13 @@ def each_readable(
     Of the others it is told why not.
 
     Raises:
-        DiskFullError: Which is no fault of a case.
+        StudyError: The disk is full or cannot be written, which is no fault of a case.
     """
     for row in rows.tolist():
         started = time.monotonic()
         try:
             volume = stored(cases[row], resources)
-        except DiskFullError:
+        except StudyError:
             raise
         except DataError as error:
             resources.left_out(cases[row], str(error))

@@ -233,6 +233,17 @@ def decode(
     return _decode(_bytes(path), path, at_least, limit)
 
 
+def decode_with_alpha(path: str) -> tuple[Pixels, Shaped[np.ndarray, "height width"] | None]:
+    """The same of a PNG or JPEG, and how opaque its pixels are, where it says so."""
+    data = _bytes(path)
+    if not data.startswith(PNG_START):
+        return _decode(data, path, None, PIXEL_LIMIT), None
+    image, orientation = _whole(data, path, PIXEL_LIMIT)
+    has_alpha = image.ndim == 3 and image.shape[2] == 4
+    alpha = _oriented(image[:, :, 3:], orientation)[:, :, 0] if has_alpha else None
+    return _oriented(_rgb(image), orientation), alpha
+
+
 def decode_mask(path: str) -> Bool[np.ndarray, "height width"]:
     """Where a picture marks something: anything but 0, more than half of full scale in a JPEG.
 

@@ -4,8 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Shaped
+
+from foveal.arrays import Pixels
+
 GLASS = 255
 """What lies outside of a slide, and where a scanner left a tile out; of 8 bit."""
+
+
+def on_glass(
+    colours: Pixels, alpha: Shaped[np.ndarray, "height width"], *, premultiplied: bool = False
+) -> Pixels:
+    """Colours of 8 bit as they look on glass where they are transparent.
+
+    Args:
+        colours: Of every pixel.
+        alpha: How opaque it is, of 8 or 16 bit.
+        premultiplied: Whether colours are less by it already.
+    """
+    full = np.iinfo(alpha.dtype).max
+    if alpha.min() == full:
+        return colours
+    seen = (alpha / np.float32(full))[:, :, None]
+    lit = colours * (np.float32(1) if premultiplied else seen)
+    return np.clip(np.rint(lit + GLASS * (1 - seen)), 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

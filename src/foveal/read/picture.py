@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from foveal.arrays import Pixels
-from foveal.read.image import decode, in_eight_bits, spare_bits_of
-from foveal.read.level import GLASS, Level
+from foveal.read.image import decode_with_alpha, in_eight_bits, spare_bits_of
+from foveal.read.level import GLASS, Level, on_glass
 
 PIECE = 1024
 """Side of what is looked at together, in pixels."""
@@ -25,11 +25,12 @@ class PictureSlide:
     """Whatever decodes as a photograph does."""
 
     def __init__(self, path: str) -> None:
-        image = decode(path)
+        image, alpha = decode_with_alpha(path)
         self.path = path
         self.bits = 8 * image.dtype.itemsize
         spare_bits = spare_bits_of(image.max() / 0xFFFF) if image.dtype == np.uint16 else 0
-        self._image = in_eight_bits(image, spare_bits)
+        colours = in_eight_bits(image, spare_bits)
+        self._image = colours if alpha is None else on_glass(colours, alpha)
         height, width, self.channels = image.shape
         level = Level(height, width, 1.0, (min(height, PIECE), min(width, PIECE)))
         self.levels: tuple[Level, ...] = (level,)

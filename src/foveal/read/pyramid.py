@@ -22,7 +22,7 @@ from jaxtyping import Int, Shaped
 from foveal.arrays import Pixels
 from foveal.errors import UnreadableImage
 from foveal.read.image import in_eight_bits, spare_bits_of
-from foveal.read.level import GLASS, Level
+from foveal.read.level import GLASS, Level, on_glass
 from foveal.read.tiff import FLAT, TIFF_TROUBLE
 
 CHUNK_LIMIT = 1 << 26
@@ -49,10 +49,11 @@ WITH_END = (7, 33003, 33005, 34712)
 class TiffSlide:
     """A tiled or stripped TIFF, its pages sorted into levels."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, empty: int = GLASS) -> None:
+        """Open one; `empty` is what lies outside of it, and where a tile was left out."""
         import tifffile
 
-        self.path = path
+        self.path, self.empty = path, empty
         try:
             with ExitStack() as opened:
                 file = opened.enter_context(tifffile.TiffFile(path))
@@ -96,7 +97,7 @@ class TiffSlide:
         for k, (top, left) in enumerate(corners.tolist()):
             bottom, right = min(top + height, page.imagelength), min(left + width, page.imagewidth)
             if min(top, left) < 0 or bottom - top < height or right - left < width:
-                out[k] = GLASS  # what the tiles below leave of it
+                out[k] = self.empty  # what the tiles below leave of it
             if max(top, 0) < bottom and max(left, 0) < right:
                 for row in range(max(top, 0) // high, -(-bottom // high)):
                     for column in range(max(left, 0) // wide, -(-right // wide)):
@@ -139,10 +140,12 @@ class TiffSlide:
         """One tile or strip as 8 bit; glass where the scanner left it out or it is transparent."""
         tile = self._decoded(level, row, column)
         if tile is None:
-            return np.full((*self.levels[level].chunk, self.channels), GLASS, dtype=np.uint8)
+            return np.full((*self.levels[level].chunk, self.channels), self.empty, dtype=np.uint8)
         colours = in_eight_bits(tile, self._spare_bits)[:, :, : self.channels]
         alpha = _alpha(self._pages[level])
-        return colours if alpha is None else _on_glass(colours, tile[:, :, -1], alpha)
+        if alpha is None:
+            return colours
+        return on_glass(colours, tile[:, :, -1], premultiplied=alpha == PREMULTIPLIED)
 
     def _decoded(self, level: int, row: int, column: int) -> Shaped[np.ndarray, "_ _ _"] | None:
         """One tile or strip; None where the scanner left it out."""
@@ -295,18 +298,6 @@ def _alpha(page: Any) -> int | None:
 def _colours(page: Any) -> int:
     """Channels without alpha."""
     return page.samplesperpixel - (_alpha(page) is not None)
-
-
-def _on_glass(
-    colours: Pixels, alpha: Shaped[np.ndarray, "height width"], kind: int
-) -> Shaped[np.ndarray, "height width channel"]:
-    """Colours as they look on glass where they are transparent."""
-    full = np.iinfo(alpha.dtype).max
-    if alpha.min() == full:
-        return colours
-    seen = (alpha / np.float32(full))[:, :, None]
-    lit = colours * (seen if kind == PLAIN else np.float32(1))
-    return np.clip(np.rint(lit + GLASS * (1 - seen)), 0, 255).astype(np.uint8)
 
 
 def _decoder(page: Any) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -92,13 +92,15 @@ def open_slide(path: str) -> Iterator[Slide]:
 
 
 def scene(path: str, side: int) -> Pixels:
-    """All of a picture that may be a pyramid, such as a mask; a pyramid at most `side` pixels.
+    """All of a mask that may be a pyramid, which is shown at most `side` pixels wide and high.
+
+    Where a tile was left out nothing is marked.
 
     Raises:
         UnreadableImage: The file is missing, truncated, or no picture.
     """
     if _is_tiff(path):
-        with suppress(UnreadableImage), open_slide(path) as slide:
+        with suppress(UnreadableImage), closing(TiffSlide(path, empty=0)) as slide:
             if len(slide.levels) > 1 and slide.bits == 8:
                 return overview(slide, side)
     return decode(path)

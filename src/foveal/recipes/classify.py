@@ -51,7 +51,7 @@ from foveal.task import Approach, Family, Recipe
 from foveal.train.optim import AdamW
 from foveal.train.sampling import Balanced
 from foveal.transforms.augment import Augment, Prepare
-from foveal.transforms.views import flips
+from foveal.transforms.views import centre, flips
 
 DECIDE = {"even": EvenClasses, "likeliest": Likeliest}
 
@@ -124,7 +124,7 @@ def small(
             epochs=epochs or small_epochs(facts.cases),
             batch=batch,
             optim=AdamW(rate_of(lr, weights, 3e-3), weight_decay=0.05),
-            views=flips,
+            views=flips if flip else centre,
             mix=mix_of(mixup, cutmix),
             sampler=Balanced(balance),
             layout="channels_last",

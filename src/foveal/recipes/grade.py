@@ -200,7 +200,7 @@ def small(
     warm_up: WarmUp = 1.0,
     ema: Ema = 0.99,
     clip: Clip = 1.0,
-    views: Views = "flips",
+    views: Views | None = None,
     crop_border: bool = True,
     rotate: Degrees = 15.0,
     flip: Share = 0.5,
@@ -233,7 +233,8 @@ def small(
         grades: How many there are; the largest one in the table + 1 if left out.
         near_duplicates: Whether pictures that look nearly the same share a fold.
         lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out.
-        views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight.
+        views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight; if left out
+            flips, or centre where flip is 0.
         crop_border: Whether dark borders are cut off before a picture is resized.
         rotate: Largest turn either way, in degrees.
         flip: Probability of a mirror image, each way; 0 also tells the patches that they differ.
@@ -262,7 +263,7 @@ def small(
         warm_up=warm_up,
         ema=ema,
         clip=clip,
-        views=VIEWS[views],
+        views=VIEWS[views or ("flips" if flip else "centre")],
         mix=mix_of(mixup, cutmix),
         sampler=Balanced(balance),
         precision=precision,

@@ -103,7 +103,7 @@ def small(
     warm_up: WarmUp = 1.0,
     ema: Ema = 0.99,
     clip: Clip = 1.0,
-    views: Views = "flips",
+    views: Views | None = None,
     rotate: Degrees = 15.0,
     quarter_turns: bool = True,
     flip: Share = 0.5,
@@ -140,7 +140,8 @@ def small(
         batch: Pictures a step.
         near_duplicates: Whether pictures that look nearly the same share a fold.
         lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out.
-        views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight.
+        views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight; if left out
+            flips, or centre where flip is 0.
         rotate: Largest turn either way, in degrees.
         quarter_turns: Whether pictures are turned by 0 to 3 quarters too.
         flip: Probability of a mirror image, each way; 0 also tells the patches that they differ.
@@ -173,7 +174,7 @@ def small(
         warm_up=warm_up,
         ema=ema,
         clip=clip,
-        views=VIEWS[views],
+        views=VIEWS[views or ("flips" if flip else "centre")],
         mix=mix_of(mixup, cutmix),
         sampler=_mixture(mixture) or Uniform(),
         precision=precision,

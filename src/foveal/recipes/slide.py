@@ -427,7 +427,7 @@ def suspicions(manifest: Manifest) -> list[str]:
     truth = plain_grades(manifest)
     words = "slides are equal to another with another grade (kept, in one fold)"
     blank = [manifest.ids[row] for row in np.flatnonzero(is_blank(manifest))]
-    said = f"{len(blank)} slides show no tissue, and are left out: {listed(blank)}"
+    said = f"slides that show no tissue, and are left out: {listed(blank)}"
     return [
         *([said] if blank else []),
         *telltales(manifest, truth),

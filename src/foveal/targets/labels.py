@@ -158,7 +158,7 @@ class Labels:
         self, encoded: Int[np.ndarray, "case label"], weight: Float[np.ndarray, " case"]
     ) -> list[str]:
         """Labels that say nothing, or little, and what the batches make of all."""
-        encoded = encoded[weight > 0]
+        encoded, weight = encoded[weight > 0], weight[weight > 0]
         counts = dict(zip(self.names, encoded.sum(axis=0).tolist(), strict=True))
         every = [name for name, count in counts.items() if count == len(encoded)]
         nobody = [name for name, count in counts.items() if not count]
@@ -177,8 +177,8 @@ class Labels:
             if names
         ]
         if self.drawn is not None:
-            shares = self.drawn.expected(encoded.astype(np.float64), np.ones(len(encoded)))
-            pairs = zip(self.names, encoded.mean(axis=0), shares, strict=True)
+            shares = self.drawn.expected(encoded.astype(np.float64), weight)
+            pairs = zip(self.names, weight @ encoded / weight.sum(), shares, strict=True)
             told = [f"{n} {100 * a:.3g} to {100 * b:.3g}" for n, a, b in pairs]
             said.append(f"batches change how often labels are seen, in %: {listed(told)}")
         return said

@@ -27,7 +27,7 @@ import numpy as np
 from foveal.errors import DataError, DiskFullError, ShapeError, Stopped, StudyError
 from foveal.files import disk_error, lay_out, write_json
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Raised when other pixels or numbers are made of the same case; part of every cache's name."""
 
 BEGAN = "began"
@@ -137,26 +137,33 @@ def cached(
             if not _has_room(path, first.nbytes * count, limit_bytes):
                 direct = Direct(make, first.shape, first.dtype)
                 return _looked_through(path, direct, range(count), threads, should_stop)
-            with _given_back(path):
+            try:
                 _begin(path, (count, *first.shape), first.dtype)
+            except (OSError, DiskFullError) as error:
+                raise _given_back(path, error) from error
     if found is None:
-        with _given_back(path):
+        try:
             _fill(path, make, threads, should_stop, prepared)
+        except (OSError, DiskFullError) as error:
+            with alone(path):
+                raise _given_back(path, error) from error
         found = _load(path)
     if found is None:
-        raise StudyError(f"{path} was harmed while it was made; cure: the same call again")
+        raise DiskFullError(
+            f"{path} was taken away while it was made, by another job for which the disk was full "
+            "or by hand; cure: free space, then the same call again"
+        )
     return found
 
 
-@contextmanager
-def _given_back(path: Path) -> Iterator[None]:
-    """What was begun of a cache goes where the disk is full or cannot be written."""
-    try:
-        yield
-    except (OSError, DiskFullError) as error:
-        for suffix in (".part", ".progress"):
-            path.with_suffix(suffix).unlink(missing_ok=True)
-        raise (disk_error(path, error) if isinstance(error, OSError) else error) from error
+def _given_back(path: Path, error: OSError | DiskFullError) -> StudyError:
+    """What was begun of a cache goes where the disk is full or cannot be written.
+
+    Only whoever holds the lock may do that.
+    """
+    for suffix in (".part", ".progress"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+    return disk_error(path, error) if isinstance(error, OSError) else error
 
 
 def _has_room(path: Path, wanted: int, limit_bytes: float) -> bool:
@@ -288,8 +295,9 @@ def _begin(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
         values = np.load(part, mmap_mode="r", allow_pickle=False)
         if _noted(path) is not None and (values.shape, values.dtype) == (shape, dtype):
             return
+    part.unlink(missing_ok=True)  # one who still fills it does not fill the next
     lay_out(part, shape, dtype)
-    write_json(progress, {"made": [], "failed": {}})
+    write_json(progress, {"of": part.stat().st_ino, "made": [], "failed": {}})
 
 
 def _fill(
@@ -301,10 +309,20 @@ def _fill(
 ) -> None:
     """Make what nobody else makes, then wait for the others, and make what they leave undone."""
     part, progress = path.with_suffix(".part"), path.with_suffix(".progress")
-    try:
-        values = np.lib.format.open_memmap(part, mode="r+")
-    except FileNotFoundError:  # others were faster, or gave it back
-        return
+    with alone(path):
+        begun = _noted(path)
+        if begun is None:  # others were faster, or gave it back
+            return
+        values = np.lib.format.open_memmap(part, mode="r+")  # its number is no other file's now
+    starts = range(0, len(values), BLOCK)
+
+    def noted() -> dict[str, Any] | None:
+        now = _noted(path)  # of another file where this one was given back and begun anew
+        return now if now is not None and now["of"] == begun["of"] else None
+
+    def is_over(start: int) -> bool:
+        now = noted()
+        return now is None or start in now["made"]
 
     def store(row: int) -> None:
         made = make(row)
@@ -312,42 +330,38 @@ def _fill(
             raise ShapeError(f"{made.shape} {made.dtype} among {values.shape[1:]} {values.dtype}")
         values[row] = made
 
-    for wait, start in product((False, True), range(0, len(values), BLOCK)):
-        if _is_made(path, start):
+    for wait, start in product((False, True), starts):
+        if is_over(start):
             continue
         with _taken(path, start, wait=wait) as is_mine:
-            if not is_mine or _is_made(path, start):
+            if not is_mine or is_over(start):
                 continue
             rows = range(start, min(start + BLOCK, len(values)))
             failed = _check(store, rows, threads, should_stop)
             values.flush()  # before it is said to be done
             with alone(path):
-                noted = _noted(path)
-                if noted is None:
+                now = noted()
+                if now is None:
                     return  # another job gave it back meanwhile
-                made = [*noted["made"], start]
-                write_json(progress, {"made": made, "failed": noted["failed"] | failed})
+                made = [*now["made"], start]
+                write_json(progress, {**now, "made": made, "failed": now["failed"] | failed})
             prepared(min(1.0, len(made) * BLOCK / len(values)))
     with alone(path):
-        noted = _noted(path)
-        if noted is not None:
-            failed = dict(sorted(noted["failed"].items()))
+        now = noted()
+        if now is not None and set(starts) <= set(now["made"]):
+            failed = dict(sorted(now["failed"].items()))
             write_json(path.with_suffix(".json"), {"failed": failed})
             part.replace(path)
             progress.unlink()
 
 
-def _is_made(path: Path, start: int) -> bool:
-    noted = _noted(path)
-    return noted is None or start in noted["made"]
-
-
 def _noted(path: Path) -> dict[str, Any] | None:
-    """Which blocks are made and which cases cannot be; None where nothing is being filled."""
+    """Which blocks of which file are made, which cases cannot be; None where none is filled."""
     try:
         noted = json.loads(path.with_suffix(".progress").read_text())
         failed = {int(k): v for k, v in noted["failed"].items()}
-        return {"made": [int(start) for start in noted["made"]], "failed": failed}
+        made = [int(start) for start in noted["made"]]
+        return {"of": int(noted["of"]), "made": made, "failed": failed}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
