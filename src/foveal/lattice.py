@@ -107,9 +107,9 @@ def has_region(case: Case) -> bool:
 
 
 def region_of(case: Case, height: int, width: int) -> Bool[np.ndarray, "height width"]:
-    """Where a volume counts: its region mask, or everywhere."""
+    """Where a volume counts: its region mask, or everywhere; not to be written to."""
     if not has_region(case):
-        return np.ones((height, width), dtype=bool)
+        return np.broadcast_to(np.True_, (height, width))
     return read_mask(case.paths[1], (height, width))
 
 

@@ -135,15 +135,17 @@ def learnable(
         TargetError: All regions are empty.
     """
     planes = _planes(cases)
+    parts = [(cases[k].paths, w) for k in held if (w := cases[k].window) is not None]
     found = []
     for row, volume in zip(rows, volumes, strict=True):
+        own, region = cases[row].window, region_of(cases[row], *volume.plane)
+        judged = [w for paths, w in parts if planes[paths] == volume.plane]
+        if own is None and not judged:
+            found.append(region)
+            continue
         allowed = np.zeros(volume.plane, dtype=bool)
-        window = window_of(cases[row], volume)
-        part_of(allowed, window)[...] = part_of(region_of(cases[row], *volume.plane), window)
-        for k in held:
-            w = cases[k].window
-            if w is None or planes[cases[k].paths] != volume.plane:
-                continue
+        part_of(allowed, own)[...] = part_of(region, own)
+        for w in judged:
             top, left = max(w.top - guard, 0), max(w.left - guard, 0)
             allowed[top : w.top + w.height + guard, left : w.left + w.width + guard] = False
         found.append(allowed)
