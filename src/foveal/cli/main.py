@@ -27,7 +27,10 @@ from foveal.launch import STOP_SIGNALS
 def main() -> None:
     """The entry point of the `foveal` command."""
     logging.getLogger().addHandler(logging.NullHandler())  # libraries log; only the roof speaks
-    sys.exit(call(sys.argv[1:]))
+    code = call(sys.argv[1:])
+    for number in STOP_SIGNALS:  # what is done is done, and its code says so
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def call(tokens: Sequence[str]) -> int:
