@@ -1,6 +1,8 @@
 """TIFF as a container: whatever holds the pixels, and every place where a file may be cut."""
 
+import gc
 import io
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +37,25 @@ def test_a_lossless_file_gives_its_pixels(tmp_path: Path, kind: str) -> None:
     got = read(tmp_path, data)
     assert got.dtype == wanted.dtype
     np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("decoded", [decode, decode_mask])
+def test_files_that_were_decoded_are_held_no_longer(
+    tmp_path: Path, decoded: Callable[[str], np.ndarray]
+) -> None:
+    path = tmp_path / "slice.tif"
+    tifffile.imwrite(path, np.zeros((512, 512), dtype=np.uint8))
+    decoded(str(path))
+    gc.disable()  # a few large slices would not call it
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            decoded(str(path))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held < 512 * 512
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

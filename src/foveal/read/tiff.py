@@ -12,7 +12,8 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def decode_tiff(data: bytes, path: str, limit: int) -> tuple[Pixels, int]:
     import tifffile
 
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
+        with _opened(data) as file:
             check_pages(file, len(data), path)
             whole, first = _whole(file), file.pages.first
             if any(page is None for series in whole.series for page in series.pages):
@@ -95,6 +96,19 @@ def decode_tiff(data: bytes, path: str, limit: int) -> tuple[Pixels, int]:
             return image, 1 if tag is None else int(tag.value)
     except TIFF_TROUBLE:
         raise UnreadableImage(f"{path}: the TIFF does not decode") from None
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Any]:
+    """A file in memory as a `tifffile.TiffFile`.
+
+    Its pages and it hold each other, so that Python may find only many files later that nobody
+    needs them; closed, the bytes at least are gone at once.
+    """
+    import tifffile
+
+    with io.BytesIO(data) as held, tifffile.TiffFile(held) as file:
+        yield file
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +242,7 @@ def values_of_mask(data: bytes, path: str, limit: int) -> MaskValues:
     import tifffile
 
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
+        with _opened(data) as file:
             check_pages(file, len(data), path)
             whole, first = _whole(file), file.pages.first
             sides = whole.sides
