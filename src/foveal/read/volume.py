@@ -29,8 +29,34 @@ from foveal.read.stack import Boxes, Stack, check_slice
 
 
 @dataclass(frozen=True, slots=True)
+class OnDisk:
+    """An array in a file that is mapped only while a part of it is taken.
+
+    A map holds its file open, and a process may often open 1,024: fewer than a study has volumes.
+
+    Attributes:
+        path: Of the `.npy` file.
+        shape: Of the whole.
+        dtype: Of its values.
+        offset: Where they begin, in bytes.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    offset: int
+
+    def __getitem__(self, place: Any) -> np.ndarray:
+        mapped = np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=self.shape)
+        return np.asarray(mapped[place])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self[...], dtype=dtype)
+
+
+@dataclass(frozen=True, slots=True)
 class Volume:
-    """A stored stack, mapped from disk.
+    """A stack that is stored, or in memory.
 
     Attributes:
         values: "height width depth", 8 or 16 bit unsigned.
@@ -38,7 +64,7 @@ class Volume:
         bits: Of the study; values of 8 are stretched where it has 16.
     """
 
-    values: np.ndarray
+    values: np.ndarray | OnDisk
     spare_bits: int = 0
     bits: int = 8
 
@@ -125,7 +151,8 @@ def load(path: Path) -> Volume | None:
     """A stored volume, or None where there is none."""
     try:
         json.loads(path.with_suffix(".json").read_text())
-        return Volume(np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)))
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        return Volume(OnDisk(path, found.shape, found.dtype, found.offset))
     except (OSError, ValueError, EOFError):
         return None
 
