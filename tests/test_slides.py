@@ -188,6 +188,20 @@ def masked(seen: SlideSeen, masks: Sequence[str], stretch: Sequence[float]) -> l
     return remarks(measured(found, mask=masks)[0])
 
 
+def test_slides_that_do_not_say_how_wide_a_pixel_is_are_named(tmp_path: Path) -> None:
+    """One of them makes the tiles of all count in pixels."""
+
+    def said(*widths: float | None) -> list[str]:
+        seen = seen_of(tmp_path / "a.tiff", BOX)
+        found = [replace(seen, spacing_um=width) for width in widths]
+        return remarks(Manifest.from_csv(measured(found)[0].to_csv()))
+
+    (told,) = said(0.25, None, 0.5)
+    assert told.startswith("1 slides do not say how wide their pixels are, so tiles of all slides")
+    assert "0.25 to 0.5 um: s1; cure: " in told
+    assert said(0.25, 0.5) == said(None, None) == []
+
+
 def test_masks_of_some_slides_alone_are_remarked(tmp_path: Path) -> None:
     seen = seen_of(tmp_path / "a.tiff", BOX)
     (said,) = masked(seen, ["", "m", "", ""], [1.0, 1.04, 1.0, 1.0])

@@ -134,6 +134,7 @@ def measure(
         tissue_pixels=round(float(np.median([_tissue_pixels(f, spacing) for f in shown]))),
     )
     more = {
+        "spacing_um": np.array([f"{f.spacing_um:.5g}" if f.spacing_um else "" for f in found]),
         "levels": np.array([" ".join(f"{d:.5g}" for d in f.downsamples) for f in found]),
         "tissue": np.array([f"{f.tissue:.5f}" for f in found], dtype=np.str_),
         "mask_stretch": np.array([f"{f.stretch:.3f}" for f in found], dtype=np.str_),
@@ -152,7 +153,22 @@ def _tissue_pixels(seen: SlideSeen, spacing_um: float | None) -> float:
 
 def remarks(manifest: Manifest) -> list[str]:
     """What a person should know of the slides before anything is trained."""
-    return [*_of_levels(manifest), *_of_masks(manifest)]
+    return [*_of_spacing(manifest), *_of_levels(manifest), *_of_masks(manifest)]
+
+
+def _of_spacing(manifest: Manifest) -> list[str]:
+    """Whether some slides, but not all, say how wide their pixels are."""
+    told = manifest.measured["spacing_um"]
+    mute = np.flatnonzero(told == "")
+    if not 0 < len(mute) < len(told):
+        return []
+    widths = told[told != ""].astype(np.float64)
+    return [
+        f"{len(mute)} slides do not say how wide their pixels are, so tiles of all slides count in "
+        f"pixels, where the others have {widths.min():.3g} to {widths.max():.3g} um: "
+        f"{listed([manifest.ids[row] for row in mute.tolist()])}; cure: slides that say it, or a "
+        "table without these"
+    ]
 
 
 def _of_levels(manifest: Manifest) -> list[str]:

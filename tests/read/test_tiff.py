@@ -151,6 +151,16 @@ def test_a_pyramid_is_one_picture(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(tmp_path, out.getvalue()), image)
 
 
+def test_smaller_copies_are_no_slices(tmp_path: Path) -> None:
+    for count in (1, 3):
+        path = tmp_path / f"{count}.tif"
+        with tifffile.TiffWriter(path) as file:
+            for plane in PLANES[:count]:
+                file.write(plane, photometric="minisblack", metadata=None)
+            file.write(PLANES[0][::2, ::2], subfiletype=1, metadata=None)
+        np.testing.assert_array_equal(stacked(path), PLANES[:count])
+
+
 def test_several_pictures_in_colour_are_refused_however_they_were_written(tmp_path: Path) -> None:
     for data in (
         by_pages(RGB, RGB, photometric="rgb"),
@@ -244,6 +254,17 @@ STACKS: dict[str, Callable[[Path], object]] = {
     "other bytes first": by_tifffile(byteorder=">", compression="lzw"),
     "tiles": by_tifffile(tile=(16, 16)),
 }
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_one_page_for_all_of_16_bit_is_read_in_either_order_of_bytes(
+    tmp_path: Path, byteorder: str
+) -> None:
+    wide = PLANES.astype(np.uint16) * 257 - 5
+    tifffile.imwrite(tmp_path / "s.tif", wide, imagej=True, byteorder=byteorder, truncate=True)
+    got = stacked(tmp_path / "s.tif")
+    assert got.dtype == np.uint16
+    np.testing.assert_array_equal(got, wide)
 
 
 @pytest.mark.parametrize("form", STACKS)

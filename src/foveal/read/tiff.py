@@ -280,7 +280,8 @@ def stack_of_pages(path: Path) -> Stack | None:
         with tifffile.TiffFile(path) as file:
             size = file.filehandle.size
             check_pages(file, size, str(path))
-            count, series = len(file.pages), file.series[0]
+            whole = [k for k, page in enumerate(file.pages) if not page.is_reduced]
+            count, series = len(whole), file.series[0]
             axes = dict(zip(series.axes, series.shape, strict=True))
             if count == 1 and _lacks_slices(file, series, size):
                 raise UnreadableImage(f"{path}: the file is truncated")
@@ -305,7 +306,7 @@ def stack_of_pages(path: Path) -> Stack | None:
     def read(k: int) -> Slice:
         try:
             with tifffile.TiffFile(path) as file:
-                found = file.pages[k if count > 1 else 0].aspage()
+                found = file.pages[whole[k] if count > 1 else 0].aspage()
                 page = found.asarray() if count > 1 else _plane(path, axes, k)
                 if found.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
                     page = np.invert(page)
@@ -341,7 +342,8 @@ def _plane(path: Path, axes: Mapping[str, int], k: int) -> np.ndarray:
     import tifffile
 
     flat = tuple(length for name, length in axes.items() if name in FLAT)
-    return np.array(tifffile.memmap(path, mode="r").reshape(-1, *flat)[k])
+    plane = np.array(tifffile.memmap(path, mode="r").reshape(-1, *flat)[k])
+    return plane.astype(plane.dtype.newbyteorder("="), copy=False)  # ImageJ's comes high byte first
 
 
 def check_pages(file: Any, size: int, path: str) -> None:

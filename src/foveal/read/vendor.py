@@ -72,8 +72,13 @@ class VendorSlide:
 
     def fingerprint(self) -> str:
         """Of the sizes of all levels and what the smallest shows."""
-        smallest = self.levels[-1]
-        seen = self.read(
-            len(self.levels) - 1, top=0, left=0, height=smallest.height, width=smallest.width
-        )
-        return hashlib.sha256(repr(self.levels).encode() + seen.tobytes()).hexdigest()
+        last = len(self.levels) - 1
+        smallest = self.levels[last]
+        sha = hashlib.sha256(repr(self.levels).encode())
+        high, wide = smallest.chunk  # the only level may be far too large to be read at once
+        for top in range(0, smallest.height, high):
+            for left in range(0, smallest.width, wide):
+                height, width = min(high, smallest.height - top), min(wide, smallest.width - left)
+                seen = self.read(last, top=top, left=left, height=height, width=width)
+                sha.update(seen.tobytes())
+        return sha.hexdigest()
