@@ -64,12 +64,12 @@ def test_a_single_picture_is_a_volume_of_one_slice(folder: Path, tmp_path: Path)
 
 
 def test_a_stored_volume_holds_no_file_open(folder: Path, tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     got = store(find_slices(str(folder)), tmp_path / "v.npy")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     window = got(Window(top=0, left=0, height=9, width=9))
     np.testing.assert_array_equal(window, np.moveaxis(voxels(), 0, 2)[:9, :9])
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_only_the_wanted_slices_are_read_and_the_edge_is_repeated(

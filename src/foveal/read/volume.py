@@ -50,7 +50,7 @@ class OnDisk:
         mapped = np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=self.shape)
         return np.asarray(mapped[place])
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, **_: Any) -> np.ndarray:  # always a copy
         return np.array(self[...], dtype=dtype)
 
 
