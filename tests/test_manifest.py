@@ -91,3 +91,17 @@ def test_facts_that_are_unknown_or_missing_are_refused():
 def test_white_space_around_a_role_is_no_other_group(tmp_path):
     text = 'id,image,patient\na,x,p0\nb,y,"p0 "\nc,z, p0\n'
     assert loaded(tmp_path, text, group="patient").roles["group"].tolist() == ["p0"] * 3
+
+
+def test_only_files_are_named_from_where_they_lie():
+    manifest = Manifest(
+        ids=("a", "b"),
+        id_column="id",
+        paths=(("/data/x/a.png",), ("/data/y/b.png",)),
+        target=np.array([["/m/0k4j /m/09j2d"], ["/data/z"]]),
+        target_columns=("labels",),
+    )
+    words, files = (manifest.unmoved(target_is_file=is_file) for is_file in (False, True))
+    assert words.target.tolist() == manifest.target.tolist()
+    assert words.paths == (("x/a.png",), ("y/b.png",))
+    assert files.target.tolist() == [["m/0k4j /m/09j2d"], ["data/z"]]

@@ -226,13 +226,17 @@ class Manifest:
         """A row as people look for it."""
         return f'row {row + 1} (id "{self.ids[row]}")'
 
-    def unmoved(self) -> Manifest:
+    def unmoved(self, *, target_is_file: bool) -> Manifest:
         """The same, files named from the folder that holds them all, wherever that lies by now.
 
         What files hold is measured, so a result of the very same files need not be made again.
+
+        Args:
+            target_is_file: Whether targets are files too; words that begin with / are left alone.
         """
         masks = self.roles.get("mask", np.array([], dtype=np.str_))
-        every = {*chain(*self.paths), *self.target.reshape(-1).tolist(), *masks.tolist()}
+        targets = self.target.reshape(-1).tolist() if target_is_file else []
+        every = {*chain(*self.paths), *targets, *masks.tolist()}
         folders = {str(Path(text).parent) for text in every if text.startswith("/")}
         root = f"{os.path.commonpath(folders or {'/'}).rstrip('/')}/"
 
@@ -243,7 +247,7 @@ class Manifest:
         return replace(
             self,
             paths=tuple(tuple(path.removeprefix(root) for path in own) for own in self.paths),
-            target=cut(self.target),
+            target=cut(self.target) if target_is_file else self.target,
             roles={**self.roles, **({"mask": cut(masks)} if "mask" in self.roles else {})},
         )
 

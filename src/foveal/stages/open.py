@@ -46,7 +46,7 @@ class Opened:
 
     def of(self, manifest: Manifest) -> Opened:
         """The same study with a row a unit."""
-        return replace(self, manifest=manifest, **_said(self.recipe, manifest))
+        return replace(self, manifest=manifest, **_said(self.family, self.recipe, manifest))
 
 
 def open_study(study: Study) -> Opened:
@@ -78,13 +78,13 @@ def open_study(study: Study) -> Opened:
         family=family,
         recipe=recipe,
         manifest=manifest,
-        **_said(recipe, manifest),
+        **_said(family, recipe, manifest),
     )
 
 
-def _said(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
+def _said(family: Family, recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
     """The target of every row, and the digests."""
-    unmoved = manifest.unmoved()
+    unmoved = manifest.unmoved(target_is_file=family.target_is_file)
     return {
         "target": recipe.target.encode(manifest),
         "cases": digest(unmoved),
