@@ -9,6 +9,7 @@ from conftest import truth_of
 from foveal.combine.blend import CalibratedMean, LabelAverage, NonNegative
 from foveal.combine.leaderboard import (
     Entry,
+    Verdict,
     choose,
     cross_fitted,
     judged,
@@ -17,6 +18,7 @@ from foveal.combine.leaderboard import (
 )
 from foveal.decide.thresholds import ClosedFormCuts, ExactCuts
 from foveal.manifest import Text, Truth
+from foveal.metrics.interval import Resamples, whole_cases
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.predictions import Predictions
 
@@ -119,7 +121,8 @@ def test_a_clear_winner_is_chosen_and_a_tie_goes_to_the_simplest() -> None:
     same, truth = members(noise=(0.8, 0.8, 0.8))
     labelled = cross_fitted([entry(("m0",))], leave_one_fold_out(same, truth))[0]
     verdict = judged(labelled, truth, quadratic_kappa)
-    assert np.array_equal(verdict.tally, quadratic_kappa.tally(in_order(labelled), truth))
+    tally = quadratic_kappa.tally(in_order(labelled), truth)
+    assert verdict.score == quadratic_kappa.value(tally.sum(axis=0))
     kinds = [
         entry(("m0", "m1"), NonNegative()),
         entry(("m0", "m1"), LabelAverage(5)),
@@ -147,6 +150,28 @@ def test_a_member_below_the_floor_is_not_chosen_however_near() -> None:
     assert free.rows[0].score < free.rows[1].score
     assert free.chosen == 0  # within one standard error, and first in order
     assert rank(rows, predictions, truth, metric=quadratic_kappa, floor="m1").chosen == 1
+
+
+class Plain:
+    """A score that is its tally."""
+
+    name = "plain"
+    pieces = whole_cases
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        return np.asarray(sums)[..., 0]
+
+
+def test_an_ensemble_below_the_floor_is_not_chosen_however_near() -> None:
+    """The floor is surely below the best, and it among noise around the best."""
+    noise = np.random.default_rng(0).normal(0, 1, 1000)
+    entries = [entry(("floor",)), entry(("a", "b")), entry(("a", "b", "c"))]
+    verdicts = [
+        Verdict(score=score, folds={}, sites={}, resamples=Resamples(totals[:, None], 50))
+        for score, totals in ((0.5, 0 * noise), (0.4, noise), (0.6, 0 * noise))
+    ]
+    assert choose(entries, verdicts, Plain()) == 1
+    assert choose(entries, verdicts, Plain(), "floor") == 2
 
 
 def test_the_nested_score_of_a_choice_among_noise_is_not_above_its_own() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from conftest import truth_of
 from foveal.manifest import Truth
-from foveal.metrics.interval import bootstrap, group_sums, paired_errors, resampled_sums
+from foveal.metrics.interval import bootstrap, group_sums, paired_error, resampled, resampled_sums
 from foveal.metrics.kappa import quadratic_kappa
 
 
@@ -81,19 +81,17 @@ def test_too_few_groups_have_no_interval(groups: int) -> None:
 def test_a_row_compared_with_itself_has_no_error() -> None:
     y, z = example()
     tally = quadratic_kappa.tally(z, truth_of(y))
-    assert paired_errors(quadratic_kappa, [tally, tally], tally, np.arange(400)) == [0, 0]
+    drawn = resampled(tally, np.arange(400))
+    assert paired_error(quadratic_kappa, drawn, drawn) == 0
 
 
-def test_errors_of_several_scores_are_those_of_each_alone() -> None:
+def test_the_error_of_a_difference_is_that_of_resamples_of_the_same_groups() -> None:
     y, z = example()
-    other, *tallies = (quadratic_kappa.tally(given, truth_of(y)) for given in (z, z[::-1], y))
+    tallies = [quadratic_kappa.tally(given, truth_of(y)) for given in (z, z[::-1])]
     group = np.arange(400) // 8
-    got = paired_errors(quadratic_kappa, tallies, other, group)
-    for tally, error in zip(tallies, got, strict=True):
-        one, against = (
-            quadratic_kappa.value(resampled_sums(group_sums(t, group))) for t in (tally, other)
-        )
-        assert error == pytest.approx(np.std(one - against) * np.sqrt(50 / 49))
+    got = paired_error(quadratic_kappa, *(resampled(tally, group) for tally in tallies))
+    one, other = (quadratic_kappa.value(resampled_sums(group_sums(t, group))) for t in tallies)
+    assert got == pytest.approx(np.std(one - other) * np.sqrt(50 / 49))
 
 
 def test_draws_depend_on_the_seed_alone() -> None:

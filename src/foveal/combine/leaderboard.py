@@ -2,24 +2,25 @@
 
 Blend and decoder are fitted on all folds but one and judged on that one, in turn. Among rows within
 one paired standard error of the best, the simplest is chosen: fewest members, then mean before
-label average before fitted weights, then the recipe's order. A member below the floor is not.
+label average before fitted weights, then the recipe's order. None below the floor member is.
 Because it was chosen, a row's own score is a little lucky; the nested score repeats the whole
 choice inside every set of folds.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from foveal.combine.blend import Blend, FittedBlend
 from foveal.decide.decoder import Decoder, FittedDecoder
 from foveal.manifest import Text, Truth
-from foveal.metrics.interval import Metric, bootstrap, paired_errors
+from foveal.metrics.interval import Metric, Resamples, interval, paired_error, resampled
 from foveal.predictions import Predictions
 
 NO_SITE = "(none)"
@@ -99,7 +100,7 @@ def rank(
         predictions: Out-of-fold predictions by member, aligned with the truth.
         truth: What is true, with the fold of every case.
         metric: The score.
-        floor: The member that others should pass; those that do not are marked, never chosen.
+        floor: The member that all others should pass; rows that do not are marked, never chosen.
         ask: Called before anything is fitted; may raise.
     """
     labels = cross_fitted(entries, leave_one_fold_out(predictions, truth), ask)
@@ -112,33 +113,24 @@ def rank(
             for part in leave_one_fold_out(predictions, truth)
         ]
         nested = judged(picked, truth, metric)
-    scores = [_value(metric, one.tally) for one in verdicts]
-    rows = []
-    for entry, verdict, score, below in zip(
-        entries, verdicts, scores, _below(entries, scores, floor), strict=True
-    ):
-        seconds = sum(float(predictions[m].seconds.mean()) for m in entry.members)
-        rows.append(
-            Row(
-                entry=entry,
-                score=score,
-                interval=bootstrap(metric, verdict.pieces, verdict.group),
-                folds=_split_scores(metric, verdict.tally, truth.fold),
-                sites={}
-                if truth.site is None
-                else {
-                    site or NO_SITE: score
-                    for site, score in _split_scores(metric, verdict.tally, truth.site).items()
-                },
-                seconds=seconds,
-                below_floor=below,
-            )
+    below = _below(entries, [one.score for one in verdicts], floor)
+    rows = [
+        Row(
+            entry=entry,
+            score=verdict.score,
+            interval=interval(metric, verdict.resamples),
+            folds=verdict.folds,
+            sites=verdict.sites,
+            seconds=sum(float(predictions[m].seconds.mean()) for m in entry.members),
+            below_floor=is_below,
         )
+        for entry, verdict, is_below in zip(entries, verdicts, below, strict=True)
+    ]
     return Leaderboard(
         rows=tuple(rows),
         chosen=chosen,
-        nested=None if nested is None else _value(metric, nested.tally),
-        nested_interval=None if nested is None else bootstrap(metric, nested.pieces, nested.group),
+        nested=None if nested is None else nested.score,
+        nested_interval=None if nested is None else interval(metric, nested.resamples),
     )
 
 
@@ -198,39 +190,52 @@ def cross_fitted(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How labels of all folds compare with the truth.
+    """How labels of all folds compare with the truth; no longer for more cases.
 
     Attributes:
-        tally: Of every case, in their order.
-        pieces: The same of what is drawn for an interval.
-        group: Pieces that are drawn together.
+        score: Of all cases.
+        folds: Of each fold.
+        sites: Of each site; empty where none are known.
+        resamples: Of the pieces that an interval draws.
     """
 
-    tally: Float[np.ndarray, "case stat"]
-    pieces: Float[np.ndarray, "piece stat"]
-    group: Int[np.ndarray, " piece"]
+    score: float
+    folds: dict[int, float]
+    sites: dict[str, float]
+    resamples: Resamples
 
 
 def judged(labelled: Labelled, truth: Truth, metric: Metric) -> Verdict:
-    """The tallies of all cases, and of the pieces that intervals draw."""
-    rows = np.concatenate([part for part, _ in labelled])
-    pairs = [(labels, truth.take(part)) for part, labels in labelled]
-    tallies = [metric.tally(*pair) for pair in pairs]
-    drawn = (metric.pieces(tally, *pair) for tally, pair in zip(tallies, pairs, strict=True))
-    pieces, groups = zip(*drawn, strict=True)
+    """The scores of all cases and of their parts, and what is drawn to tell how sure they are."""
+    whole, folds, sites = [], {}, defaultdict(list)
+    pieces, groups = [], []
+    for rows, labels in labelled:
+        own = truth.take(rows)
+        tally = metric.tally(labels, own)
+        whole.append(tally.sum(axis=0))
+        folds[int(own.fold[0])] = float(metric.value(whole[-1]))
+        for site in () if own.site is None else np.unique(own.site).tolist():
+            sites[site].append(tally[own.site == site].sum(axis=0))
+        drawn, group = metric.pieces(tally, labels, own)
+        pieces.append(drawn)
+        groups.append(group)
     return Verdict(
-        tally=np.concatenate(tallies)[np.argsort(rows)],
-        pieces=np.concatenate(pieces),
-        group=np.concatenate(groups),
+        score=float(metric.value(sum(whole))),
+        folds=folds,
+        sites={
+            site or NO_SITE: float(metric.value(sum(parts)))
+            for site, parts in sorted(sites.items())
+        },
+        resamples=resampled(np.concatenate(pieces), np.concatenate(groups)),
     )
 
 
 def _below(entries: Sequence[Entry], scores: Sequence[float], floor: str | None) -> list[bool]:
-    """Which entries are a single member that scores lower than the floor does."""
+    """Which entries score lower than the floor member alone does."""
     least = max(
         (s for e, s in zip(entries, scores, strict=True) if e.members == (floor,)), default=-np.inf
     )
-    return [len(e.members) == 1 and s < least for e, s in zip(entries, scores, strict=True)]
+    return [s < least for s in scores]
 
 
 def _chosen_within(
@@ -252,13 +257,11 @@ def choose(
     metric: Metric,
     floor: str | None = None,
 ) -> int:
-    """The simplest within one paired standard error of the best; no member below the floor."""
-    scores = [_value(metric, one.tally) for one in verdicts]
-    ranked = [s if np.isfinite(s) else -np.inf for s in scores]
+    """The simplest within one paired standard error of the best; none below the floor."""
+    ranked = [v.score if np.isfinite(v.score) else -np.inf for v in verdicts]
     best = int(np.argmax(ranked))
     below = _below(entries, ranked, floor)
-    pieces, group = [one.pieces for one in verdicts], verdicts[best].group
-    errors = paired_errors(metric, pieces, pieces[best], group)
+    errors = [paired_error(metric, v.resamples, verdicts[best].resamples) for v in verdicts]
     near = [
         k
         for k, (score, error) in enumerate(zip(ranked, errors, strict=True))
@@ -274,11 +277,3 @@ def _take(predictions: dict[str, Predictions], rows: np.ndarray) -> dict[str, Pr
     ids = next(iter(predictions.values())).ids
     wanted = [ids[r] for r in rows]
     return {name: p.take(wanted) for name, p in predictions.items()}
-
-
-def _value(metric: Metric, tally: np.ndarray) -> float:
-    return float(metric.value(tally.sum(axis=0)))
-
-
-def _split_scores(metric: Metric, tally: np.ndarray, part: np.ndarray) -> dict:
-    return {p.item(): _value(metric, tally[part == p]) for p in np.unique(part)}

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Shaped
 from foveal.decide.calibrate import PRIOR_GROUPS, Affine, Line, expected, groups_seen
 from foveal.decide.thresholds import Cuts
 from foveal.manifest import Truth
-from foveal.metrics.interval import paired_errors
+from foveal.metrics.interval import paired_error, resampled
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.predictions import Predictions
 
@@ -115,7 +115,8 @@ class PerSite:
             labels[1, out] = self._own(seen, known, pooled)(unseen, truth.take(out).site)
         common, own = (quadratic_kappa.tally(one, truth) for one in labels)
         gain = quadratic_kappa.value(own.sum(axis=0)) - quadratic_kappa.value(common.sum(axis=0))
-        (error,) = paired_errors(quadratic_kappa, [own], common, truth.group)
+        drawn = (resampled(tally, truth.group) for tally in (own, common))
+        error = paired_error(quadratic_kappa, *drawn)
         return bool(gain > error)
 
 

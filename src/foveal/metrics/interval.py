@@ -7,7 +7,7 @@ resample is one row of counts times the table of group sums, and a thousand of t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -51,6 +51,8 @@ def whole_cases(
     Cases of no weight are no evidence, so a group of them is none either.
     """
     counted = truth.weight > 0
+    if counted.all():
+        return tally, truth.group
     return tally[counted], truth.group[counted]
 
 
@@ -83,14 +85,29 @@ def resampled_sums(
     return np.concatenate(totals)
 
 
+@dataclass(frozen=True, slots=True)
+class Resamples:
+    """What resamples of the groups add up to; their number does not grow with the cases'.
+
+    Attributes:
+        totals: The tallies of each, added up.
+        groups: How many they were drawn from.
+    """
+
+    totals: Float[np.ndarray, "resample stat"]
+    groups: int
+
+
+def resampled(tally: Float[np.ndarray, "case stat"], group: Int[np.ndarray, " case"]) -> Resamples:
+    """Resamples of groups of cases; the same draws for whatever is told of the same groups."""
+    sums = group_sums(tally, group)
+    return Resamples(resampled_sums(sums), len(sums))
+
+
 def bootstrap(
     metric: Metric, tally: Float[np.ndarray, "case stat"], group: Int[np.ndarray, " case"]
 ) -> tuple[float, float]:
     """The 95 % interval of a score, by resampling groups.
-
-    Resamples of few groups vary less than fresh groups would, so with few of them the ends lie
-    further out, as they do for a mean by Student's t. Below `FEWEST` even the widest one would hold
-    the truth too seldom.
 
     Args:
         metric: What the tallies are of.
@@ -98,16 +115,28 @@ def bootstrap(
         group: What must stay together.
 
     Returns:
+        As `interval` does.
+    """
+    return interval(metric, resampled(tally, group))
+
+
+def interval(metric: Metric, resamples: Resamples) -> tuple[float, float]:
+    """The 95 % interval of a score.
+
+    Resamples of few groups vary less than fresh groups would, so with few of them the ends lie
+    further out, as they do for a mean by Student's t. Below `FEWEST` even the widest one would hold
+    the truth too seldom.
+
+    Returns:
         Lower and upper end; (nan, nan) for fewer than `FEWEST` groups.
 
     Reference:
         Hesterberg, What Teachers Should Know About the Bootstrap, 2015 (expanded percentiles).
     """
-    sums = group_sums(tally, group)
-    if len(sums) < FEWEST:
+    if resamples.groups < FEWEST:
         return float("nan"), float("nan")
-    values = metric.value(resampled_sums(sums))
-    tail = _tail(len(sums))
+    values = metric.value(resamples.totals)
+    tail = _tail(resamples.groups)
     low, high = (
         np.nanquantile(values, [tail, 1 - tail]) if np.isfinite(values).any() else (np.nan,) * 2
     )
@@ -122,21 +151,12 @@ def _tail(groups: int) -> float:
     return float(ndtr(-reach))
 
 
-def paired_errors(
-    metric: Metric,
-    tallies: Sequence[Float[np.ndarray, "case stat"]],
-    other: Float[np.ndarray, "case stat"],
-    group: Int[np.ndarray, " case"],
-) -> list[float]:
-    """Standard error of the difference of each score from another one on the same cases.
+def paired_error(metric: Metric, one: Resamples, other: Resamples) -> float:
+    """Standard error of the difference of two scores on the same cases; nan where there is none.
 
-    Groups are resampled, once for all scores.
+    Both are of the same groups, so resample by resample of the same draws.
     """
-    sums = group_sums(np.concatenate([other, *tallies], axis=1), group)
-    totals = np.split(resampled_sums(sums), 1 + len(tallies), axis=1)
-    against, *values = map(metric.value, totals)
-    widened = math.sqrt(len(sums) / max(len(sums) - 1, 1))
-    differences = [value - against for value in values]
-    return [
-        float(np.nanstd(d)) * widened if np.isfinite(d).any() else float("nan") for d in differences
-    ]
+    differences = metric.value(one.totals) - metric.value(other.totals)
+    if not np.isfinite(differences).any():
+        return float("nan")
+    return float(np.nanstd(differences)) * math.sqrt(one.groups / max(one.groups - 1, 1))

@@ -21,7 +21,7 @@ from foveal.stages.train import is_trained, marks, out_of_fold, place, why_not
 from foveal.study import DONE, Study, changed, is_done, publish
 from foveal.task import Context, Recipe
 
-COMBINE_FORMAT = 7
+COMBINE_FORMAT = 8
 
 
 def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
