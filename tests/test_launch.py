@@ -44,6 +44,12 @@ def vanish(channel: Channel, *, device: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def double_but_1(channel: Channel, *, device: str, number: int) -> None:
+    if number == 1:
+        raise MemoryBudgetError("too big")
+    double(channel, device=device, number=number)
+
+
 def write_for_ever(channel: Channel, *, device: str, path: str) -> None:
     channel.report({"pid": os.getpid()})
     while True:
@@ -119,6 +125,23 @@ def test_a_job_finds_foveal_where_its_parent_found_it(tmp_path: Path) -> None:
 def test_an_error_keeps_its_kind_and_stops_the_others(tmp_path: Path) -> None:
     with pytest.raises(MemoryBudgetError, match="too big"):
         run(fail, [{"number": 0}, {"number": 1}, {"number": 2}], tmp_path)
+
+
+@pytest.mark.parametrize("slots", [("cpu",), ()])
+def test_an_error_that_is_spared_leaves_the_others_to_go_on(
+    tmp_path: Path, slots: tuple[str, ...]
+) -> None:
+    spared: list[tuple[int, str]] = []
+
+    def spares(number: int, error: FovealError) -> bool:
+        spared.append((number, str(error)))
+        return True
+
+    heard = run(
+        double_but_1, [{"number": k} for k in range(3)], tmp_path, slots=slots, spares=spares
+    )
+    assert [h["twice"] for h in heard] == [0, 4]
+    assert spared == [(1, "too big")]
 
 
 def test_an_unexpected_error_is_one_line_and_its_traceback_in_the_log(tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ def slots_of(device: str | None) -> list[str]:
     return ["cpu"] * max(1, min(cores(), int(free_bytes() / JOB_BYTES)))
 
 
+def _stops_all(*_: Any) -> bool:
+    """The first error ends them all."""
+    return False
+
+
 def side_by_side(
     function: Callable[..., None],
     calls: Sequence[Mapping[str, Any]],
@@ -83,6 +88,7 @@ def side_by_side(
     kinds: Sequence[str] = (),
     keep: Sequence[int] = (),
     grace_seconds: float = GRACE_SECONDS,
+    spares: Callable[[int, FovealError], bool] = _stops_all,
 ) -> None:
     """Run a function once for each call, some at a time.
 
@@ -99,16 +105,21 @@ def side_by_side(
             that kind, or nothing is said, any will do.
         keep: File descriptors that the jobs hold too, such as that of a lock.
         grace_seconds: How long jobs may take to save their state after they were asked to stop.
+        spares: Told of a call and the error of its job; whether the others go on.
 
     Raises:
-        FovealError: The first error of a job; the other jobs are asked to stop first.
+        FovealError: The first error that is not spared; the other jobs are asked to stop first.
         Stopped: The signal came.
     """
     if not slots:
         for number, call in enumerate(calls):
             report = _reporter(on_event, number)
-            with _one_thread():
-                function(Channel(report, should_stop), device="cpu", **call)
+            try:
+                with _one_thread():
+                    function(Channel(report, should_stop), device="cpu", **call)
+            except FovealError as error:
+                if isinstance(error, Stopped) or not spares(number, error):
+                    raise
         return
     address = f"{function.__module__}:{function.__qualname__}"
     waiting, free = list(enumerate(calls)), list(slots)
@@ -136,7 +147,9 @@ def side_by_side(
                 if child.finished():
                     for late, event in _drain(events):
                         on_event(late, event)
-                    failure = failure or child.error()
+                    error = child.error()
+                    if error is not None and (failure or not spares(number, error)):
+                        failure = failure or error
                     free.append(running.pop(number).device)
             if stop_by is not None and time.monotonic() > stop_by:
                 break

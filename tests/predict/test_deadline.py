@@ -15,14 +15,14 @@ from foveal.predict.deadline import Deadline
      (3.0, 0.0), (1.0, -2.0)],
 )  # fmt: skip
 def test_a_tenth_and_three_seconds_at_least_are_kept(limit: float, working: float) -> None:
-    assert Deadline(limit, 1000.0).end == pytest.approx(1000 + working)
+    assert Deadline(limit, 1000.0).end() == pytest.approx(1000 + working)
 
 
 @given(st.floats(0.1, 1e6), st.floats(0.1, 1e6), st.floats(0, 1e7))
 def test_a_longer_limit_never_ends_earlier(one: float, other: float, started: float) -> None:
     shorter, longer = sorted((one, other))
-    assert Deadline(shorter, started).end <= Deadline(longer, started).end
-    assert Deadline(longer, started).end <= started + longer - 3 + 1e-6
+    assert Deadline(shorter, started).end() <= Deadline(longer, started).end()
+    assert Deadline(longer, started).end() <= started + longer - 3 + 1e-6
 
 
 @pytest.mark.parametrize("limit", [0.5, 2.9, 60.0, 7200.0])
@@ -50,4 +50,18 @@ def test_it_passes_when_the_clock_reaches_the_end(away: float) -> None:
     before = time.monotonic()
     passed = deadline.passed()
     after = time.monotonic()
-    assert after >= deadline.end if passed else before < deadline.end
+    assert after >= deadline.end() if passed else before < deadline.end()
+
+
+def test_three_of_the_longest_write_are_kept() -> None:
+    assert Deadline(100.0, 0.0).end(2.0) == pytest.approx(90)
+    assert Deadline(100.0, 0.0).end(8.0) == pytest.approx(76)
+    begun = Deadline(100.0, time.monotonic() - 80)
+    assert not begun.passed()
+    assert begun.passed(8.0)
+
+
+def test_what_would_end_after_the_limit_is_not_begun() -> None:
+    begun = Deadline(100.0, time.monotonic() - 80)
+    assert begun.has_time_for(10.0)
+    assert not begun.has_time_for(21.0)

@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -25,6 +27,7 @@ from foveal import stages
 from foveal.combine.leaderboard import rank
 from foveal.errors import (
     ManifestError,
+    MemoryBudgetError,
     SplitError,
     Stopped,
     StudyError,
@@ -35,6 +38,7 @@ from foveal.errors import (
 from foveal.files import read_json
 from foveal.launch import Channel
 from foveal.manifest import Case, load
+from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
 from foveal.stages.address import resolve
 from foveal.stages.open import open_study
@@ -893,6 +897,79 @@ def test_with_a_deadline_whoever_is_finished_answers(finished: Study) -> None:
     assert {(name,) for name in every} <= {*members}
     assert [len(some) for some in members] == sorted(len(some) for some in members)
     assert members.count(every) == 1
+
+
+def test_of_as_many_members_the_better_row_answers() -> None:
+    def step(*members: str, score: float | None = None) -> dict:
+        return {"members": list(members)} | ({} if score is None else {"score": score})
+
+    every = [step("a"), step("a", "b"), step("a", "b", "c", score=0.9)]
+    rows = {
+        "b": [step("b", score=0.8)],
+        "a": [step("a", score=0.3)],
+        "c": [step("c", score=0.5)],
+        "all": every,
+        "bc": [step("b"), step("b", "c", score=0.7)],
+    }
+    told = [("".join(s["members"]), s.get("score")) for s in _steps(rows, "all")]
+    assert told == [
+        ("a", None), ("a", 0.3), ("c", 0.5), ("b", 0.8), ("ab", None), ("bc", 0.7), ("abc", 0.9),
+    ]  # fmt: skip
+
+
+def limited(study: Study, eyes: dict, out: Path, **more: object) -> object:
+    deadline = Deadline(600.0, time.monotonic())
+    asked = {"table": eyes["table"], "images": eyes["images"], "context": INLINE}
+    return stages.predict(study, out=out, deadline=deadline, **{**asked, **more})
+
+
+def test_under_a_deadline_members_that_fail_leave_the_others_to_answer(
+    finished: Study, eyes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    context = replace(INLINE, warn=lambda text, about: warned.append(text))
+    failing = {"regression"}
+
+    def states_of(folder: Path) -> State:
+        if folder.parent.name in failing:
+            raise MemoryBudgetError("too big")
+        return load_state(folder)
+
+    monkeypatch.setattr(import_module("foveal.stages.predict"), "load_state", states_of)
+    asked = {"answer": "mean of all", "context": context}
+    answered = limited(finished, eyes, tmp_path / "a.csv", **asked)
+    assert (answered.members, len(answered.all_members)) == (("floor",), 2)
+    assert "regression cannot answer: too big" in warned
+    answer(finished, eyes, tmp_path / "floor.csv", answer="floor")
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "floor.csv").read_text()
+    failing.add("floor")
+    with pytest.raises(MemoryBudgetError, match="too big"):
+        limited(finished, eyes, tmp_path / "a.csv", **asked)
+    failing.remove("floor")
+    with pytest.raises(MemoryBudgetError, match="too big"):  # without a deadline all are waited for
+        answer(finished, eyes, tmp_path / "b.csv", answer="mean of all")
+
+
+def test_a_call_with_a_deadline_that_is_refused_leaves_the_answer_of_before(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.csv"
+    study = edited(finished, tmp_path / "s", "views: centre", "views: flips")
+    out.write_text("of before")
+    with pytest.raises(StudyError):
+        limited(study, eyes, out)
+    assert out.read_text() == "of before"
+    same = edited(finished, tmp_path / "t", "folds: 3", "folds: 3\n  cache_gb: 3")
+    limited(same, eyes, out)  # edited, but nothing of weight
+    assert len(out.read_text().splitlines()) == 37
+
+
+def test_a_stopped_prediction_does_not_say_that_it_goes_on(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    context = replace(INLINE, should_stop=lambda: True)
+    with pytest.raises(Stopped, match="begins anew"):
+        answer(finished, eyes, tmp_path / "a.csv", context=context)
 
 
 def test_an_id_that_makes_too_long_a_name_is_refused_before_anything_is_scored(

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from foveal.combine.leaderboard import Entry, Leaderboard, leave_one_fold_out, rank
-from foveal.digests import describe
+from foveal.digests import describe, digest
 from foveal.errors import StudyError
 from foveal.files import csv_text
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
+from foveal.settings import Settings
 from foveal.split.record import Split
 from foveal.stages.open import Opened, held, say_why
 from foveal.stages.split import open_split, truth_of
@@ -64,10 +65,12 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
         fitted = {}
         for row in board.rows:
             context.ask()
-            fitted[row.entry.name] = _fit_steps(row.entry, predictions, truth, recipe)
+            steps = _fit_steps(row.entry, predictions, truth, recipe)
+            fitted[row.entry.name] = [*steps[:-1], {**steps[-1], "score": _finite(row.score)}]
         chosen = board.rows[board.chosen]
         answers = {
             "chosen": chosen.entry.name,
+            "described": digest_of_description(opened.settings),
             "answer": describe(recipe.answer),
             "prior": recipe.answer.prior(opened.target, opened.manifest.weight),
             "jobs": {m.name: marks(study, m.name, made.folds) for m in recipe.members},
@@ -210,6 +213,11 @@ def _oof_csv(
         cells = zip(scores.ids, of.fold.tolist(), *told.values(), strict=True)
         lines |= dict(zip(part.judged.tolist(), cells, strict=True))
     return csv_text([names, *(lines[r] for r in sorted(lines))])
+
+
+def digest_of_description(settings: Settings) -> str:
+    """Of all that a person may edit; where it is the same, a leaderboard need not be looked at."""
+    return digest(settings.recipe, dict(settings.options), settings.checked)
 
 
 def has_leaderboard(study: Study) -> bool:

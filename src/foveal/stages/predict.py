@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,14 +20,22 @@ import numpy as np
 from foveal import launch
 from foveal.combine.blend import mean
 from foveal.digests import revive
-from foveal.errors import DiskFullError, ManifestError, Stopped, StudyError, UsageError, nearest
+from foveal.errors import (
+    DiskFullError,
+    FovealError,
+    ManifestError,
+    Stopped,
+    StudyError,
+    UsageError,
+    nearest,
+)
 from foveal.files import read_json
 from foveal.machine import cores, one_thread
 from foveal.manifest import Manifest, load
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
 from foveal.stages.address import import_own
-from foveal.stages.combine import has_leaderboard, require_combined
+from foveal.stages.combine import digest_of_description, has_leaderboard, require_combined
 from foveal.stages.place import keep_what_is_read, require_place, scratch_beside
 from foveal.stages.progress import PREPARING
 from foveal.stages.split import open_split
@@ -111,18 +121,24 @@ def predict(
         asked=asked,
         prior=answers["prior"],
         steps=_steps(answers["rows"], row),
-        is_anytime=deadline is not None,
+        deadline=deadline,
         progress=context.progress,
+        warn=context.warn,
     )
-    if growing.is_anytime:
-        growing.write(Given(prior=growing.prior))
+    for name in growing.members:
+        _require_unchanged(study, name, answers["jobs"][name])
+    if answers.get("described") == digest_of_description(study.settings()):
+        growing.begin()  # else the jobs look whether the leaderboard is of what is described now
     _say_strangers(study, manifest, context)
     with scratch_beside(writes[0].parent) as scratch, one_thread():
         try:
-            _score_all(study, source, growing, answers, scratch, deadline, context)
+            _score_all(study, source, growing, answers, scratch, context)
         except Stopped:
-            if deadline is None or not deadline.passed():
-                raise
+            if deadline is None or not deadline.passed(growing.write_seconds):
+                raise Stopped("stopped; scores are not kept, the same call begins anew") from None
+            growing.begin()
+    if growing.failed and not growing.reached:
+        raise growing.failed[0]
     if growing.doubts:
         told = [f'id "{name}": {why}' for name, why in growing.doubts.items()]
         context.warn(f"{len(told)} answers are doubtful", told)
@@ -162,8 +178,12 @@ class _Growing:
         asked: What is to be answered.
         prior: The answer where nothing is known.
         steps: The row that answers, before it what fewer of its members can say, fewest first.
-        is_anytime: Whether a step may be written before the last.
-        progress: Who is told.
+        deadline: Until which each better step is written; without one the last alone is.
+        progress: Who is told how far it is.
+        warn: Told which members cannot answer.
+        has_begun: Whether anything was written.
+        write_seconds: That the longest write took.
+        failed: Why members cannot answer.
         finished: Scores of the members that are done.
         reached: The members whose answer is written.
         left_out: Why cases were not scored.
@@ -175,8 +195,12 @@ class _Growing:
     asked: Asked
     prior: Mapping[str, Any]
     steps: Sequence[Mapping[str, Any]]
-    is_anytime: bool
+    deadline: Deadline | None
     progress: Callable[[str, float, str], None]
+    warn: Callable[[str, Sequence[str]], None]
+    has_begun: bool = False
+    write_seconds: float = 0.0
+    failed: list[FovealError] = field(default_factory=list)
     finished: dict[str, Predictions] = field(default_factory=dict)
     reached: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
@@ -187,13 +211,24 @@ class _Growing:
         """All that the row needs."""
         return tuple(self.steps[-1]["members"])
 
+    def begin(self) -> None:
+        """With a deadline write the prior answer, unless it was."""
+        if self.deadline is not None and not self.has_begun:
+            self.write(Given(prior=self.prior))
+
     def write(self, given: Given) -> None:
+        """Write an answer and remember how long it took."""
+        started = time.monotonic()
         self.form.write(self.path, self.asked, given)
+        self.has_begun = True
+        self.write_seconds = max(self.write_seconds, time.monotonic() - started)
 
     def hear(self, number: int, event: Mapping[str, Any]) -> None:
         """Take the scores of a member, and write the best answer that can be given with them."""
         self.left_out |= event.get("left_out", {})
         self.doubts |= event.get("doubts", {})
+        if "sound" in event:
+            self.begin()
         if "prepared" in event:
             self.progress(PREPARING, event["prepared"], "")
         if "scored" not in event:
@@ -201,17 +236,40 @@ class _Growing:
         self.finished[self.members[number]] = Predictions.open(Path(event["scored"]))
         self.progress("scoring", len(self.finished) / len(self.members), self.members[number])
         ready = [s for s in self.steps if set(s["members"]) <= set(self.finished)]
-        if ready and (self.is_anytime or len(self.finished) == len(self.members)):
+        if ready and self._is_to_be_written():
             self.write(_given(ready[-1], self.finished, self.asked, self.prior))
             self.reached = tuple(ready[-1]["members"])
 
+    def _is_to_be_written(self) -> bool:
+        """Whether there is time for a step, or it is the last."""
+        if self.deadline is None:
+            return len(self.finished) == len(self.members)
+        return self.deadline.has_time_for(2 * self.write_seconds)  # more is in it than in the prior
+
+    def spares(self, number: int, error: FovealError) -> bool:
+        """Whether the others go on: under a deadline, unless the study itself is at fault."""
+        if self.deadline is None or isinstance(error, (StudyError, UsageError)):
+            return False
+        self.failed.append(error)
+        self.warn(f"{self.members[number]} cannot answer: {error}", [])
+        return True
+
 
 def _steps(rows: Mapping[str, Sequence[Mapping[str, Any]]], row: str) -> list[Mapping[str, Any]]:
-    """What a row and others can say with some of its members, whichever finish first."""
+    """What a row and others can say with some of its members, whichever finish first.
+
+    Of as many members the row of the higher score comes later, and so is written in place of the
+    other; what has no score, a row's own first members, comes before them.
+    """
     own = rows[row]
     every = {*own[-1]["members"]}
     others = [steps[-1] for steps in rows.values() if {*steps[-1]["members"]} < every]
-    return sorted([*others, *own], key=lambda step: len(step["members"]))
+
+    def worth(step: Mapping[str, Any]) -> tuple[int, float]:
+        score = step.get("score")
+        return len(step["members"]), -math.inf if score is None else score
+
+    return sorted([*own[:-1], *others, own[-1]], key=worth)
 
 
 def _answers(study: Study) -> dict[str, Any]:
@@ -257,7 +315,6 @@ def _score_all(
     growing: _Growing,
     answers: Mapping[str, Any],
     scratch: Path,
-    deadline: Deadline | None,
     context: Context,
 ) -> None:
     slots = slots_of(context)
@@ -273,16 +330,21 @@ def _score_all(
         }
         for name in growing.members
     ]
+
+    def is_late() -> bool:
+        return growing.deadline is not None and growing.deadline.passed(growing.write_seconds)
+
     with _log(study) as log:
         launch.side_by_side(
             score_job,
             calls,
             slots=slots,
             log=log,
-            should_stop=lambda: context.should_stop() or bool(deadline and deadline.passed()),
+            should_stop=lambda: context.should_stop() or is_late(),
             on_event=growing.hear,
             kinds=[devices.get(name, "") for name in growing.members],
-            grace_seconds=0.0 if deadline is not None else launch.GRACE_SECONDS,
+            grace_seconds=launch.GRACE_SECONDS if growing.deadline is None else 0.0,
+            spares=growing.spares,
         )
 
 
@@ -361,6 +423,7 @@ def score_job(
         cures = f"{opened.study.call('run')}, or {opened.study.settings_file} as it was"
         raise StudyError(f"{member} was trained with something else ({why}); cure: {cures}")
     require_combined(opened, made)
+    channel.report({"sound": True})
     states = [load_state(opened.study.job_folder(member, k)) for k in range(len(trained))]
     _require_unchanged(opened.study, member, trained)  # nor while they were read
     manifest = load(Source(**source), answer_with_prior)
