@@ -126,7 +126,8 @@ def test_what_is_told_of_every_case_out_of_fold() -> None:
         target=np.array([0, 2]), weight=np.ones(2), group=np.arange(2), fold=np.array([0, 1])
     )
     told = GradeTable(3).out_of_fold(np.array([0, 1]), predictions, of)
-    assert told == {"truth": [0, 2], "label": [0, 1], "score": ["0.25", "1.5"]}
+    right = {"truth": [0, 2], "label": [0, 1], "score": ["0.25", "1.5"], "weight": ["1", "1"]}
+    assert told == right
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -219,16 +219,21 @@ def test_equal_scores_are_as_good_as_chance_and_no_case_is_no_precision() -> Non
 
 def test_the_interval_of_f1_is_around_what_scikit_learn_finds() -> None:
     rng = np.random.default_rng(0)
-    true, group = rng.random(200) < 0.4, np.arange(200) // 2
-    given_ = true ^ (rng.random(200) < 0.2)
+    true, group = rng.random((200, 40)) < 0.4, np.arange(200) // 2
+    given_ = true ^ (rng.random(true.shape) < 0.2)
     for weight in (np.ones(200), rng.uniform(0.1, 3, 200)):
-        low, value, high = _f1(true, given_, weight, group)
-        assert value == pytest.approx(f1_score(true, given_, sample_weight=weight))
-        assert 0 < low < value < high < 1
+        found = _f1(true, given_, weight, group)
+        values = [value for _, value, _ in found]
+        assert values == pytest.approx(f1_score(true, given_, sample_weight=weight, average=None))
+        assert all(0 < low < value < high < 1 for low, value, high in found)
+        own = _f1(true[:, [35]], given_[:, [35]], weight, group)
+        assert found[35] == pytest.approx(own[0])
 
 
 def test_a_rare_label_that_is_always_right_has_no_doubt_and_one_of_nobody_no_f1() -> None:
     """Most resamples hold no case of it, and say nothing of it."""
     true, even, group = np.arange(40) == 7, np.ones(40), np.arange(40)
-    assert _f1(true, true, even, group) == (1, 1, 1)
-    assert np.isnan(_f1(true & False, true & False, even, group)).all()
+    both = np.stack([true, true & False], axis=1)
+    right, nobody = _f1(both, both, even, group)
+    assert right == (1, 1, 1)
+    assert np.isnan(nobody).all()

@@ -12,10 +12,11 @@ import pytest
 from conftest import INK, INLINE
 from foveal import lattice, stages
 from foveal.digests import revive
+from foveal.errors import UnreadableImage
 from foveal.files import csv_text, write_text
 from foveal.manifest import Manifest, Window
 from foveal.predictions import Predictions
-from foveal.ship.panels import segment
+from foveal.ship.panels import grade, segment
 from foveal.ship.panels.slide import by_site
 from foveal.ship.panels.study import chosen_step, folds, groups_of, oof, split_of
 from foveal.split import Folds
@@ -49,8 +50,9 @@ def study_of(folder: Path, manifest: Manifest, made: Split) -> Study:
     answers = {"chosen": "floor", "rows": {"other": [], "floor": [{}, step]}}
     write_text(study.combine_folder / "answers.json", json.dumps(answers))
     grades = manifest.target[:, 0].tolist()
-    rows = zip(manifest.ids, made.fold.tolist(), grades, grades, grades, strict=True)
-    head = ("id", "fold", "truth", "label", "score")
+    columns = (manifest.ids, made.fold.tolist(), grades, grades, grades, manifest.weight.tolist())
+    rows = zip(*columns, strict=True)
+    head = ("id", "fold", "truth", "label", "score", "weight")
     write_text(study.combine_folder / "oof.csv", csv_text([head, *rows]))
     return study
 
@@ -107,6 +109,21 @@ def test_the_step_that_answers_is_the_last_of_the_chosen_row(tmp_path: Path) -> 
     assert chosen_step(study) == {"members": ["floor"], "decode": {"cuts": [0.5]}}
 
 
+def test_rows_of_no_weight_are_shown_nowhere(tmp_path: Path) -> None:
+    """Every second case is wrong, and of no weight."""
+    manifest = table_of(NAMES, weight=["1", "0"] * 6)
+    study = study_of(tmp_path, manifest, Folds(2)(manifest))
+    text = study.out_of_fold_file.read_text().splitlines()
+    wrong = [re.sub(r",\d,0\.0$", ",7,0.0", line) for line in text]
+    assert len({*wrong} - {*text}) == 6
+    study.out_of_fold_file.write_text("\n".join(wrong))
+    page = grade.confusion(study)
+    assert "100 % are exactly right" in page.lead
+    assert re.findall(r'class="hit">(\d+)', page.body) == ["3", "3"]
+    shown = re.findall(r"<b>(\w+)</b>", grade.worst_cases(study).body)
+    assert sorted(shown) == NAMES[::2]
+
+
 # --- masks ----------------------------------------------------------------------------------------
 
 
@@ -161,6 +178,30 @@ def test_units_are_judged_by_what_the_study_is_judged_by(
     assert shown == sorted(scores, key=lambda name: scores[name])
     assert body.count(f"<figcaption>{words} ") == len(shown)
     assert body.count(f">{words}</th>") == 1
+
+
+def test_units_of_no_weight_are_not_shown(segmented: Study, tmp_path: Path) -> None:
+    study = Study(tmp_path / "s")
+    shutil.copytree(segmented.folder, study.folder)
+    manifest = study.manifest()
+    weights = np.array(["0", *["1"] * (len(manifest) - 1)])
+    roles = {**manifest.roles, "weight": weights}
+    write_text(study.manifest_file, replace(manifest, roles=roles).to_csv())
+    shown = re.findall(r"(\w+), the middle slice", segment.masks(study).body)
+    assert set(shown) < set(re.findall(r"(\w+), the middle slice", segment.masks(segmented).body))
+
+
+def test_where_slices_are_gone_the_report_shows_the_rest(
+    segmented: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(place: str) -> object:
+        raise UnreadableImage(f"{place}: no such file, folder or pattern of slices")
+
+    whole = segment.masks(segmented).body
+    monkeypatch.setattr(segment, "find_slices", gone)
+    body = segment.masks(segmented).body
+    assert body.count("the middle slice") == whole.count("the middle slice")
+    assert body.count("<img") == whole.count("<img") * 2 // 3
 
 
 def test_pictures_of_masks_are_the_worst_and_say_whose_cut_they_show(segmented: Study) -> None:

@@ -220,10 +220,10 @@ def judged(labelled: Labelled, truth: Truth, metric: Metric) -> Verdict:
         pieces.append(drawn)
         groups.append(group)
     return Verdict(
-        score=float(metric.value(sum(whole))),
+        score=float(metric.value(np.sum(whole, axis=0))),
         folds=folds,
         sites={
-            site or NO_SITE: float(metric.value(sum(parts)))
+            site or NO_SITE: float(metric.value(np.sum(parts, axis=0)))
             for site, parts in sorted(sites.items())
         },
         resamples=resampled(np.concatenate(pieces), np.concatenate(groups)),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from foveal.manifest import Truth
 from foveal.metrics.interval import whole_cases
@@ -35,12 +35,6 @@ def _of_counts(counts: Float[np.ndarray, "*pool 3"], beta: float) -> Float[np.nd
     return f_beta(hit, hit + extra, hit + missed, beta)
 
 
-def _counts(
-    given: Bool[np.ndarray, "case *part"], true: Bool[np.ndarray, "case *part"]
-) -> np.ndarray:
-    return np.stack([given & true, given & ~true, ~given & true], axis=-1).astype(np.float64)
-
-
 @dataclass(frozen=True, slots=True)
 class FBeta:
     """F-beta over all pixels of all cases; below 1 beta favours precision, 1 is the Dice score.
@@ -56,8 +50,11 @@ class FBeta:
         self, labels: Shaped[np.ndarray, "case ..."], truth: Truth
     ) -> Float[np.ndarray, "case 3"]:
         """True positives, false positives, false negatives of each case."""
-        counts = _counts(labels != 0, truth.target != 0)
-        return truth.weight[:, None] * counts.reshape(len(labels), -1, 3).sum(axis=1)
+        given, true = (of.reshape(len(labels), -1) != 0 for of in (labels, truth.target))
+        hit, all_given, all_true = (
+            np.count_nonzero(of, axis=1) for of in (given & true, given, true)
+        )
+        return truth.weight[:, None] * np.stack([hit, all_given - hit, all_true - hit], axis=1)
 
     def value(self, sums: Float[np.ndarray, "*pool 3"]) -> Float[np.ndarray, "*pool"]:
         """F-beta of each pool; 0 where nothing is there and nothing was found."""
@@ -131,7 +128,8 @@ class MacroF1:
         self, labels: Shaped[np.ndarray, "case label"], truth: Truth
     ) -> Float[np.ndarray, "case stat"]:
         """True positives, false positives, false negatives of each label, one after the other."""
-        counts = _counts(labels != 0, truth.target != 0)
+        given, true = labels != 0, truth.target != 0
+        counts = np.stack([given & true, given & ~true, ~given & true], axis=-1)
         return (truth.weight[:, None, None] * counts).reshape(len(labels), -1)
 
     def value(self, sums: Float[np.ndarray, "*pool stat"]) -> Float[np.ndarray, "*pool"]:

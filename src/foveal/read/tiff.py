@@ -280,7 +280,7 @@ def stack_of_pages(path: Path) -> Stack | None:
         with tifffile.TiffFile(path) as file:
             size = file.filehandle.size
             check_pages(file, size, str(path))
-            whole = [k for k, page in enumerate(file.pages) if not page.is_reduced]
+            whole = [k for k, page in enumerate(file.pages) if not page.aspage().is_reduced]
             count, series = len(whole), file.series[0]
             axes = dict(zip(series.axes, series.shape, strict=True))
             if count == 1 and _lacks_slices(file, series, size):

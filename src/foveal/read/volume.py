@@ -81,7 +81,8 @@ class Volume:
     @property
     def plane(self) -> tuple[int, int]:
         """Height and width of a slice."""
-        return self.values.shape[:2]
+        height, width, _ = self.values.shape
+        return height, width
 
     def __call__(self, window: Window) -> Shaped[np.ndarray, "height width depth"]:
         """A part of all slices, at full scale; beyond the edge the volume is mirrored."""

@@ -63,9 +63,13 @@ class GradeTable:
     def out_of_fold(
         self, labels: Int[np.ndarray, " case"], predictions: Predictions, truth: Truth
     ) -> dict[str, list]:
-        """The true grade, the one that was given, and the score it was given for."""
-        scores = [f"{score:.6g}" for score in expected(predictions)]
-        return {"truth": truth.target.tolist(), "label": labels.tolist(), "score": scores}
+        """The true grade, the one that was given, the score it was given for, and the weight."""
+        return {
+            "truth": truth.target.tolist(),
+            "label": labels.tolist(),
+            "score": [f"{score:.6g}" for score in expected(predictions)],
+            "weight": [short(weight) for weight in truth.weight.tolist()],
+        }
 
     def _prior_rows(self, asked: Asked, given: Given) -> dict[str, list]:
         known = set(given.ids)

@@ -16,10 +16,10 @@ from foveal.ship.panels.study import (
     cards,
     chosen_step,
     cost,
+    counted,
     curves,
     folds,
     leaderboard,
-    oof,
     thumbnail,
     what_was_run,
 )
@@ -30,7 +30,7 @@ WORST_CASES = 12
 
 def confusion(study: Study) -> Section:
     """Truth against the cross-fitted grade of the chosen row."""
-    rows = oof(study)
+    rows = counted(study)
     top = max(max(int(r["truth"]), int(r["label"])) for r in rows)
     table = np.zeros((top + 1, top + 1), dtype=int)
     for r in rows:
@@ -47,16 +47,17 @@ def confusion(study: Study) -> Section:
     )
     head = "".join(f"<th>{h}</th>" for h in range(top + 1))
     html = f'<table class="confusion"><tr><th>true \\ given</th>{head}</tr>{body}</table>'
-    lead = (
-        f"Chosen row, out of fold. {100 * np.trace(table) / table.sum():.0f} % are exactly right."
-    )
+    weight = np.array([float(r["weight"]) for r in rows])
+    is_right = np.array([r["truth"] == r["label"] for r in rows])
+    right = 100 * weight @ is_right / weight.sum()
+    lead = f"Chosen row, out of fold. {right:.0f} % are exactly right."
     return Section("Confusion", lead, Markup(html))
 
 
 def scores(study: Study) -> Section:
     """The scores of the chosen row and where they are cut."""
     cuts = _common_cuts(chosen_step(study)["decode"])
-    values = [float(r["score"]) for r in oof(study)]
+    values = [float(r["score"]) for r in counted(study)]
     chart = histogram(values, [c for c in cuts if math.isfinite(c)], x="expected grade", y="cases")
     said = ", ".join(f"{c:.3f}" for c in cuts)
     lead = f"Scores out of fold, and the cuts that answer, fitted on all of them: {said}."
@@ -67,7 +68,7 @@ def worst_cases(study: Study) -> Section:
     """Pictures whose out-of-fold score is farthest from their grade."""
     manifest = study.manifest()
     place = {name: k for k, name in enumerate(manifest.ids)}
-    rows = sorted(oof(study), key=lambda r: -abs(float(r["score"]) - float(r["truth"])))
+    rows = sorted(counted(study), key=lambda r: -abs(float(r["score"]) - float(r["truth"])))
     shown = [graded(thumbnail(manifest.paths[place[r["id"]]][0]), r) for r in rows[:WORST_CASES]]
     lead = (
         "Farthest from their grade, out of fold: look for wrong grades, bad pictures, rare kinds."

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 from markupsafe import Markup
 
 from foveal.manifest import Truth
-from foveal.metrics.interval import bootstrap
+from foveal.metrics.interval import interval, resampled
 from foveal.metrics.overlap import MacroF1
 from foveal.ship.charts import intervals
 from foveal.ship.numbers import number
@@ -19,11 +21,11 @@ from foveal.ship.panels.study import (
     cards,
     chosen_step,
     cost,
+    counted,
     curves,
     folds,
     groups_of,
     leaderboard,
-    oof,
     table,
     thumbnail,
     what_was_run,
@@ -35,26 +37,23 @@ SHOWN = 12
 
 SCORE = "score:"
 
-SOME = 1e-12
-"""A weight that is none; keeps shares of nothing at 0."""
+TOGETHER = 32
+"""Labels whose intervals are drawn at once; all of hundreds would take too much memory."""
 
 
 def by_label(study: Study) -> Section:
     """How well each label is told, and where it is cut."""
     cuts = chosen_step(study)["decode"].get("cuts", ())
-    rows = oof(study)
+    rows = counted(study)
     names = [key.removeprefix(SCORE) for key in rows[0] if key.startswith(SCORE)]
-    true, given = (
-        np.array([[name in _own(row[key], names) for name in names] for row in rows])
-        for key in ("truth", "label")
-    )
+    true, given = (_marked([row[key] for row in rows], names) for key in ("truth", "label"))
     score = np.array([[float(row[SCORE + name]) for name in names] for row in rows])
     weight = np.array([float(row["weight"]) for row in rows])
     hit, there, told = (weight @ has for has in (true & given, true, given))
     with np.errstate(invalid="ignore"):  # nan where nobody was given, or has, the label
         precision, recall = hit / told, hit / there
     group = groups_of(study, [row["id"] for row in rows])
-    f1 = [_f1(*pair, weight, group) for pair in zip(true.T, given.T, strict=True)]
+    f1 = _f1(true, given, weight, group)
     order = np.argsort(-there, kind="stable").tolist()
     lines = [
         [
@@ -82,15 +81,34 @@ def _own(cell: str, names: Collection[str]) -> set[str]:
     return {cell} if cell in names else set(cell.split())
 
 
+def _marked(cells: Sequence[str], names: Sequence[str]) -> Bool[np.ndarray, "row label"]:
+    """Which labels every cell names."""
+    place = {name: k for k, name in enumerate(names)}
+    marked = np.zeros((len(cells), len(names)), dtype=bool)
+    for row, cell in zip(marked, cells, strict=True):
+        row[[place[name] for name in _own(cell, place)]] = True
+    return marked
+
+
 def _f1(
-    true: np.ndarray, given: np.ndarray, weight: np.ndarray, group: np.ndarray
-) -> tuple[float, float, float]:
-    """Lower end, value and upper end of one label's F1; nan where nobody has it or was given it."""
+    true: Bool[np.ndarray, "case label"],
+    given: Bool[np.ndarray, "case label"],
+    weight: Float[np.ndarray, " case"],
+    group: Int[np.ndarray, " case"],
+) -> list[tuple[float, float, float]]:
+    """Lower end, value and upper end of every label's F1; nan where nobody has or was given it."""
     metric, fold = MacroF1(), np.zeros(len(true), np.int64)
-    truth = Truth(target=true[:, None], weight=weight, group=group, fold=fold)
-    tally = metric.tally(given[:, None], truth)
-    low, high = bootstrap(metric, *metric.pieces(tally, given[:, None], truth))
-    return low, float(metric.value(tally.sum(axis=0))), high
+    found = []
+    for first in range(0, true.shape[1], TOGETHER):
+        own = slice(first, first + TOGETHER)
+        truth = Truth(target=true[:, own], weight=weight, group=group, fold=fold)
+        tally = metric.tally(given[:, own], truth)
+        drawn, sums = resampled(tally, group), tally.sum(axis=0)
+        for k in range(0, len(sums), 3):  # three counts a label
+            label = slice(k, k + 3)
+            low, high = interval(metric, replace(drawn, totals=drawn.totals[:, label]))
+            found.append((low, float(metric.value(sums[label])), high))
+    return found
 
 
 def _average_precision(score: np.ndarray, true: np.ndarray, weight: np.ndarray) -> float:
@@ -113,7 +131,7 @@ def worst_cases(study: Study) -> Section:
         return sum((1 - s if name in true else s) ** 2 for name, s in scores.items())
 
     shown = []
-    for row in sorted(oof(study), key=trouble, reverse=True)[:SHOWN]:
+    for row in sorted(counted(study), key=trouble, reverse=True)[:SHOWN]:
         words = Markup("<b>{}</b><br>true {}<br>given {}").format(
             row["id"], row["truth"] or "nothing", row["label"] or "nothing"
         )

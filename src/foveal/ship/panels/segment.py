@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from foveal.decide.sweep import Histograms
 from foveal.digests import revive
+from foveal.errors import DataError
 from foveal.files import read_json
 from foveal.lattice import Planes, part_of, planes_of
 from foveal.manifest import Case
@@ -104,9 +105,10 @@ MASK_PANELS = (what_was_run, leaderboard, masks, folds, curves, cost)
 
 
 def _units(study: Study) -> _Units:
-    """Read scores and masks of all units, once."""
+    """Read scores and masks of all units that are judged, once."""
     made = split_of(study)
-    units, rows = made.units(study.manifest()), np.flatnonzero(made.fold != NONE)
+    units = made.units(study.manifest())
+    rows = np.flatnonzero((made.fold != NONE) & (units.weight > 0))
     cases = [units.case(k) for k in rows.tolist()]
     answer = read_json(study.answers_file)["answer"]
     truth = planes_of(cases, units.target[rows, 0].tolist(), int(answer["lattice"]))
@@ -129,7 +131,7 @@ def _pictures(study: Study, units: _Units, rows: Sequence[Mapping[str, str]]) ->
     for k, (name, plane), mask in zip(order, scores.arrays(), given, strict=True):
         share = units.truth.positive[k] / np.maximum(units.truth.area[k], 1)
         shown = (
-            card(_plain(_middle(units.cases[k])), f"{name}, the middle slice"),
+            card(_middle(units.cases[k]), f"{name}, the middle slice"),
             card(_plain(np.round(np.asarray(plane) * 255).astype(np.uint8)), "scores"),
             card(_plain(_errors(mask, share >= 0.5)), f"{units.judged_by} {number(f[name])}"),
         )
@@ -141,12 +143,15 @@ def _pictures(study: Study, units: _Units, rows: Sequence[Mapping[str, str]]) ->
     return Markup("<h3>Pictures</h3><p>{}</p>{}").format(lead, Markup("").join(lines))
 
 
-def _middle(case: Case) -> np.ndarray:
-    """The middle slice of a unit, as 8 bit from its darkest to its brightest."""
-    stack = find_slices(case.paths[0])
-    plane = part_of(stack.read(len(stack) // 2), case.window).astype(np.float32)
+def _middle(case: Case) -> str:
+    """The middle slice of a unit, from its darkest to its brightest; empty where it is gone."""
+    try:
+        stack = find_slices(case.paths[0])
+        plane = part_of(stack.read(len(stack) // 2), case.window).astype(np.float32)
+    except DataError:
+        return ""
     low, high = np.quantile(plane, [0.005, 0.995])
-    return np.clip((plane - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
+    return _plain(np.clip((plane - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8))
 
 
 def _errors(given: Bool[np.ndarray, "_ _"], true: Bool[np.ndarray, "_ _"]) -> np.ndarray:

@@ -24,11 +24,11 @@ from foveal.ship.panels.study import (
     cards,
     chosen_step,
     cost,
+    counted,
     curves,
     folds,
     groups_of,
     leaderboard,
-    oof,
     picture,
     table,
     what_was_run,
@@ -69,7 +69,7 @@ def slide_panels(look: Look) -> tuple[Callable, ...]:
 
 def by_site(study: Study) -> Section:
     """How well each site is graded, and how well all are apart from how they differ."""
-    rows, manifest = oof(study), study.manifest()
+    rows, manifest = counted(study), study.manifest()
     if "site" not in manifest.roles:
         return Section("Sites", "No --site was named.", Markup(""))
     site, place = manifest.roles["site"], {name: k for k, name in enumerate(manifest.ids)}
@@ -135,7 +135,7 @@ class TilesChosen:
         """The section of a study."""
         manifest = study.manifest()
         place = {name: k for k, name in enumerate(manifest.ids)}
-        rows = sorted(oof(study), key=lambda r: -abs(float(r["score"]) - float(r["truth"])))
+        rows = sorted(counted(study), key=lambda r: -abs(float(r["score"]) - float(r["truth"])))
         looks, member = attention(study)
         shown = [
             graded(self._drawn(manifest.case(place[r["id"]]).as_new, looks.get(r["id"])), r)

@@ -189,6 +189,11 @@ def oof(study: Study) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def counted(study: Study) -> list[dict[str, str]]:
+    """Those of them that have a weight; the others are neither learned from nor judged."""
+    return [row for row in oof(study) if float(row["weight"]) > 0]
+
+
 def chosen_step(study: Study) -> Mapping[str, Any]:
     """What the chosen row answers with: its members, their blend and decoder, as JSON."""
     answers = read_json(study.answers_file)
