@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from conftest import NEW, job_of
+from foveal.combine.blend import mean
 from foveal.decide.retrieve import unit
 from foveal.errors import MemoryBudgetError, UsageError
 from foveal.files import read_json
@@ -17,7 +18,7 @@ from foveal.losses.margin import UNKNOWN, ArcFace, CosFace, MarginLoss
 from foveal.members.eigenpictures import FLOOR_OF_VARIANCE, Eigenpictures
 from foveal.members.embedder import Embedder, at_length_one
 from foveal.models.heads import AverageMax
-from foveal.predictions import Predictions
+from foveal.predictions import NO_FOLD, Predictions
 from foveal.stages.open import Opened
 from foveal.stages.split import split_of
 from foveal.task import Job, Resources, State
@@ -90,7 +91,9 @@ def test_new_cases_are_compared_with_everybody(swum: Opened, tmp_path: Path, kin
     states = [of.fit(job(swum, tmp_path / str(fold), fold)) for fold in range(2)]
     work = job(swum, tmp_path)
     named = np.flatnonzero(names != NEW)
-    for said in of.score(states, work.cases, named, work.resources):
+    found = of.score(states, work.cases, named, work.resources)
+    assert mean(found).known == {NO_FOLD: found[0].columns}
+    for said in found:
         values, present = said.matrix()
         assert present.all()
         assert (values > 0).all()

@@ -10,7 +10,7 @@ from conftest import NEW, job_of
 from foveal.decide.votes import votes
 from foveal.members import local
 from foveal.members.local import LocalFeatures
-from foveal.predictions import Predictions
+from foveal.predictions import NO_FOLD, Predictions
 from foveal.stages.open import Opened
 from foveal.stages.split import split_of
 from foveal.task import Job, State
@@ -130,8 +130,9 @@ def test_pictures_without_keypoints_have_no_vote_and_get_none(
     state = blind.fit(work)
     assert state.tensors["gallery"].shape == (0, 76 + 3)
     said = said_of(blind, state, work, work.held)
-    assert said.known == {0: ()}
+    assert said.known == {0: (), NO_FOLD: ()}
     assert (said.values == 0).all()
+    assert not said.matrix().present.any()
 
 
 def test_new_cases_are_compared_once_for_all_folds(

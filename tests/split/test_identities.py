@@ -83,6 +83,16 @@ def test_a_closed_set_hides_nobody_and_says_so() -> None:
     assert "everybody is known" in " ".join(made.notes)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_in_a_closed_set_every_query_has_an_answer(seed: int) -> None:
+    """Encounters of several individuals take each other's last picture away."""
+    identity = [f"w{k // 2}" for k in range(400)]
+    encounter = np.random.default_rng(seed).permutation(np.arange(400) // 3)
+    made = QueryFolds(None, seed=seed)(manifest(identity, [f"e{k}" for k in encounter]))
+    assert {*made.kind.tolist()} == {"known", "gallery"}
+    assert_imitates(made, np.array(identity), None, 1)
+
+
 def test_the_same_seed_gives_the_same_folds_and_another_one_others() -> None:
     identity = long_tail(1)
     one, same, other = (QueryFolds("new", seed=s)(manifest(identity)).fold for s in (0, 0, 1))

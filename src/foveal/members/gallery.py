@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from foveal.decide.retrieve import likeness
 from foveal.members.pictures import score_each
-from foveal.predictions import Predictions
+from foveal.predictions import NO_FOLD, Predictions
 from foveal.task import Job, State
 
 NOBODY = ""
@@ -95,7 +95,8 @@ def answers(
         device: That computes.
 
     Returns:
-        One column an individual of the study, absent for a fold that does not know it.
+        One column an individual of the study, absent for a fold that does not know it, and for new
+        cases where the member has nothing of it.
     """
     names = tuple(states[0].notes["names"]) if states else ()
 
@@ -105,13 +106,16 @@ def answers(
         return compare(state, Gallery(vectors, owner, len(names)))
 
     said = score_each(states, evaluate, ids, columns=names, reading=reading, device=device)
-    return [
-        replace(one, known={state.notes["fold"]: _known(state)})
-        for one, state in zip(said, states, strict=True)
-    ]
+    return [replace(one, known=_known(state)) for one, state in zip(said, states, strict=True)]
 
 
-def _known(state: State) -> tuple[str, ...]:
-    """Whom the fold learned from."""
+def _known(state: State) -> dict[int, tuple[str, ...]]:
+    """Whom the fold learned from, and whom all of the study's pictures show."""
+    own = state.tensors["owner"]
+    owners = {state.notes["fold"]: own}
+    if state.for_new:
+        owners[NO_FOLD] = np.concatenate([own, state.for_new["owner"]])
     names = state.notes["names"]
-    return tuple(names[k] for k in np.unique(state.tensors["owner"]).tolist())
+    return {
+        fold: tuple(names[k] for k in np.unique(owner).tolist()) for fold, owner in owners.items()
+    }

@@ -115,8 +115,13 @@ class LocalFeatures:
         return 5.0 + cases * 5e-3
 
     def _features(self, found: _Found) -> Float[np.ndarray, "keypoint feature"]:
-        """Descriptors as waves, and places."""
-        return np.hstack([found.roots @ waves(self.waves), self.places * found.places])
+        """Descriptors as waves, and places.
+
+        Picture by picture: the last bits of a product may follow from how many rows it has.
+        """
+        basis, starts = waves(self.waves), np.flatnonzero(np.diff(found.row)) + 1
+        waved = np.concatenate([own @ basis for own in np.split(found.roots, starts)])
+        return np.hstack([waved, self.places * found.places])
 
 
 @dataclass(frozen=True, slots=True)

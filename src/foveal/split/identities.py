@@ -99,6 +99,8 @@ class QueryFolds:
             deal.hide(self._hidden_a_fold(deal, share_of_new(identity, self.new, self.new_share)))
             deal.ask_unknown()
         deal.ask_known()
+        if self.new is None:
+            deal.take_back(kinds(identity, deal.fold, deal.hidden, counts, None) == NEW)
         return deal.fold, deal.hidden
 
     def _hidden_a_fold(self, deal: _Deal, expected: float) -> int:
@@ -196,7 +198,9 @@ class _Deal:
         inside: Rows of every group.
         fold: So far.
         hidden: So far.
-        of_group: The fold that a group belongs to, so far.
+        of_group: The fold that a group belongs to, so far: it judges some of its rows, or hides
+            one of its individuals, and learns from none of them.
+        first: The row of a group that was the first to be asked for.
         hidden_in: The fold that hides an individual.
         asked: How many queries of a kind each fold has.
         rng: The dice.
@@ -215,6 +219,7 @@ class _Deal:
     fold: np.ndarray = field(init=False)
     hidden: np.ndarray = field(init=False)
     of_group: dict[int, int] = field(init=False)
+    first: dict[int, int] = field(init=False)
     hidden_in: dict[str, int] = field(init=False)
     asked: dict[str, Counter] = field(init=False)
     rng: np.random.Generator = field(init=False)
@@ -223,7 +228,7 @@ class _Deal:
         n = len(self.identity)
         self.rng = np.random.default_rng(self.seed)
         self.fold, self.hidden = np.full(n, NONE), np.full(n, NONE)
-        self.of_group, self.hidden_in = {}, {}
+        self.of_group, self.first, self.hidden_in = {}, {}, {}
         self.asked = {KNOWN: Counter(), NEW: Counter()}
         rows, inside = defaultdict(list), defaultdict(list)
         for row in self.rng.permutation(n).tolist():
@@ -243,14 +248,14 @@ class _Deal:
 
     def _hide(self, name: str, k: int) -> None:
         mine = self.rows[name]
-        whole = [r for g in {int(self.group[r]) for r in mine} for r in self.inside[g]]
-        if any(not {int(self.hidden[r]), self._taken(r)} <= {NONE, k} for r in whole):
+        around = {int(self.group[row]) for row in mine}
+        if any(self.of_group.get(g, k) != k for g in around):
             return
-        self.hidden[whole] = k
         self.hidden_in[name] = k
-        for row in whole:
-            if len(self.inside[int(self.group[row])]) > 1:
-                self.of_group[int(self.group[row])] = k
+        for g in around - {*self.of_group}:
+            self.hidden[self.inside[g]] = k
+            if len(self.inside[g]) > 1:
+                self.of_group[g] = k
         for row in mine[: self.per_identity]:
             self._ask(row, k, NEW)
 
@@ -258,9 +263,7 @@ class _Deal:
         """Let every picture of nobody known be a query."""
         for row in self.unknown:
             k = self._taken(row)
-            k = self._least(NEW) if k == NONE else k
-            if self._may(row, k):
-                self._ask(row, k, NEW)
+            self._ask(row, self._least(NEW) if k == NONE else k, NEW)
 
     def ask_known(self) -> None:
         """Let every fold judge pictures of individuals that it learns from by other pictures."""
@@ -269,18 +272,27 @@ class _Deal:
             around = [(first + turn) % self.folds for turn in range(self.folds)]
             turns = cycle([k for k in around if k != self.hidden_in.get(name)])
             asked: Counter = Counter()
+            is_last: set[tuple[int, int]] = set()  # groups beside which a fold learns from nothing
             for row in self.rows[name]:
                 k = self._taken(row)
                 k = next(turns) if k == NONE else k
+                place = (int(self.group[row]), k)
                 if (
-                    self.fold[row] == NONE
-                    and k != self.hidden_in.get(name)
-                    and asked[k] < self.per_identity
-                    and self._may(row, k)
-                    and self._is_left(name, row, k)
+                    self.fold[row] != NONE
+                    or k == self.hidden_in.get(name)
+                    or asked[k] == self.per_identity
+                    or place in is_last
                 ):
+                    continue
+                if self._is_left(name, *place):
                     self._ask(row, k, KNOWN)
                     asked[k] += 1
+                else:
+                    is_last.add(place)
+
+    def take_back(self, rows: Bool[np.ndarray, " case"]) -> None:
+        """Ask for some rows no more: their folds still do not learn from them."""
+        self.hidden[rows], self.fold[rows] = self.fold[rows], NONE
 
     def _taken(self, row: int) -> int:
         """The fold that the row's group belongs to."""
@@ -289,25 +301,21 @@ class _Deal:
     def _least(self, kind: str) -> int:
         return min(range(self.folds), key=lambda k: self.asked[kind][k])
 
-    def _rest(self, row: int) -> list[int]:
-        return [r for r in self.inside[int(self.group[row])] if r != row]
-
-    def _may(self, row: int, k: int) -> bool:
-        """Whether fold k can judge the row, and the rest of its group leave that fold."""
-        return self._taken(row) in (NONE, k) and all(
-            {int(self.hidden[r]), int(self.fold[r])} <= {NONE, k} for r in self._rest(row)
-        )
-
-    def _is_left(self, name: str, row: int, k: int) -> bool:
-        """Whether fold k would still learn from another picture of the individual."""
+    def _is_left(self, name: str, group: int, k: int) -> bool:
+        """Whether fold k would still learn from a picture of the individual in another group."""
         return any(
-            k not in (self.fold[r], self.hidden[r]) and self.group[r] != self.group[row]
+            k not in (self.fold[r], self.hidden[r]) and self.group[r] != group
             for r in self.rows[name]
         )
 
     def _ask(self, row: int, k: int, kind: str) -> None:
         """Let fold k judge the row; the rest of its group leaves that fold."""
-        self.hidden[self._rest(row)] = k
+        group = int(self.group[row])
+        if group in self.first:
+            self.hidden[self.first[group]] = k  # the others left when it was asked for
+        else:
+            self.hidden[[r for r in self.inside[group] if r != row]] = k
+            self.first[group] = row
         self.fold[row] = k
-        self.of_group[int(self.group[row])] = k
+        self.of_group[group] = k
         self.asked[kind][k] += 1
