@@ -87,6 +87,24 @@ def test_another_mark_between_the_fields_of_the_header_is_that_of_all(tmp_path, 
     assert read_table(place) == {"id": ["a"], "note": [f"x{mark}y"]}
 
 
+def test_of_two_marks_in_the_header_that_of_the_rows_counts(tmp_path):
+    place = Path(table(tmp_path, "id\tnote, more; all\na\tx\nb\ty, z\n"))
+    assert read_table(place) == {"id": ["a", "b"], "note, more; all": ["x", "y, z"]}
+    place = Path(table(tmp_path, 'id,"a;b",c\na,x,"1;2"\n'))
+    assert read_table(place) == {"id": ["a"], "a;b": ["x"], "c": ["1;2"]}
+
+
+def test_empty_lines_above_the_header_are_left_out(tmp_path):
+    assert read_table(Path(table(tmp_path, "\n\r\nid,image\na,x\n")))["image"] == ["x"]
+
+
+def test_lines_with_a_lone_quotation_mark_are_named(tmp_path):
+    told = refusal(tmp_path, 'id,image,size\na,x,5\nb,y,5"\nc,z,6\n')
+    assert "1 lines of" in told
+    assert "an odd number of quotation marks; cure: " in told
+    assert told.endswith("| line 3")
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le"])
 def test_a_table_in_another_encoding_is_told_which_it_should_be(tmp_path, encoding):
     assert "cure: save it as UTF-8" in refusal(tmp_path, "id,image\né,x\n".encode(encoding))

@@ -14,6 +14,7 @@ import csv
 import io
 import re
 import string
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,6 +29,9 @@ SUFFIX = re.compile(r"\.\w{1,5}$")
 
 FIXED = re.compile(r"([^{]|\{\{)*")
 """How a pattern begins, before its first column; a doubled brace is a brace."""
+
+SAMPLED = 20
+"""Lines of a CSV that tell what stands between its cells."""
 
 EMPTY = "the cell is empty"
 
@@ -167,11 +171,10 @@ def _of_csv(data: bytes, path: Path) -> Any:
 
     if b"\n" not in data:
         data = data.replace(b"\r", b"\n")
-    first = data.partition(b"\n")[0]
-    if b"\0" in first:  # UTF-16 has one in every letter
+    data = data.lstrip(b"\r\n")
+    if b"\0" in data.partition(b"\n")[0]:  # UTF-16 has one in every letter
         raise ManifestError(f"{path} is no text in UTF-8; cure: save it as UTF-8")
-    bare = re.sub(rb'"[^"]*"', b"", first)
-    mark = "," if b"," in bare else next((m for m in ";\t" if m.encode() in bare), ",")
+    mark = _mark_of(data)
     try:
         frame = pl.read_csv(
             data, separator=mark, infer_schema=False, has_header=False, raise_if_empty=False
@@ -192,6 +195,15 @@ def _of_csv(data: bytes, path: Path) -> Any:
     return frame.slice(1).select(list(named)).rename(named)
 
 
+def _mark_of(data: bytes) -> str:
+    """What stands between cells: of what the header holds, what all first rows hold as often."""
+    rows = [line for line in data.split(b"\n", SAMPLED)[:SAMPLED] if line.strip()]
+    counts = [Counter(re.sub(rb'"[^"]*"', b"", row).decode("latin-1")) for row in rows]
+    held = [mark for mark in ",;\t" if counts and counts[0][mark]]
+    even = [mark for mark in held if len({count[mark] for count in counts}) == 1]
+    return (even or held or [","])[0]
+
+
 def _say_why(data: bytes, mark: str, path: Path) -> None:
     """Raise where the reason is known why a CSV cannot be read."""
     try:
@@ -207,6 +219,12 @@ def _say_why(data: bytes, mark: str, path: Path) -> None:
                 f"cure: quotes around a cell with '{mark}' in it, or a header for every column",
                 [f"row {k}" for k in wide],
             )
+    if lone := [k for k, line in enumerate(data.splitlines(), 1) if line.count(b'"') % 2]:
+        raise ManifestError(
+            f"{len(lone)} lines of {path} have an odd number of quotation marks; cure: quotes "
+            'around a cell that holds one, and that one twice: "5"" wide"',
+            [f"line {k}" for k in lone],
+        )
 
 
 def _as_text(frame: Any) -> Any:

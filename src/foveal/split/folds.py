@@ -39,13 +39,13 @@ class Strata:
 
     Attributes:
         cells: Must be even; their imbalance is what is said.
-        parts: What cells are made of, spread evenly too.
+        parts: What cells are made of, spread evenly too; sites last.
         kind: What each case counts as in the table of folds, words with spaces between them.
         counted: What is in the cells: cases, or what a case may have several of.
     """
 
     cells: tuple[Stratum, ...]
-    parts: tuple[Stratum, ...] = ()
+    parts: tuple[Stratum, ...]
     kind: Shaped[np.ndarray, " case"]
     counted: str = "cases"
 
@@ -105,8 +105,9 @@ def _site(manifest: Manifest) -> Stratum:
 
 def crossed(one: Stratum, other: Stratum) -> Stratum:
     """What a case counts as in both; as nothing where it does in one."""
-    both = numbered(one * (int(other.max()) + 1) + other)
-    return np.where((one == NONE) | (other == NONE), NONE, both)
+    both, inside = np.full(len(one), NONE), (one != NONE) & (other != NONE)
+    both[inside] = numbered((one * (int(other.max(initial=0)) + 1) + other)[inside])
+    return both
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,8 @@ class Folds:
             hidden=np.full(len(manifest), NONE),
             group=group,
             kind=strata.kind,
-            imbalance=imbalance(fold, strata.cells),
+            # one fold a site, and no part of a site is in every fold
+            imbalance=imbalance(fold, strata.parts[:-1] if self.folds == "site" else strata.cells),
             counted=strata.counted,
             notes=tuple(notes),
         )
@@ -216,9 +218,9 @@ def balanced_folds(
         assigned[by_kind[start : start + dealt]] = np.arange(dealt) % folds
     left = np.flatnonzero(assigned < 0)
     if len(left):
-        scaled = content / np.sqrt(np.maximum(content.sum(axis=0), 1))
-        dealt_sum = np.stack([scaled[assigned == f].sum(axis=0) for f in range(folds)])
-        assigned[left] = _search(scaled[left], dealt_sum, rng)
+        scale = 1 / np.sqrt(np.maximum(content.sum(axis=0), 1))
+        dealt_sum = np.stack([content[assigned == f].sum(axis=0) for f in range(folds)])
+        assigned[left] = _search(content[left] * scale, dealt_sum * scale, rng)
     return assigned[group]
 
 
@@ -226,19 +228,21 @@ def _content(
     group: Int[np.ndarray, " case"], strata: Int[np.ndarray, "case stratum"]
 ) -> Float[np.ndarray, "group feature"]:
     """How many cases of every stratum each group holds, and how many in all."""
-    tables = []
-    for stratum in (np.zeros(len(group), dtype=np.int64), *strata.T):
-        width, counted = max(int(stratum.max()) + 1, 1), stratum != NONE
-        place = (group * width + stratum)[counted]
-        counts = np.bincount(place, minlength=(int(group.max()) + 1) * width)
-        tables.append(counts.reshape(-1, width))
-    return np.concatenate(tables, axis=1).astype(np.float64)
+    every = (np.zeros(len(group), dtype=np.int64), *strata.T)
+    widths = [int(stratum.max()) + 1 for stratum in every]
+    content, first = np.zeros((int(group.max()) + 1, sum(widths))), 0
+    for stratum, width in zip(every, widths, strict=True):
+        counted = stratum != NONE
+        np.add.at(content, (group[counted], first + stratum[counted]), 1)
+        first += width
+    return content
 
 
 def _kinds(content: Float[np.ndarray, "group feature"]) -> Int[np.ndarray, " group"]:
     """A number for each composition; two different ones share it less than once in 2^40 tables."""
     marks = np.random.default_rng(0).integers(1, 2**62, content.shape[1], dtype=np.uint64)
-    return np.unique(content.astype(np.uint64) @ marks, return_inverse=True)[1].reshape(-1)
+    sums = [content[k : k + 4096].astype(np.uint64) @ marks for k in range(0, len(content), 4096)]
+    return np.unique(np.concatenate(sums), return_inverse=True)[1].reshape(-1)
 
 
 def _search(
@@ -304,15 +308,17 @@ def _improve(
     square = (scaled**2).sum(axis=1)
     every = np.arange(len(scaled))
     cross = scaled @ scaled.T if len(scaled) <= SWAP_LIMIT else None
+    reach = scaled @ total.T  # (group, fold)
     for _ in range(20 * len(scaled)):
-        reach = scaled @ total.T  # (group, fold)
         move = reach - reach[every, fold][:, None] + square[:, None]
         move[every, fold] = 0
         g, f = np.unravel_index(np.argmin(move), move.shape)
         if move[g, f] < -1e-9:
+            changed = [fold[g], f]
             total[fold[g]] -= scaled[g]
             total[f] += scaled[g]
             fold[g] = f
+            reach[:, changed] = scaled @ total[changed].T
             continue
         if cross is None:
             break
@@ -322,10 +328,11 @@ def _improve(
         g, h = np.unravel_index(np.argmin(swap), swap.shape)
         if swap[g, h] >= -1e-9:
             break
-        change = scaled[h] - scaled[g]
+        change, changed = scaled[h] - scaled[g], [fold[g], fold[h]]
         total[fold[g]] += change
         total[fold[h]] -= change
         fold[g], fold[h] = fold[h], fold[g]
+        reach[:, changed] = scaled @ total[changed].T
     return fold, total
 
 
