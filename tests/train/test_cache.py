@@ -149,6 +149,46 @@ def test_a_stopped_cache_is_not_there_and_is_made_again(tmp_path):
         np.testing.assert_array_equal(whole(row), made(row))
 
 
+def test_without_room_what_was_interrupted_is_gone_on_with_and_told_of(tmp_path):
+    asked, shares = [], []
+
+    def make(row: int) -> np.ndarray:
+        asked.append(row)
+        return some_fail(row)
+
+    stops, told = iter([False, False, True]), {"limit_bytes": 0, "prepared": shares.append}
+    with pytest.raises(Stopped):
+        cache(tmp_path, make, count=5 * BLOCK, should_stop=lambda: next(stops), **told)
+    assert set(asked) == set(range(2 * BLOCK))
+    asked.clear()
+    found = cache(tmp_path, make, count=5 * BLOCK, **told)
+    assert set(asked) - {0, 1} == set(range(2 * BLOCK, 5 * BLOCK))  # the first shows the shape
+    assert set(found.failed) == {0, 3}
+    assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert not list(tmp_path.glob("deep/*.p*"))
+
+
+def test_without_room_jobs_share_what_is_looked_through(tmp_path):
+    asked = []
+
+    def make(row: int) -> np.ndarray:
+        asked.append(row)
+        return some_fail(row)
+
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda _: cache(tmp_path, make, 5 * BLOCK, limit_bytes=0), range(4)))
+    assert all(asked.count(row) == 1 for row in range(BLOCK, 5 * BLOCK))
+    assert all(set(one.failed) == {0, 3} for one in got)
+
+
+def test_a_disk_that_keeps_no_progress_hinders_no_look(tmp_path, monkeypatch):
+    def full(path: Path, value: object) -> None:
+        raise DiskFullError(f"cannot write {path}")
+
+    monkeypatch.setattr("foveal.train.cache.write_json", full)
+    assert set(cache(tmp_path, some_fail, limit_bytes=0).failed) == {0, 3}
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_an_interrupted_cache_is_gone_on_with(tmp_path, threads):
     asked = []

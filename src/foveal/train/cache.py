@@ -14,7 +14,7 @@ import fcntl
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -35,6 +35,9 @@ BEGAN = "began"
 
 KEPT = ".direct.json"
 """Ends the name of what is kept of arrays that are made anew."""
+
+NO_FILE = 0
+"""In place of a file's number where cases are only looked through."""
 
 TIMED_CASES = 8
 
@@ -120,6 +123,7 @@ def cached(
         DiskFullError: There is no room for it; what was begun is gone.
     """
     failed: dict[int, str] = {}
+    direct: Direct | None = None
     path.parent.mkdir(parents=True, exist_ok=True)
     with alone(path):
         found = _load(path)
@@ -130,20 +134,23 @@ def cached(
         if found is None:
             kept = _kept(path, make)
             if kept is not None and not _has_room(path, kept.nbytes * count, limit_bytes):
-                return _looked_through(path, kept, [*kept.failed], threads, should_stop)
+                return _looked_again(path, kept, threads, should_stop)
             first = _first(make, count, failed)
             if first is None:
                 return Direct(make, (0,), np.dtype(np.uint8), failed)
             if not _has_room(path, first.nbytes * count, limit_bytes):
                 direct = Direct(make, first.shape, first.dtype)
-                return _looked_through(path, direct, range(count), threads, should_stop)
-            try:
-                _begin(path, (count, *first.shape), first.dtype)
-            except (OSError, DiskFullError) as error:
-                raise _given_back(path, error) from error
+            else:
+                try:
+                    _begin(path, (count, *first.shape), first.dtype)
+                except (OSError, DiskFullError) as error:
+                    raise _given_back(path, error) from error
+    work = _Work(path, count, threads, should_stop, prepared)
+    if direct is not None:
+        return _looked_through(work, direct)
     if found is None:
         try:
-            _fill(path, make, threads, should_stop, prepared)
+            _fill(work, make)
         except (OSError, DiskFullError) as error:
             with alone(path):
                 raise _given_back(path, error) from error
@@ -210,21 +217,46 @@ def _kept(path: Path, make: Callable[[int], np.ndarray]) -> Direct | None:
         return None
 
 
-def _looked_through(
-    path: Path,
-    direct: Direct,
-    rows: Sequence[int],
-    threads: int,
-    should_stop: Callable[[], bool],
-) -> Direct:
-    """The same once it is known which of the rows cannot be made, which is kept."""
-    if not rows:
-        return direct
-    failed = _check(direct.make, rows, threads, should_stop)
-    kept = {"failed": failed, "shape": direct.shape, "dtype": direct.dtype.str}
+def _keep(path: Path, direct: Direct) -> None:
+    """Write down which cases cannot be made where there is no room for a cache."""
+    kept = {"failed": direct.failed, "shape": direct.shape, "dtype": direct.dtype.str}
     with suppress(StudyError):  # it saves time, nothing else
         write_json(path.with_suffix(KEPT), kept)
-    return replace(direct, failed=failed)
+
+
+def _looked_again(
+    path: Path, kept: Direct, threads: int, should_stop: Callable[[], bool]
+) -> Direct:
+    """The same once those that could not be made were tried again."""
+    if not kept.failed:
+        return kept
+    found = replace(kept, failed=_check(kept.make, [*kept.failed], threads, should_stop))
+    _keep(path, found)
+    return found
+
+
+def _looked_through(work: _Work, direct: Direct) -> Direct:
+    """The same once it is known which of the cases cannot be made, which is kept."""
+    with suppress(StudyError):  # a disk that is full keeps no progress
+        with alone(work.path):
+            if kept := _kept(work.path, direct.make):  # others were faster
+                return kept
+            begun = _noted(work.path)
+            if begun is None or begun["of"] != NO_FILE:
+                work.path.with_suffix(".part").unlink(missing_ok=True)
+                begun = {"of": NO_FILE, "made": [], "failed": {}}
+                write_json(work.path.with_suffix(".progress"), begun)
+        work.by_blocks(
+            begun,
+            direct.make,
+            lambda: None,
+            lambda failed: _keep(work.path, replace(direct, failed=failed)),
+        )
+    kept = _kept(work.path, direct.make)
+    if kept is None:
+        rows = range(work.count)
+        kept = replace(direct, failed=_check(direct.make, rows, work.threads, work.should_stop))
+    return kept
 
 
 def _tried_again(path: Path, found: Mapped, make: Callable[[int], np.ndarray]) -> Mapped | None:
@@ -300,29 +332,80 @@ def _begin(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
     write_json(progress, {"of": part.stat().st_ino, "made": [], "failed": {}})
 
 
-def _fill(
-    path: Path,
-    make: Callable[[int], np.ndarray],
-    threads: int,
-    should_stop: Callable[[], bool],
-    prepared: Callable[[float], None],
-) -> None:
-    """Make what nobody else makes, then wait for the others, and make what they leave undone."""
-    part, progress = path.with_suffix(".part"), path.with_suffix(".progress")
-    with alone(path):
-        begun = _noted(path)
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Cases that several jobs go through together, each once.
+
+    Attributes:
+        path: Of the cache.
+        count: Of cases.
+        threads: Of this job.
+        should_stop: Asked between blocks.
+        prepared: Told which share is done, after every block.
+    """
+
+    path: Path
+    count: int
+    threads: int
+    should_stop: Callable[[], bool]
+    prepared: Callable[[float], None]
+
+    def by_blocks(
+        self,
+        begun: Mapping[str, Any],
+        one: Callable[[int], object],
+        flush: Callable[[], None],
+        finish: Callable[[dict[int, str]], None],
+    ) -> None:
+        """Do what nobody else does, then wait for the others, and do what they leave undone.
+
+        Args:
+            begun: The progress as it was found; of another file it counts no longer.
+            one: Does a case; raises `DataError` where it cannot.
+            flush: Called before a block is said to be done.
+            finish: Called once, by the last, with the cases that could not be done.
+        """
+        progress, starts = self.path.with_suffix(".progress"), range(0, self.count, BLOCK)
+
+        def noted() -> dict[str, Any] | None:
+            now = _noted(self.path)  # of another file where this one was given back and begun anew
+            return now if now is not None and now["of"] == begun["of"] else None
+
+        def is_over(start: int) -> bool:
+            now = noted()
+            return now is None or start in now["made"]
+
+        for wait, start in product((False, True), starts):
+            if is_over(start):
+                continue
+            with _taken(self.path, start, wait=wait) as is_mine:
+                if not is_mine or is_over(start):
+                    continue
+                rows = range(start, min(start + BLOCK, self.count))
+                failed = _check(one, rows, self.threads, self.should_stop)
+                flush()
+                with alone(self.path):
+                    now = noted()
+                    if now is None:
+                        return  # another job gave it back meanwhile
+                    made = [*now["made"], start]
+                    write_json(progress, {**now, "made": made, "failed": now["failed"] | failed})
+                self.prepared(min(1.0, len(made) * BLOCK / self.count))
+        with alone(self.path):
+            now = noted()
+            if now is not None and set(starts) <= set(now["made"]):
+                finish(dict(sorted(now["failed"].items())))
+                progress.unlink()
+
+
+def _fill(work: _Work, make: Callable[[int], np.ndarray]) -> None:
+    """Make what is not made yet, and close the file."""
+    part = work.path.with_suffix(".part")
+    with alone(work.path):
+        begun = _noted(work.path)
         if begun is None:  # others were faster, or gave it back
             return
         values = np.lib.format.open_memmap(part, mode="r+")  # its number is no other file's now
-    starts = range(0, len(values), BLOCK)
-
-    def noted() -> dict[str, Any] | None:
-        now = _noted(path)  # of another file where this one was given back and begun anew
-        return now if now is not None and now["of"] == begun["of"] else None
-
-    def is_over(start: int) -> bool:
-        now = noted()
-        return now is None or start in now["made"]
 
     def store(row: int) -> None:
         made = make(row)
@@ -330,29 +413,11 @@ def _fill(
             raise ShapeError(f"{made.shape} {made.dtype} among {values.shape[1:]} {values.dtype}")
         values[row] = made
 
-    for wait, start in product((False, True), starts):
-        if is_over(start):
-            continue
-        with _taken(path, start, wait=wait) as is_mine:
-            if not is_mine or is_over(start):
-                continue
-            rows = range(start, min(start + BLOCK, len(values)))
-            failed = _check(store, rows, threads, should_stop)
-            values.flush()  # before it is said to be done
-            with alone(path):
-                now = noted()
-                if now is None:
-                    return  # another job gave it back meanwhile
-                made = [*now["made"], start]
-                write_json(progress, {**now, "made": made, "failed": now["failed"] | failed})
-            prepared(min(1.0, len(made) * BLOCK / len(values)))
-    with alone(path):
-        now = noted()
-        if now is not None and set(starts) <= set(now["made"]):
-            failed = dict(sorted(now["failed"].items()))
-            write_json(path.with_suffix(".json"), {"failed": failed})
-            part.replace(path)
-            progress.unlink()
+    def close(failed: dict[int, str]) -> None:
+        write_json(work.path.with_suffix(".json"), {"failed": failed})
+        part.replace(work.path)
+
+    work.by_blocks(begun, store, values.flush, close)
 
 
 def _noted(path: Path) -> dict[str, Any] | None:
