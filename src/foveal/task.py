@@ -74,6 +74,7 @@ class Resources:
         threads: That read and vary pictures.
         cache: Folder for decoded pictures.
         cache_bytes: Most that the cache may hold.
+        once: Whether each case is asked for once, so that what is large may go when it was.
         should_stop: Asked often.
         prepared: Told which share of the pictures is in the cache, while it is filled.
         left_out: Told of a case that is not scored, and why.
@@ -84,6 +85,7 @@ class Resources:
     device: str = "cpu"
     threads: int = 1
     cache_bytes: float = 8e9
+    once: bool = False
     should_stop: Callable[[], bool] = lambda: False
     prepared: Callable[[float], None] = lambda share: None
     left_out: Callable[[Case, str], None] = lambda case, why: None

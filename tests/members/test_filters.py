@@ -197,3 +197,29 @@ def test_responses_are_given_up_when_somebody_says_so(inked: Opened, tmp_path: P
     stopped = replace(work, resources=replace(work.resources, should_stop=lambda: True))
     with pytest.raises(Stopped):
         floor(inked, samples=100).fit(stopped)
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_volumes_that_are_asked_for_once_are_stored_one_at_a_time(
+    inked: Opened, tmp_path: Path, *, once: bool
+) -> None:
+    work = job_of(inked, tmp_path)
+    of = next(m for m in inked.recipe.members if m.name == "floor")
+    state = of.fit(work)
+    stored: list[int] = []
+    folder = tmp_path / "new"
+
+    def look() -> bool:
+        stored.append(len([*folder.glob("volume-*.npy")]))
+        return False
+
+    resources = Resources(cache=folder, once=once, should_stop=look)
+    whole = [replace(case, window=None) for case in work.cases]
+    cases = list({case.paths: case for case in whole}.values())
+    (said,) = of.score([state], cases, np.arange(len(cases)), resources)
+    assert len(said) == len(cases) > 1
+    assert max(stored) == (1 if once else len(cases))
+    assert len([*folder.glob("*.npy")]) == (0 if once else len(cases))
+    kept = Resources(cache=tmp_path / "kept")
+    (wanted,) = of.score([state], cases, np.arange(len(cases)), kept)
+    np.testing.assert_array_equal(said.values, wanted.values)

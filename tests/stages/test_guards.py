@@ -37,6 +37,7 @@ from foveal.errors import (
 )
 from foveal.files import read_json
 from foveal.launch import Channel
+from foveal.machine import cores
 from foveal.manifest import Case, load
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
@@ -48,6 +49,7 @@ from foveal.stages.progress import Curve
 from foveal.stages.split import open_split, truth_of
 from foveal.stages.train import _judge, is_trained, load_state, out_of_fold
 from foveal.study import SCORES, Study
+from foveal.table import Source
 from foveal.task import Context, State
 
 
@@ -970,6 +972,24 @@ def test_a_stopped_prediction_does_not_say_that_it_goes_on(
     context = replace(INLINE, should_stop=lambda: True)
     with pytest.raises(Stopped, match="begins anew"):
         answer(finished, eyes, tmp_path / "a.csv", context=context)
+
+
+def test_reading_is_told_of_file_by_file_and_stops_between(eyes: dict) -> None:
+    """A file may take minutes."""
+    survey = import_module("foveal.stages.init")._survey
+    manifest, begun, told = load(Source(table=eyes["table"], images=eyes["images"])), [], []
+
+    def slow(case: Case) -> None:
+        begun.append(case.id)
+        time.sleep(0.5)
+
+    family = replace(import_module("foveal.recipes.grade").FAMILY, survey=slow)
+    stops = iter([False, False, False, False, True])
+    context = Context(progress=lambda *of: told.append(of), should_stop=lambda: next(stops))
+    with pytest.raises(Stopped):
+        survey(manifest, Source(table=eyes["table"]), family, context)
+    assert len(begun) <= 2 * cores() < len(manifest)
+    assert all(0 < share < 0.2 for _, share, _ in told)
 
 
 def test_an_id_that_makes_too_long_a_name_is_refused_before_anything_is_scored(

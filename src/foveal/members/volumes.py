@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -46,9 +48,7 @@ class StoredVolumes:
             StudyError: The disk is full.
         """
         stack = find_slices(case.paths[0])
-        first = (len(stack) - self.slices) // 2
-        name = digest(CACHE_FORMAT, stack.names, first, self.slices)
-        path = resources.cache / f"volume-{name}.npy"
+        first, path = self._first(stack), self._path(stack, resources)
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path):
             volume = store(
@@ -63,6 +63,23 @@ class StoredVolumes:
         if doubts := self._doubts(stack, volume):
             resources.doubt(case, "; ".join(doubts))
         return replace(volume, spare_bits=self.spare_bits, bits=self.bits)
+
+    def forget(self, case: Case, resources: Resources) -> None:
+        """Give back what was stored of a case, if nobody asks for it again."""
+        if resources.once:
+            path = self._path(find_slices(case.paths[0]), resources)
+            for suffix in (".npy", ".json"):
+                path.with_suffix(suffix).unlink(missing_ok=True)
+
+    def _path(self, stack: Stack, resources: Resources) -> Path:
+        """Where the slices are stored; a job of its own where it gives them back."""
+        owner = f"{os.getpid()}-" if resources.once else ""
+        name = digest(CACHE_FORMAT, stack.names, self._first(stack), self.slices)
+        return resources.cache / f"volume-{owner}{name}.npy"
+
+    def _first(self, stack: Stack) -> int:
+        """The first slice that is looked at; below 0 where there are too few."""
+        return (len(stack) - self.slices) // 2
 
     def _doubts(self, stack: Stack, volume: Volume) -> list[str]:
         """Why what is said of a volume may be wrong."""
@@ -102,6 +119,7 @@ def each_readable(
             resources.left_out(cases[row], str(error))
             continue
         yield cases[row], volume, time.monotonic() - started
+        stored.forget(cases[row], resources)
 
 
 def window_of(case: Case, volume: Volume) -> Window:

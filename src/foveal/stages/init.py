@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import replace
 from glob import escape
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from foveal.errors import DataError, ManifestError, UsageError, nearest
-from foveal.machine import cores, one_thread
+from foveal.machine import cores, free_bytes, one_thread
 from foveal.manifest import Facts, Manifest, grouped, load
 from foveal.settings import OF_SOURCE, Settings, digest_of_table, format_settings
 from foveal.stages.address import build, fitted, options_of, resolve
@@ -24,6 +24,15 @@ from foveal.stages.train import slots_of
 from foveal.study import Study, create
 from foveal.table import CHANNEL, MISSING, SUFFIX, Source, is_path_column
 from foveal.task import Context, Family, Member, Resources
+
+AHEAD = 64
+"""Files that are given to readers at a time."""
+
+PATIENCE = 0.2
+"""Seconds between two looks at the stop signal while a large file is read."""
+
+READER_BYTES = 1.5e9
+"""Memory that a reader may need: a few slices of 15,000 x 10,000 pixels."""
 
 ROLES = ("id", "group", "site", "weight", "fold", "source")
 """What `columns` may say of a column."""
@@ -234,11 +243,18 @@ def _survey(
         except DataError as error:
             bad[row] = f"{manifest.name(row)}: {error}"
 
-    with ThreadPoolExecutor(cores()) as pool:
-        for start in range(0, len(manifest), 64):
-            context.ask()
-            list(pool.map(one, range(start, min(start + 64, len(manifest)))))
-            context.progress("reading pictures", min(start + 64, len(manifest)) / len(manifest), "")
+    pool = ThreadPoolExecutor(max(1, min(cores(), int(free_bytes() / READER_BYTES))))
+    try:
+        for start in range(0, len(manifest), AHEAD):
+            stop = min(start + AHEAD, len(manifest))
+            for done, future in enumerate([pool.submit(one, k) for k in range(start, stop)], start):
+                while not wait([future], PATIENCE).done:
+                    context.ask()
+                future.result()
+                context.ask()
+                context.progress("reading pictures", (done + 1) / len(manifest), "")
+    finally:
+        pool.shutdown(cancel_futures=True)
     if len(bad) == len(manifest) and source.images:
         _require_pattern(source.images, manifest, bad[0])
     if bad:

@@ -433,6 +433,7 @@ def score_job(
     resources = replace(
         resources,
         cache=Path(scratch) / "cache",
+        once=True,
         left_out=lambda case, why: left_out.update({case.id: why}),
         doubt=lambda case, why: doubts.update({case.id: why}),
     )
