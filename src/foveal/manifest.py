@@ -52,6 +52,11 @@ class Window:
     height: int
     width: int
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
     def __str__(self) -> str:
         return f"{self.top} {self.left} {self.height} {self.width}"
 

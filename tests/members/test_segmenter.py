@@ -16,6 +16,7 @@ from torch import Tensor
 
 from conftest import INK, INLINE, draw_scans
 from foveal import stages
+from foveal.digests import digest
 from foveal.errors import DiskFullError, MemoryBudgetError, Stopped, TargetError, UsageError
 from foveal.files import read_json
 from foveal.lattice import cells, part_of, region_of
@@ -871,3 +872,32 @@ def test_out_of_memory_cuts_the_batch_and_writes_it_down(
 def test_where_no_batch_is_small_enough_the_cure_is_named(whole: Units, tmp_path: Path) -> None:
     with pytest.raises(MemoryBudgetError, match="size="):
         replace(network(whole), loss=hungry(0)).fit(job(whole, tmp_path))
+
+
+@pytest.mark.parametrize(("crops", "points"), [(1, 1), (2, 3), (40, 6)])
+def test_a_curve_looks_at_no_more_than_is_learned(
+    cut: Units, tmp_path: Path, crops: int, points: int
+) -> None:
+    """A third of 64 x 96 and of 60 x 90 pixels is judged."""
+    member = trained(replace(network(cut), crops=crops), epochs=6)
+    height, width = member.training.size
+    judged = (64 * 96 + 60 * 90) / 3
+    assert max(1, min(6, int(6 * crops * height * width / judged))) == points
+    rows: list[dict] = []
+    member.fit(job(cut, tmp_path, report=lambda event: rows.append(dict(event))))
+    held = [row["epoch"] for row in rows if "held" in row]
+    assert len(held) == points
+    assert held[-1] == 6
+
+
+def test_what_is_judged_takes_time_too(cut: Units, tmp_path: Path) -> None:
+    work = job(cut, tmp_path)
+    floor, member = cut[0].recipe.members
+    pixels = 64 * 96 + 60 * 90
+    assert (floor.pixels, member.judged_pixels) == (pixels, pixels // 3)
+    for one, more in (
+        (floor, replace(floor, pixels=10**9)),
+        (member, replace(member, judged_pixels=10**9)),
+    ):
+        assert more.estimate(8, work.resources) > 2 * one.estimate(8, work.resources)
+        assert digest(one) == digest(more)

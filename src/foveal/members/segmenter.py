@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from foveal.manifest import Case, Window
 from foveal.members.crops import Crops
 from foveal.members.memory import in_smaller_batches, with_less_memory
 from foveal.members.pictures import peak_bytes
-from foveal.members.training import Training
+from foveal.members.training import CURVE_POINTS, Training
 from foveal.members.volumes import (
     StoredVolumes,
     as_predictions,
@@ -41,6 +42,9 @@ from foveal.transforms.tiles import Dense, Windows
 
 Plan = Callable[[int, int], Sequence[Cover]]
 """From the rows and columns of a plane, in cells, to the windows that cover it, size by size."""
+
+LOOK = 0.5
+"""Time to score a pixel, as a share of the time to learn from one; halos are scored too."""
 
 SHIFT_PLACES = 16
 """At which the shift test looks."""
@@ -67,6 +71,7 @@ class Segmenter:
         crops: Crops of an epoch.
         guard: Pixels that learning keeps away from parts that the fold judges.
         spare_bits: Of 16, that the study's volumes leave empty.
+        judged_pixels: Of a slice, that a fold judges, about; for estimates alone.
     """
 
     kind: ClassVar[str] = "networks"
@@ -84,6 +89,7 @@ class Segmenter:
     crops: int = 1000
     guard: int = 0
     spare_bits: int = 0
+    judged_pixels: int = field(default=0, metadata={"digest": False})
 
     def fit(self, job: Job) -> State:
         """Train on the training rows of a job; out of memory cuts the batch into parts."""
@@ -142,10 +148,23 @@ class Segmenter:
             )
 
     def estimate(self, cases: int, resources: Resources) -> float:
-        """Seconds of one training, from small steps on this machine."""
-        return self.training.seconds(
+        """Seconds of one training and of its answers, from small steps on this machine."""
+        learning = self.training.seconds(
             self._model(pretrained=False), self.crops, resources, channels=self.network.slices
         )
+        overlap = round((self.windows.tile / self.windows.stride) ** 2)
+        looks = overlap if self.dense is None else self.dense.phases
+        times = self._points(self.judged_pixels) + looks
+        return learning * (1 + LOOK * times * self.judged_pixels / self._learned_pixels)
+
+    @property
+    def _learned_pixels(self) -> int:
+        """Of a slice, that all crops of a training have."""
+        return self.training.epochs * self.crops * math.prod(self.training.size)
+
+    def _points(self, judged_pixels: int) -> int:
+        """How often the curve may look at all that is judged: no more is seen than is learned."""
+        return min(max(self._learned_pixels // max(judged_pixels, 1), 1), CURVE_POINTS)
 
     # --- training ---------------------------------------------------------------------------------
 
@@ -187,6 +206,7 @@ class Segmenter:
             lessons,
             judge=judge,
             accumulate=accumulate,
+            points=self._points(sum(math.prod(window_of(*one).size) for one in held)),
         )
         notes: dict[str, float] = {"dense_step": step}
         if step and self.dense is not None:

@@ -153,6 +153,7 @@ class Training:
         *,
         judge: Callable[[nn.Module], float],
         accumulate: int,
+        points: int = CURVE_POINTS,
     ) -> State:
         """Train a model; its state has the averaged weights, and how they were computed.
 
@@ -166,6 +167,7 @@ class Training:
             lessons: The batches of any epoch.
             judge: From a model to the number on the curve.
             accumulate: Parts that a batch is cut into.
+            points: Most times that it is judged on the way, the last epoch included.
         """
         device = job.resources.device
         precision, channels_last = numerics = self.numerics(model, device)
@@ -181,7 +183,7 @@ class Training:
             cycles=self.cycles,
         )
         watch = Watch(
-            observe=self._observer(job, copy.deepcopy(model), judge),
+            observe=self._observer(job, copy.deepcopy(model), judge, points),
             should_stop=job.resources.should_stop,
             checkpoint=Checkpoint(
                 job.folder / CHECKPOINT,
@@ -211,9 +213,9 @@ class Training:
         return State(tensors, notes)
 
     def _observer(
-        self, job: Job, judged: nn.Module, judge: Callable[[nn.Module], float]
+        self, job: Job, judged: nn.Module, judge: Callable[[nn.Module], float], points: int
     ) -> Callable[[Epoch, dict[str, Tensor]], None]:
-        every = math.ceil(self.epochs / CURVE_POINTS)
+        every = math.ceil(self.epochs / points)
 
         def observe(epoch: Epoch, average: dict[str, Tensor]) -> None:
             row = {
