@@ -17,6 +17,23 @@ def foveal(*tokens: object, cwd: Path | None = None) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
+LATE = """
+import atexit, os, signal, sys
+from foveal.cli import main
+for _ in range(2):
+    atexit.register(os.kill, os.getpid(), signal.{name})
+sys.argv = ["foveal", "--version"]
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_signals_that_come_at_the_end_change_no_exit_code(name: str) -> None:
+    command = [sys.executable, "-c", LATE.format(name=name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, __version__), done.stderr
+
+
 VERBS = (
     "demo", "init", "audit", "split", "train", "combine", "predict", "report", "run", "score",
     "doctor", "recipes",

@@ -9,12 +9,12 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from conftest import job_of
-from foveal.errors import Stopped
+from foveal.errors import DiskFullError, Stopped
 from foveal.lattice import planes_of
 from foveal.manifest import Case, Window
 from foveal.members import filters
 from foveal.members.filters import WIDTHS, FilterTrees
-from foveal.members.volumes import window_of
+from foveal.members.volumes import StoredVolumes, each_readable, learnable, window_of
 from foveal.read.volume import Volume
 from foveal.stages.open import Opened
 from foveal.task import Job, Resources
@@ -223,3 +223,31 @@ def test_volumes_that_are_asked_for_once_are_stored_one_at_a_time(
     kept = Resources(cache=tmp_path / "kept")
     (wanted,) = of.score([state], cases, np.arange(len(cases)), kept)
     np.testing.assert_array_equal(said.values, wanted.values)
+
+
+def test_a_volume_that_cannot_be_read_is_left_out_and_a_full_disk_is_no_fault_of_it(
+    inked: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = job_of(inked, tmp_path)
+    of, told = StoredVolumes(2), []
+    cases = [work.cases[0], replace(work.cases[1], paths=(str(tmp_path / "gone"),))]
+    resources = replace(work.resources, left_out=lambda case, why: told.append((case.id, why)))
+    found = [case.id for case, _, _ in each_readable(of, cases, np.arange(2), resources)]
+    assert found == [cases[0].id]
+    assert [name for name, _ in told] == [cases[1].id]
+
+    def full(*_: object, **__: object) -> None:
+        raise DiskFullError("no space left")
+
+    monkeypatch.setattr("foveal.members.volumes.store", full)
+    with pytest.raises(DiskFullError):
+        list(each_readable(of, cases, np.arange(2), resources))
+    assert len(told) == 1
+
+
+def test_where_all_of_a_volume_counts_no_plane_is_held() -> None:
+    volume_ = volume(size=(40, 50))
+    case = Case(id="a", paths=("a",))
+    (allowed,) = learnable([case], [0], [], [volume_], guard=8)
+    assert allowed.all()
+    assert allowed.strides == (0, 0)
