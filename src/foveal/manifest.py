@@ -180,7 +180,7 @@ class Facts:
             return Facts(**lists)
         except TypeError as error:
             raise ManifestError(
-                f"facts: are incomplete ({error}); cure: foveal init --replace"
+                f"facts: are incomplete ({error}); cure: foveal init FOLDER --replace"
             ) from None
 
 

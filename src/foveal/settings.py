@@ -66,7 +66,7 @@ def format_settings(settings: Settings) -> str:
     sheet["checked"] = settings.checked
     sheet.yaml_set_start_comment(
         "A foveal study. Options may be edited; what depends on them runs again.\n"
-        "`foveal recipes ADDRESS` lists every option. Table and columns: foveal init --replace.\n"
+        "`foveal recipes ADDRESS` lists them. Table and columns: foveal init FOLDER --replace.\n"
     )
     sheet.yaml_set_comment_before_after_key("facts", before="\nMeasured by `foveal init`.")
     out = io.StringIO()
@@ -88,13 +88,15 @@ def parse_settings(path: Path) -> Settings:
     required = ("recipe", "table", "target", "facts", "checked")
     known = (*required, "options", *COLUMN_KEYS)
     if not isinstance(sheet, dict):
-        raise StudyError(f"{path} is empty or no mapping; cure: foveal init --replace")
+        raise StudyError(f"{path} is empty or no mapping; cure: foveal init FOLDER --replace")
     for key in sheet:
         if key not in known:
             raise UsageError(f'unknown key "{key}" in {path}{nearest(str(key), known)}')
     for key in required:
         if not sheet.get(key):
-            raise StudyError(f'the key "{key}" is missing in {path}; cure: foveal init --replace')
+            raise StudyError(
+                f'the key "{key}" is missing in {path}; cure: foveal init FOLDER --replace'
+            )
     if not isinstance(sheet.get("options") or {}, dict) or not isinstance(sheet["facts"], dict):
         raise StudyError(f"options: and facts: in {path} must list names and values")
     columns: dict[str, Any] = {}

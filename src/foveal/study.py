@@ -212,7 +212,7 @@ class Study:
             return Manifest.from_csv(self.manifest_file.read_bytes().decode())
         except (OSError, ValueError, IndexError, csv.Error) as error:
             raise StudyError(
-                f"cannot read {self.manifest_file}: {error}; cure: foveal init --replace"
+                f"cannot read {self.manifest_file}: {error}; cure: foveal init FOLDER --replace"
             ) from None
 
     @contextmanager

@@ -193,10 +193,45 @@ def test_replace_looks_at_changed_pictures_and_mends_a_broken_study(
     for file in (study.manifest_file, study.settings_file):
         whole = file.read_bytes()
         file.write_bytes(b"")
-        with pytest.raises(StudyError, match="foveal init --replace"):
+        with pytest.raises(StudyError, match="foveal init FOLDER --replace"):
             call()
         call(replace_old=True)
         assert file.read_bytes() == whole
+
+
+def test_what_is_not_said_of_a_study_described_anew_is_as_it_was(
+    eyes: dict, tmp_path: Path
+) -> None:
+    first = partial(stages.init, tmp_path / "s", recipe="grade:small", context=INLINE, **eyes)
+    study = first(options=FAST, columns={"site": "grade"})
+    text = study.settings_file.read_text()
+    study.settings_file.write_text(text.replace("trees: 8", "trees: 9"))
+    edited_, said = study.settings(), []
+    again = partial(
+        stages.init, study.folder, replace_old=True, context=replace(INLINE, say=said.append)
+    )
+    again()
+    assert study.settings() == edited_
+    assert edited_.options["trees"] == 9
+    again(options={"size": 64}, columns={"site": ""})
+    changed = {**edited_.options, "size": 64}
+    assert (dict(study.settings().options), study.settings().source.site) == (changed, "")
+    assert not said
+    again(recipe="classify:small", images=eyes["images"])
+    assert study.settings().recipe == "classify:small"
+    assert not study.settings().options
+    assert said[0].startswith("options of grade:small are left out: ")
+    assert "trees=9" in said[0]
+
+
+@pytest.mark.parametrize("missing", ["recipe", "table", "target"])
+def test_a_new_study_must_be_described(eyes: dict, tmp_path: Path, missing: str) -> None:
+    described = {"recipe": "grade:small", **eyes}
+    del described[missing]
+    for replace_old in (False, True):
+        with pytest.raises(UsageError, match=f"--{missing}"):
+            stages.init(tmp_path / "s", replace_old=replace_old, context=INLINE, **described)
+    assert not (tmp_path / "s").exists()
 
 
 def test_an_answer_is_not_written_over_what_is_read(

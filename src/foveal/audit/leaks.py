@@ -22,7 +22,7 @@ TELLS = 0.1
 """Kappa above which an attribute alone is said to tell the grade."""
 
 CURES = {
-    "picture size": "foveal init --group image_size --replace",
+    "picture size": "foveal init FOLDER --group image_size --replace",
     "site": "folds=site, which scores every site by models that never saw it",
     "source": "--group with the column of the source, where new cases come from other sources",
 }

@@ -65,9 +65,9 @@ def init(
     folder: Path,
     /,
     *options: str,
-    recipe: str,
-    table: Path,
-    target: str,
+    recipe: str = "",
+    table: Path | None = None,
+    target: str = "",
     images: str = "",
     id: str = "",
     group: str = "",
@@ -82,24 +82,25 @@ def init(
 ) -> Result:
     """Read a table and every picture once, and make a study of them.
 
-    Example: foveal init eyes --recipe grade:small --table labels.csv --images 'img/{image}'
-    --target grade size=128
+    Example: foveal init eyes --recipe grade:small --table t.csv --images 'i/{file}' --target grade
 
     Args:
         folder: Of the study; it appears whole or not at all.
         options: name=value of the recipe; `foveal recipes ADDRESS` lists them.
         recipe: Its address, such as grade:small, or ./mine.py:name.
         table: CSV or Parquet with a header.
-        target: Column to be predicted.
-        images: Pattern over the table's columns, relative to the working directory; none for a
-            recipe whose columns are paths.
+        target: Column to be predicted, or several with commas.
+        images: Pattern over the table's columns, relative to the working directory, such as
+            'img/{image}.png', with {channel} where a case has a file a channel; none for a recipe
+            whose columns are paths.
         id: Column of unique names; the first one if left out.
         group: Column of what no fold may split, or image_size.
         site: Column of clinic, scanner or provider.
         weight: Column of how much a case counts.
         fold: Column with folds of your own.
         source: Column that names the data set a case comes from.
-        replace_old: Describe a study anew that is there already.
+        replace_old: Describe a study anew that is there already, and read its files again; what is
+            not said is as its study.yaml has it.
     """
     from foveal import stages
     from foveal.study import Study
@@ -117,7 +118,7 @@ def init(
         study = stages.init(
             folder,
             recipe=recipe,
-            table=table,
+            table=table or "",
             images=images,
             target=target,
             options=options_of(options),

@@ -108,7 +108,7 @@ def all_readable(job: Job, *sources: Mapped | Direct) -> None:
     if wrong:
         raise ManifestError(
             f"{len(wrong)} cases cannot be read in full; cure: replace their files, or leave their "
-            "rows out of the table, then foveal init --replace",
+            "rows out of the table, then foveal init FOLDER --replace",
             [f"{job.cases[row].id}: {failed[row]}" for row in sorted(wrong)],
         )
     if any(isinstance(source, Direct) for source in sources):

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from foveal.errors import DataError, ManifestError, UsageError, nearest
+from foveal.errors import DataError, ManifestError, StudyError, UsageError, nearest
 from foveal.machine import cores, free_bytes, one_thread
 from foveal.manifest import Facts, Manifest, grouped, load
 from foveal.settings import OF_SOURCE, Settings, digest_of_table, format_settings
@@ -47,9 +47,9 @@ NO_PATHS = ("", "none", "imagenet")
 def init(
     folder: str | Path,
     *,
-    recipe: str,
-    table: str | Path,
-    target: str,
+    recipe: str = "",
+    table: str | Path = "",
+    target: str = "",
     images: str = "",
     options: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
@@ -57,6 +57,9 @@ def init(
     context: Context = Context(),
 ) -> Study:
     """Read a table and every picture once, and make a study of them.
+
+    Recipe, table and target must be said, but where a study is described anew: what is not said of
+    it then, options too, is as its `study.yaml` has it.
 
     Args:
         folder: Of the study; made whole or not at all.
@@ -81,6 +84,20 @@ def init(
     for name in columns or {}:
         if name not in ROLES:
             raise UsageError(f'columns= knows no "{name}"{nearest(name, ROLES)}')
+    if replace_old and (old := _described(study)) is not None:
+        recipe, table, target = (
+            recipe or old.recipe,
+            table or old.source.table,
+            target or ",".join(old.source.target),
+        )
+        images, columns = images or _images_of(old, recipe), {**_columns_of(old), **(columns or {})}
+        options = {**_options_of(old, recipe, images, context), **(options or {})}
+    for flag, word, example in (
+        ("recipe", recipe, "grade:small"),
+        ("table", str(table), "labels.csv"),
+    ):
+        if not word:
+            raise UsageError(f"init needs --{flag}, such as --{flag} {example}")
     options = {name: _absolute(name, value) for name, value in (options or {}).items()}
     address = _absolute_address(recipe)
     family, function = resolve(address)
@@ -131,6 +148,36 @@ def init(
             member.check()
         create(study, format_settings(settings), manifest)
     return study
+
+
+def _described(study: Study) -> Settings | None:
+    """How a study is described that is to be described anew; None where that cannot be read."""
+    with suppress(StudyError, UsageError):
+        return study.settings() if study.settings_file.is_file() else None
+    return None
+
+
+def _images_of(old: Settings, recipe: str) -> str:
+    """The pattern of before, for a recipe of the same family."""
+    families = [address.rpartition(":")[0] for address in (old.recipe, _absolute_address(recipe))]
+    return old.source.images if families[0] == families[1] else ""
+
+
+def _columns_of(old: Settings) -> dict[str, str]:
+    return {role: name for role in ROLES if (name := getattr(old.source, role))}
+
+
+def _options_of(old: Settings, recipe: str, images: str, context: Context) -> dict[str, Any]:
+    """The options of before, for the same recipe; of another it is said that they are left out."""
+    if _absolute_address(recipe) != old.recipe:
+        if old.options:
+            told = ", ".join(f"{name}={value}" for name, value in old.options.items())
+            context.say(f"options of {old.recipe} are left out: {told}")
+        return {}
+    of_source: dict[str, Any] = {"masks": old.source.masks} if old.source.masks else {}
+    if CHANNEL in images:
+        of_source["channels"] = ",".join(old.source.channels)
+    return {**old.options, **of_source}
 
 
 def _names_of_nothing(manifest: Manifest) -> list[str]:

@@ -61,14 +61,14 @@ def open_study(study: Study) -> Opened:
     if settings.checked != digest_of_table(manifest, settings.source, settings.recipe):
         raise StudyError(
             f"{study.settings_file} names columns or a family, or {study.manifest_file.name} holds "
-            "cases, that are not those that were checked; cure: foveal init --replace with the new "
-            "ones"
+            "cases, that are not those that were checked; cure: foveal init FOLDER --replace with "
+            "the new ones"
         )
     for name in OF_SOURCE:
         if name in settings.options:
             raise UsageError(
                 f"{name}: among the options of {study.settings_file} changes nothing, as it says "
-                f"where files are; cure: foveal init --replace with {name}= of the new ones"
+                f"where files are; cure: foveal init FOLDER --replace with {name}= of the new ones"
             )
     family, function = resolve(settings.recipe)
     recipe = build(function, settings.facts, settings.options)

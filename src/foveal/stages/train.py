@@ -255,7 +255,8 @@ def fit_job(
     if left_out:  # such as a file that is gone since `init`: nothing is done without it
         raise ManifestError(
             f"{member} could not score {len(left_out)} of {len(held)} held-out cases; cure: "
-            "replace their files, or leave their rows out of the table, then foveal init --replace",
+            "replace their files, or leave their rows out of the table, then foveal init FOLDER "
+            "--replace",
             [f"{name}: {why}" for name, why in left_out.items()],
         )
     if wrong := scores.not_numbers():

@@ -55,7 +55,7 @@ class Mask:
         if missing:
             raise TargetError(
                 f"{len(missing)} masks or regions are missing, without which nothing is trained or "
-                "judged; cure: put them back, or foveal init with --replace and where they are now",
+                "judged; cure: put them back, or foveal init FOLDER --replace with where they are",
                 missing,
             )
         if changed := sorted(
@@ -63,7 +63,7 @@ class Mask:
         ):
             raise TargetError(
                 f"{len(changed)} masks, or the regions beside them, are not what init read; cure: "
-                "the files as they were, or foveal init with --replace, which reads them anew",
+                "the files as they were, or foveal init FOLDER --replace, which reads them anew",
                 changed,
             )
         planes = planes_of(manifest.cases(), encoded.tolist(), self.lattice)
