@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from foveal.audit.channels import odd_channels
 from foveal.audit.duplicates import lookalikes
-from foveal.audit.leaks import conflicts
+from foveal.audit.leaks import conflicts, label_telltales
 from foveal.manifest import Facts, Manifest
 from foveal.members.ridge import Learns, every_column
 from foveal.split.record import numbered
@@ -37,9 +37,13 @@ def facts(
 
 
 def suspicions(manifest: Manifest) -> list[str]:
-    """Do equal pictures have different labels? Do pictures look alike? Are channels odd?"""
+    """Does the picture's size, site or source tell a label? Are equal pictures labelled alike?
+
+    Do pictures look alike? Are channels odd?
+    """
     words = "pictures are equal byte for byte to another with other labels (kept, in one fold)"
     return [
+        *label_telltales(manifest),
         *conflicts(manifest, numbered(manifest.measured["label_names"]), words),
         *lookalikes(manifest),
         *odd_channels(manifest),

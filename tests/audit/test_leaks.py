@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from conftest import aptos, truth_of
-from foveal.audit.leaks import conflicting_duplicates, telltales, told_by
+from foveal.audit.leaks import (
+    CURES,
+    conflicting_duplicates,
+    label_telltales,
+    telltales,
+    told_by,
+)
 from foveal.manifest import Manifest
 
 
@@ -62,3 +68,30 @@ def test_a_role_that_tells_the_grade_is_said_with_its_cure(role: str) -> None:
     assert telltales(replace(manifest, roles=mixed), truth) == [said]
     shuffled = np.random.default_rng(0).permutation(of_grade)
     assert telltales(replace(manifest, roles={role: shuffled}), truth) == []
+
+
+def test_a_role_that_tells_labels_names_them_the_surest_first() -> None:
+    rng = np.random.default_rng(0)
+    site = np.where(np.arange(400) % 2, "north", "south")
+    sure, likely, free = site == "north", rng.random(400) < 0.5, rng.random(400) < 0.5
+    likely = np.where(rng.random(400) < 0.6, sure, likely)
+    words = [
+        " ".join(name for name, has in zip(("free", "likely", "sure"), row, strict=True) if has)
+        for row in zip(free, likely, sure, strict=True)
+    ]
+    manifest = Manifest(
+        ids=tuple(map(str, range(400))),
+        paths=(("x",),) * 400,
+        id_column="id",
+        target=np.array(words)[:, None],
+        target_columns=("labels",),
+        roles={"site": site},
+        measured={"label_names": np.array(words)},
+    )
+    (said,) = label_telltales(manifest)
+    assert said.startswith("the site alone tells sure with a kappa of 1.00, likely with a kappa of")
+    assert "free" not in said
+    assert said.endswith(CURES["site"])
+    alone = {"site": site, "group": site}
+    assert "cure" not in label_telltales(replace(manifest, roles=alone))[0]
+    assert label_telltales(replace(manifest, roles={"site": rng.permutation(site)})) == []

@@ -18,8 +18,14 @@ from foveal.predictions import Predictions
 PRIOR_CASES = 2.0
 """Cases at the overall mean that every value is mixed with, so that rare ones say little."""
 
+PARTS = 5
+"""Of the cases, at random; each is judged by the others."""
+
 TELLS = 0.1
 """Kappa above which an attribute alone is said to tell the grade."""
+
+BY_CHANCE = 3.5
+"""Divided by the root of the number of cases: a kappa that one of hundreds of labels may have."""
 
 CURES = {
     "picture size": "foveal init FOLDER --group image_size --replace",
@@ -31,22 +37,54 @@ CURES = {
 
 def telltales(manifest: Manifest, truth: Truth) -> list[str]:
     """The attributes that are no part of the problem and yet tell the grade, as sentences."""
-    attributes = {
-        "picture size": manifest.measured.get("image_size"),
-        **{role: manifest.roles.get(role) for role in ("site", "source")},
-    }
     found = []
-    for name, values in attributes.items():
-        if values is None:
-            continue
+    for name, values in _attributes(manifest).items():
         told = told_by(values, truth, int(truth.target.max()) + 1)
         if told > TELLS:
-            cure = "" if _kept_together(manifest, values) else f"; cure: {CURES[name]}"
             found.append(
                 f"the {name} alone tells the grade with a quadratic kappa of {told:.2f}: networks "
-                f"may learn it instead{cure}"
+                f"may learn it instead{_cure(manifest, name, values)}"
             )
     return found
+
+
+def label_telltales(manifest: Manifest) -> list[str]:
+    """The attributes that tell some of the labels, or classes, that cases have, as sentences."""
+    sets = [set(text.split()) for text in manifest.measured["label_names"].tolist()]
+    zeros = np.zeros(len(sets), dtype=np.int64)
+    has = {
+        label: Truth(
+            target=np.array([label in own for own in sets], dtype=np.int64),
+            weight=manifest.weight,
+            group=zeros,
+            fold=zeros,
+        )
+        for label in sorted(set().union(*sets))
+    }
+    least = max(TELLS, BY_CHANCE / max(len(sets), 1) ** 0.5)
+    found = []
+    for name, values in _attributes(manifest).items():
+        told = {label: told_by(values, truth, 2) for label, truth in has.items()}
+        strong = sorted((label for label in told if told[label] > least), key=lambda k: -told[k])
+        if strong:
+            words = listed([f"{label} with a kappa of {told[label]:.2f}" for label in strong])
+            found.append(
+                f"the {name} alone tells {words}: networks may learn it instead"
+                f"{_cure(manifest, name, values)}"
+            )
+    return found
+
+
+def _attributes(manifest: Manifest) -> dict[str, Shaped[np.ndarray, " case"]]:
+    """What is known of cases and no part of the problem."""
+    known = {"picture size": manifest.measured.get("image_size")}
+    known |= {role: manifest.roles.get(role) for role in ("site", "source")}
+    return {name: values for name, values in known.items() if values is not None}
+
+
+def _cure(manifest: Manifest, name: str, values: Shaped[np.ndarray, " case"]) -> str:
+    """What to do, unless folds keep cases of one value together already."""
+    return "" if _kept_together(manifest, values) else f"; cure: {CURES[name]}"
 
 
 def _kept_together(manifest: Manifest, values: Shaped[np.ndarray, " case"]) -> bool:
@@ -59,7 +97,7 @@ def _kept_together(manifest: Manifest, values: Shaped[np.ndarray, " case"]) -> b
 
 
 def told_by(values: Shaped[np.ndarray, " case"], truth: Truth, grades: int) -> float:
-    """The quadratic kappa that one attribute reaches alone, each case judged without itself.
+    """The quadratic kappa that one attribute reaches alone, each case judged by other cases.
 
     Args:
         values: The attribute of every case, such as "480x640".
@@ -71,7 +109,7 @@ def told_by(values: Shaped[np.ndarray, " case"], truth: Truth, grades: int) -> f
     """
     if len(np.unique(values)) < 2:
         return 0.0
-    scores = _left_out_means(values, truth)
+    scores = _means_of_others(values, truth)
     predictions = Predictions.of(
         [str(k) for k in range(len(values))], scores[:, None].astype(np.float32), columns=("mean",)
     )
@@ -80,16 +118,20 @@ def told_by(values: Shaped[np.ndarray, " case"], truth: Truth, grades: int) -> f
     return max(value, 0.0) if np.isfinite(value) else 0.0
 
 
-def _left_out_means(
+def _means_of_others(
     values: Shaped[np.ndarray, " case"], truth: Truth
 ) -> Float[np.ndarray, " case"]:
-    """The mean grade of the other cases with the same value, mixed with the overall mean."""
+    """The mean grade of cases with the same value in other parts, mixed with the overall mean.
+
+    In parts, not one by one: the mean without a case is the lower the higher its own grade is,
+    which tells two grades apart the wrong way round.
+    """
     _, place = np.unique(values, return_inverse=True)
-    w, wy = truth.weight, truth.weight * truth.target
-    weight, total = (
-        np.bincount(place, weights=w)[place] - w,
-        np.bincount(place, weights=wy)[place] - wy,
-    )
+    part = np.random.default_rng(0).permutation(len(values)) % PARTS
+    table = np.zeros((2, PARTS, int(place.max()) + 1))
+    for sums, amount in zip(table, (truth.weight, truth.weight * truth.target), strict=True):
+        np.add.at(sums, (part, place), amount)
+    weight, total = (table.sum(axis=1, keepdims=True) - table)[:, part, place]
     overall = np.average(truth.target, weights=truth.weight)
     return (total + PRIOR_CASES * overall) / (weight + PRIOR_CASES)
 
