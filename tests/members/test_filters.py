@@ -183,6 +183,26 @@ def test_the_forest_sees_at_most_about_so_many_cells_drawn_from_where_may_be_lea
     assert all(row.tobytes() in known for row in few[0])
 
 
+def test_volumes_of_no_weight_take_no_samples_from_the_others(
+    inked: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[np.ndarray] = []
+    plain = filters.forest
+
+    def forest(x: np.ndarray, y: np.ndarray, w: np.ndarray, **more: int) -> dict:
+        heard.append(w)
+        return plain(x, y, w, **more)
+
+    monkeypatch.setattr(filters, "forest", forest)
+    work = job_of(inked, tmp_path)
+    weight = work.weight.copy()
+    weight[work.train[1:]] = 0
+    for own in (work.weight, weight):
+        floor(inked, samples=100).fit(replace(work, weight=own))
+    assert all(60 < len(w) < 140 for w in heard)
+    assert all((w > 0).all() for w in heard)
+
+
 def test_weights_of_cases_count(inked: Opened, tmp_path: Path) -> None:
     work = job_of(inked, tmp_path)
     weight = work.weight.copy()

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesRegressor
@@ -60,6 +62,23 @@ def test_a_rare_label_has_as_much_say_as_frequent_ones() -> None:
         for said in (walk(nodes, x[fresh]), theirs)
     )
     assert found > alike + 0.05
+
+
+@pytest.mark.parametrize("trees", [7, 10, 23])
+def test_trees_that_are_grown_in_parts_are_all_there_and_all_different(trees: int) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 4)), rng.normal(size=(60, 2))
+    nodes = forest(x, y, np.ones(60), trees=trees, seed=0)
+    roots = nodes["roots"].tolist()
+    assert len(roots) == trees
+    edges = [*roots, len(nodes["left"])]
+    for start, stop in pairwise(edges):
+        for name in ("left", "right"):
+            assert ((start <= nodes[name][start:stop]) & (nodes[name][start:stop] < stop)).all()
+    marks = {nodes["threshold"][root] for root in roots}
+    assert len(marks) >= trees - 2  # a few never split
+    alone = [walk({**nodes, "roots": nodes["roots"][k : k + 1]}, x) for k in range(trees)]
+    np.testing.assert_allclose(walk(nodes, x), np.mean(alone, axis=0), atol=1e-12)
 
 
 def test_one_that_never_changes_stays_as_it_is() -> None:

@@ -15,7 +15,7 @@ from foveal.decide.retrieve import unit
 from foveal.errors import MemoryBudgetError, UsageError
 from foveal.files import read_json
 from foveal.losses.margin import UNKNOWN, ArcFace, CosFace, MarginLoss
-from foveal.members.eigenpictures import FLOOR_OF_VARIANCE, Eigenpictures
+from foveal.members.eigenpictures import FLOOR_OF_VARIANCE, Eigenpictures, _main_directions
 from foveal.members.embedder import Embedder, at_length_one
 from foveal.models.heads import AverageMax
 from foveal.predictions import NO_FOLD, Predictions
@@ -354,6 +354,20 @@ def test_the_floor_whitens_the_main_directions_of_its_training_pictures(
     assert gallery.shape == (len(named), kept)
     np.testing.assert_allclose(gallery @ gallery.T, wanted, atol=2e-3)
     np.testing.assert_allclose(unit(gallery), gallery, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [40, 400])
+def test_copies_of_pictures_add_no_directions(size: int) -> None:
+    """Rounding would be blown up to directions as strong as the others."""
+    rng = np.random.default_rng(0)
+    seen = rng.normal(size=(12, size)).astype(np.float32)
+    twice = np.concatenate([seen, seen, np.zeros((3, size), np.float32)])
+    variance, directions = _main_directions(twice - twice.mean(axis=0), 30)
+    assert directions.shape == (size, len(variance))
+    assert len(variance) == 12
+    np.testing.assert_allclose(directions.T @ directions, np.eye(12), atol=1e-4)
+    variance, directions = _main_directions(np.zeros((5, size), np.float32), 30)
+    assert (variance.tolist(), directions.shape) == ([0.0], (size, 1))
 
 
 def test_the_floors_settings_reach_the_scores(swum: Opened, tmp_path: Path) -> None:

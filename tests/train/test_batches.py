@@ -106,3 +106,4 @@ def test_parts_are_even_complete_and_near_the_size_asked_for(count, batch):
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= max(1.5 * batch, 1)
     assert min(sizes) >= min(count, batch) / 2
+    assert min(sizes) > 1 or 1 in (count, batch)

@@ -142,6 +142,20 @@ def test_the_learning_rate_falls_to_0_in_every_cycle(tmp_path: Path) -> None:
     assert min(rates[::2]) > 3 * last
 
 
+@pytest.mark.parametrize(("epochs", "cycles"), [(1, 1), (2, 2)])
+def test_short_cycles_come_down_too(tmp_path: Path, epochs: int, cycles: int) -> None:
+    plan = replace(PLAN, epochs=epochs, cycles=cycles, warm_up=3.0)
+    rates: list[float] = []
+    watch = Watch(
+        observe=lambda epoch, _: rates.append(epoch.lr),
+        should_stop=lambda: False,
+        checkpoint=Checkpoint(tmp_path / "c.safetensors", "mark", 1e9),
+    )
+    fit(model(), squared, Data(), plan, key=(0, 1), watch=watch)
+    assert len(rates) == epochs
+    assert max(rates) < 0.3
+
+
 @pytest.mark.parametrize("at", [0, 1, 2, 4])
 def test_stopped_while_it_is_looked_at_nothing_is_lost(tmp_path: Path, at: int) -> None:
     """Every step is done once, and the epoch is looked at by the call that goes on."""

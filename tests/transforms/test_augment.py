@@ -355,6 +355,21 @@ def test_a_size_that_fits_changes_no_pixel_and_shrinking_averages():
     assert np.abs(resize(image, 20, 30) - blocks).max() <= 0.5
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1000, 40), (40, 1000), (90, 40), (2048, 60)])
+def test_a_side_that_shrinks_is_averaged_whatever_the_other_does(rows: int, columns: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (rows, columns, 1)).astype(np.uint8)
+    found = resize(noise, 60, 60).astype(np.float64)
+    edges = [np.linspace(0, side, 61) for side in (rows, columns)]
+    shares = [
+        np.maximum(np.diff(np.clip(np.arange(side + 1)[None], e[:-1, None], e[1:, None])), 0)
+        for side, e in zip((rows, columns), edges, strict=True)
+    ]
+    areas = [share / share.sum(axis=1, keepdims=True) for share in shares]
+    averaged = areas[0] @ noise[:, :, 0] @ areas[1].T
+    assert found.std() < 1.1 * averaged.std()
+    assert abs(found.mean() - averaged.mean()) < 1.5
+
+
 @pytest.mark.parametrize(("value", "dtype"), [(200, np.uint8), (51_400, np.uint16)])
 def test_the_content_box_hugs_a_disc_whatever_its_size(value, dtype):
     for rows, columns, radius in ((200, 260, 95), (260, 200, 95), (1000, 1300, 480)):

@@ -24,6 +24,9 @@ from foveal.train.batches import Pictures
 FLOOR_OF_VARIANCE = 0.1
 """Of the weakest direction that is kept, added to all, so that noise is not blown up."""
 
+NO_VARIANCE = 1e-5
+"""Of the strongest direction's: below it lies nothing but rounding of 32 bits."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eigenpictures:
@@ -96,6 +99,9 @@ def _main_directions(
     found: Any = eigh(square, subset_by_index=[size - kept, size - 1])
     variance, vectors = found
     variance, vectors = np.maximum(variance[::-1], 0), vectors[:, ::-1]
+    varies = variance > NO_VARIANCE * variance[0]  # copies of pictures add none, but rounding
+    varies[0] = True
+    variance, vectors = variance[varies], vectors[:, varies]
     if columns > rows:
         vectors = unit((away.T @ vectors).T).T
     return variance, vectors

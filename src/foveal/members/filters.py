@@ -77,14 +77,13 @@ class FilterTrees:
 
     def fit(self, job: Job) -> State:
         """Learn from cells of the training rows, drawn evenly."""
-        volumes = [self._volumes(job.cases[k], job.resources) for k in job.train.tolist()]
-        allowed = learnable(
-            job.cases, job.train.tolist(), job.held.tolist(), volumes, guard=self.guard
-        )
+        learned = job.counted.tolist()
+        volumes = [self._volumes(job.cases[k], job.resources) for k in learned]
+        allowed = learnable(job.cases, learned, job.held.tolist(), volumes, guard=self.guard)
         rng = np.random.default_rng(job.key)
         share = self.samples / max(sum(float(a.sum()) for a in allowed) / self.lattice**2, 1)
         x, y, w = [], [], []
-        for k, volume, where in zip(job.train.tolist(), volumes, allowed, strict=True):
+        for k, volume, where in zip(learned, volumes, allowed, strict=True):
             window = window_of(job.cases[k], volume)
             true = part_of(read_mask(str(job.target[k]), volume.plane) & where, window)
             area = cells(part_of(where, window), self.lattice)

@@ -15,6 +15,9 @@ from jaxtyping import Float, Int
 
 from foveal.members.ridge import spread
 
+GROWN = 10
+"""Trees that are grown at once."""
+
 PAIRS = 1 << 16
 """Of a case and a tree that walk together: memory follows from these, not from all."""
 
@@ -31,11 +34,31 @@ def forest(
 
     _, scale = spread(y, w)
     goal = y / scale
-    fitted = ExtraTreesRegressor(
-        trees, min_samples_leaf=2, max_features=0.3, random_state=seed, n_jobs=1
-    ).fit(x.astype(np.float32), goal.squeeze(axis=1) if y.shape[1] == 1 else goal, sample_weight=w)
-    nodes = forest_arrays([one.tree_ for one in fitted.estimators_])
-    return {**nodes, "value": (nodes["value"] * scale).astype(np.float32)}
+    goal = goal.squeeze(axis=1) if y.shape[1] == 1 else goal
+    x, parts = x.astype(np.float32), []
+    for first in range(0, trees, GROWN):  # scikit-learn keeps four times as much of a tree
+        dice = np.random.RandomState(np.random.SeedSequence((seed, first)).generate_state(4))
+        fitted = ExtraTreesRegressor(
+            min(GROWN, trees - first),
+            min_samples_leaf=2,
+            max_features=0.3,
+            random_state=dice,
+            n_jobs=1,
+        ).fit(x, goal, sample_weight=w)
+        part = forest_arrays([one.tree_ for one in fitted.estimators_])
+        parts.append({**part, "value": (part["value"] * scale).astype(np.float32)})
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Several forests as one."""
+    starts = np.cumsum([0, *(len(part["left"]) for part in parts[:-1])]).astype(np.int32)
+    placed = {
+        name: [part[name] + start for part, start in zip(parts, starts, strict=True)]
+        for name in ("roots", "left", "right")
+    }
+    plain = {name: [p[name] for p in parts] for name in ("feature", "threshold", "value")}
+    return {name: np.concatenate(arrays) for name, arrays in {**placed, **plain}.items()}
 
 
 def forest_arrays(trees: Sequence) -> dict[str, np.ndarray]:
@@ -53,7 +76,7 @@ def forest_arrays(trees: Sequence) -> dict[str, np.ndarray]:
         "right": np.concatenate(right).astype(np.int32),
         "feature": np.maximum(np.concatenate([t.feature for t in trees]), 0).astype(np.int32),
         "threshold": np.concatenate([t.threshold for t in trees]).astype(np.float64),
-        "value": np.concatenate([t.value[:, :, 0] for t in trees]).astype(np.float64),
+        "value": np.concatenate([t.value[:, :, 0] for t in trees]),
     }
 
 

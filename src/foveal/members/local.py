@@ -23,7 +23,7 @@ from foveal.decide.votes import votes
 from foveal.manifest import Case
 from foveal.members.gallery import Gallery, answers, with_gallery
 from foveal.members.pictures import Stored, all_readable, readable
-from foveal.models.keypoints import WIDTH, rooted, waves
+from foveal.models.keypoints import rooted, waves
 from foveal.predictions import Predictions
 from foveal.task import Job, Resources, State
 from foveal.train.batches import Pictures
@@ -53,14 +53,14 @@ class LocalFeatures:
         """Remember all labelled pictures."""
         tables = [way(job.cases, job.resources) for way in self.ways]
         all_readable(job, *tables)
-        found = [_found(table, np.arange(len(job.cases))) for table in tables]
-        features = [
-            np.hstack([self._features(one), np.full((len(one.row), 1), way)])
-            for way, one in enumerate(found)
-        ]
+        vectors, rows = [], []
+        for way, table in enumerate(tables):
+            found = self._found(table, np.arange(len(job.cases)))
+            of_way = np.full((len(found.row), 1), way, dtype=np.float16)
+            vectors.append(np.hstack([found.features.astype(np.float16), of_way]))  # many
+            rows.append(found.row)
         job.report({"done": 1.0})
-        vectors = np.concatenate(features).astype(np.float16)  # a gallery is large
-        return with_gallery(State({}), job, vectors, np.concatenate([one.row for one in found]))
+        return with_gallery(State({}), job, np.concatenate(vectors), np.concatenate(rows))
 
     def score(
         self,
@@ -72,7 +72,7 @@ class LocalFeatures:
         """Score rows of the cases with each of several states; for new cases all say the same."""
         tables = [way(cases, resources) for way in self.ways]
         rows = readable(cases, rows, resources, *tables)
-        found = [_found(table, rows) for table in tables]
+        found = [self._found(table, rows) for table in tables]
         for_new: list[np.ndarray] = []
 
         def compare(state: State, gallery: Gallery) -> Float[np.ndarray, "query individual"]:
@@ -86,7 +86,7 @@ class LocalFeatures:
             vectors, of_way = gallery.vectors[:, :-1], gallery.vectors[:, -1]
             said = [
                 votes(
-                    self._features(one),
+                    one.features,
                     one.row,
                     vectors[of_way == way],
                     gallery.owner[of_way == way],
@@ -114,14 +114,18 @@ class LocalFeatures:
         """About how many seconds a training takes; the descriptors are shared by all folds."""
         return 5.0 + cases * 5e-3
 
-    def _features(self, found: _Found) -> Float[np.ndarray, "keypoint feature"]:
+    def _found(self, table: Pictures, rows: Int[np.ndarray, " row"]) -> _Found:
         """Descriptors as waves, and places.
 
         Picture by picture: the last bits of a product may follow from how many rows it has.
         """
-        basis, starts = waves(self.waves), np.flatnonzero(np.diff(found.row)) + 1
-        waved = np.concatenate([own @ basis for own in np.split(found.roots, starts)])
-        return np.hstack([waved, self.places * found.places])
+        basis = waves(self.waves)
+        parts = [np.zeros((0, basis.shape[1] + 2), dtype=np.float32)]
+        for row in rows.tolist():
+            roots, places = rooted(table(row))
+            parts.append(np.hstack([roots @ basis, self.places * places]))
+        counts = [len(part) for part in parts[1:]]
+        return _Found(np.concatenate(parts), np.repeat(np.arange(len(rows)), counts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,18 +133,9 @@ class _Found:
     """All keypoints of some pictures.
 
     Attributes:
-        roots: Their descriptors.
-        places: Column and row, 0 to 1.
+        features: Of each.
         row: The picture of each, counted from 0.
     """
 
-    roots: Float[np.ndarray, "keypoint 128"]
-    places: Float[np.ndarray, "keypoint 2"]
+    features: Float[np.ndarray, "keypoint feature"]
     row: Int[np.ndarray, " keypoint"]
-
-
-def _found(table: Pictures, rows: Int[np.ndarray, " row"]) -> _Found:
-    parts = [rooted(table(row)) for row in rows.tolist()]
-    empty = (np.zeros((0, WIDTH), dtype=np.float32), np.zeros((0, 2), dtype=np.float32))
-    roots, places = (np.concatenate(part) for part in zip(empty, *parts, strict=True))
-    return _Found(roots, places, np.repeat(np.arange(len(rows)), [len(r) for r, _ in parts]))

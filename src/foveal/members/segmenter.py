@@ -171,17 +171,16 @@ class Segmenter:
     def _fit(self, job: Job, accumulate: int) -> State:
         step = self._step(job)
         torch.manual_seed(seed_of(job.key))
-        volumes = [self._volumes(job.cases[k], job.resources) for k in job.train.tolist()]
-        paths = [str(job.target[k]) for k in job.train]
+        learned = job.counted.tolist()
+        volumes = [self._volumes(job.cases[k], job.resources) for k in learned]
+        paths = [str(job.target[k]) for k in learned]
         planes = {path: volume.plane for path, volume in zip(paths, volumes, strict=True)}
         masks = {path: read_mask(path, plane) for path, plane in planes.items()}
         lessons = Crops(
             volumes=volumes,
             masks=[masks[path] for path in paths],  # parts of a volume share one
-            allowed=learnable(
-                job.cases, job.train.tolist(), job.held.tolist(), volumes, guard=self.guard
-            ),
-            weight=job.weight[job.train],
+            allowed=learnable(job.cases, learned, job.held.tolist(), volumes, guard=self.guard),
+            weight=job.weight[job.counted],
             network=self.network,
             training=self.training,
             z_shift=self.z_shift,

@@ -27,7 +27,7 @@ from foveal.models.bags import TileEncoder
 from foveal.predict.infer import View, score
 from foveal.study import CHECKPOINT
 from foveal.task import Job, Resources, State
-from foveal.train.batches import Batches, Pictures, even_parts
+from foveal.train.batches import Batches, Pictures, even_parts, steps_of
 from foveal.train.checkpoint import Checkpoint
 from foveal.train.loop import Data, Epoch, Plan, Watch, fit, laid_out
 from foveal.train.optim import AdamW
@@ -361,7 +361,7 @@ class Lessons:
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        return max(1, round(len(self.rows) / self.batch))
+        return steps_of(len(self.rows), self.batch)
 
     def __call__(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and targets of the steps from `first` on."""

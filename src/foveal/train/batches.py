@@ -163,6 +163,12 @@ def quiet_libraries() -> None:
     cv2.setNumThreads(0)
 
 
+def steps_of(draws: int, batch: int) -> int:
+    """Batches of nearly `batch` draws; none of one, which batch norm refuses, unless all are."""
+    most = draws if batch == 1 else draws // 2
+    return max(1, min(round(draws / batch), most))
+
+
 def even_parts(draws: Int[np.ndarray, " draw"], batch: int) -> list[np.ndarray]:
     """Draws cut into batches of nearly `batch`, their sizes one apart at most; none is tiny."""
-    return np.array_split(draws, max(1, round(len(draws) / batch)))
+    return np.array_split(draws, steps_of(len(draws), batch))

@@ -234,10 +234,13 @@ class _Training:
         return total
 
     def lr(self, epoch: int, step: int) -> float:
-        """Share of the peak learning rate; only the first cycle warms up."""
+        """Share of the peak learning rate; only the first cycle warms up, a quarter of it at most.
+
+        In a single epoch it would else rise to the peak and end there.
+        """
         start, stop = self.plan.cycle(epoch)
         done, all_steps = (epoch - start) * self.steps + step, (stop - start) * self.steps
-        warm_up = 0 if start else round(self.plan.warm_up * self.steps)
+        warm_up = 0 if start else min(round(self.plan.warm_up * self.steps), all_steps // 4)
         return warm_up_and_cosine(done, all_steps, warm_up) * 0.5**self.halvings
 
     def keep(self) -> None:

@@ -95,21 +95,30 @@ def content_box(image: Pixels) -> tuple[int, int, int, int]:
 
 
 def resize(image: Pixels, height: int, width: int) -> Resized:
-    """Averages of areas when shrinking, a line between pixels when growing.
+    """Averages of areas along a side that shrinks, a line between pixels along one that grows.
 
     Shrinking halves as often as it can first: averages of 2 x 2 are many times cheaper than those
     of broken numbers of pixels, and an average of averages is one. What is left, if it is less than
     a half more, is too little for patterns to fold over, and a line does.
     """
-    while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
-        rows, columns = image.shape[0] // 2, image.shape[1] // 2
-        even = image[: 2 * rows, : 2 * columns]
-        image = _planewise(even, partial(_resized, size=(columns, rows), how=cv2.INTER_AREA))
+    while image.shape[0] >= 2 * height or image.shape[1] >= 2 * width:
+        down, across = 1 + (image.shape[0] >= 2 * height), 1 + (image.shape[1] >= 2 * width)
+        rows, columns = image.shape[0] // down, image.shape[1] // across
+        image = _averaged(image[: down * rows, : across * columns], rows, columns)
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
-    shrinks = 1.5**2 * height * width < image.shape[0] * image.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return _planewise(image, partial(_resized, size=(width, height), how=how))
+    rows, columns = image.shape[:2]
+    if rows >= height and columns >= width and rows * columns > 1.5**2 * height * width:
+        return _averaged(image, height, width)
+    if rows > 1.5 * height or columns > 1.5 * width:  # and the other side grows
+        image = _averaged(image, min(rows, height), min(columns, width))
+    line = partial(_resized, size=(width, height), how=cv2.INTER_LINEAR)
+    return _planewise(image, line)
+
+
+def _averaged(image: Pixels, height: int, width: int) -> Resized:
+    """Averages of areas; no side may grow, for then OpenCV would draw lines along both."""
+    return _planewise(image, partial(_resized, size=(width, height), how=cv2.INTER_AREA))
 
 
 def _resized(planes: np.ndarray, *, size: tuple[int, int], how: int) -> np.ndarray:
