@@ -171,7 +171,7 @@ class Segmenter:
     def _fit(self, job: Job, accumulate: int) -> State:
         step = self._step(job)
         torch.manual_seed(seed_of(job.key))
-        learned = job.counted.tolist()
+        learned = job.train.tolist()
         volumes = [self._volumes(job.cases[k], job.resources) for k in learned]
         paths = [str(job.target[k]) for k in learned]
         planes = {path: volume.plane for path, volume in zip(paths, volumes, strict=True)}
@@ -180,7 +180,7 @@ class Segmenter:
             volumes=volumes,
             masks=[masks[path] for path in paths],  # parts of a volume share one
             allowed=learnable(job.cases, learned, job.held.tolist(), volumes, guard=self.guard),
-            weight=job.weight[job.counted],
+            weight=job.weight[job.train],
             network=self.network,
             training=self.training,
             z_shift=self.z_shift,

@@ -167,7 +167,7 @@ def learnable(
             top, left = max(w.top - guard, 0), max(w.left - guard, 0)
             allowed[top : w.top + w.height + guard, left : w.left + w.width + guard] = False
         found.append(allowed)
-    if rows and not any(allowed.any() for allowed in found):
+    if not any(allowed.any() for allowed in found):
         names = [cases[row].id for row in rows]
         regions = [region_of(cases[row], *v.plane) for row, v in zip(rows, volumes, strict=True)]
         if not any(region.any() for region in regions):
