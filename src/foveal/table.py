@@ -278,7 +278,7 @@ def paths_of(
             columns.append(_images(source, with_channel, ids, gaps))
     for name in source.files:
         if name not in source.target and (name in table or name not in source.optional):
-            texts = column_of(table, name, "files", source.table)
+            texts = column_of(table, name, "the recipe reads paths from columns", source.table)
             columns.append(path_column(source, name, texts, gaps))
     if not columns:
         raise ManifestError("where are the pictures? cure: --images 'img/{image}'")
@@ -386,7 +386,7 @@ def _pattern(source: Source, pattern: str, flag: str, table: Mapping[str, list[s
     if CHANNEL[1:-1] in names and CHANNEL[1:-1] not in table:
         raise ManifestError(
             f'{flag}: "{pattern}": nothing says what {CHANNEL} stands for; '
-            "cure: channels=red,green,blue"
+            "cure: channels=red,green,blue (classify and multilabel; others read one file a case)"
         )
     for name in names:
         column_of(table, name, flag, source.table)

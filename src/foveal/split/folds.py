@@ -77,14 +77,16 @@ def by_label(manifest: Manifest) -> Strata:
     return Strata(cells=cells, parts=(*labels, site), kind=names, counted="labels")
 
 
-def _one_sided(fold: Int[np.ndarray, " case"], kind: Shaped[np.ndarray, " case"]) -> list[str]:
+def _one_sided(
+    fold: Int[np.ndarray, " case"], kind: Shaped[np.ndarray, " case"], cure: str
+) -> list[str]:
     """Which folds learn from cases that are all alike, and which words lie in one fold alone."""
     if len({*kind.tolist()}) < 2:
         return []
     seen = [sorted({*kind[fold != k].tolist()}) for k in range(int(fold.max()) + 1)]
     notes = [
-        f'fold {k} learns from cases of "{kinds[0]}" alone, and can tell nothing apart; cure: '
-        "another --group column"
+        f'fold {k} learns from cases of "{kinds[0]}" alone, and can tell nothing apart; '
+        f"cure: {cure}"
         for k, kinds in enumerate(seen)
         if len(kinds) == 1
     ]
@@ -94,7 +96,7 @@ def _one_sided(fold: Int[np.ndarray, " case"], kind: Shaped[np.ndarray, " case"]
         if len(where) > 1 and np.ptp(where) == 0 and len(seen[where[0]]) > 1:
             notes.append(
                 f'all cases of "{word}" are in fold {where[0]}, which is judged by models that '
-                "never saw it; cure: another --group column"
+                f"never saw it; cure: {cure}"
             )
     return notes
 
@@ -138,15 +140,16 @@ class Folds:
         strata = self.strata(manifest)
         if "fold" in manifest.roles:
             own = own_folds(manifest, empty_is_none=False)
-            fold = _whole(manifest, group, own, "the fold column")
+            fold, cure = _whole(manifest, group, own, "the fold column"), "another --fold column"
             if (made := int(fold.max()) + 1) != self.folds:
                 notes += [f"{made} folds by their column, where folds={self.folds} was asked for"]
         elif self.folds == "site":
-            fold = _by_site(manifest, group)
+            fold, cure = _by_site(manifest, group), "a number of folds="
         else:
+            cure = "another --group column"
             fold, more = self._balanced(group, strata)
             notes += more
-        notes += _one_sided(fold, strata.kind)
+        notes += _one_sided(fold, strata.kind, cure)
         return Split(
             fold=fold,
             hidden=np.full(len(manifest), NONE),

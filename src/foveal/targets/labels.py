@@ -77,8 +77,8 @@ class Labels:
         spaced = [n for n in self.names if not n or (_has_space(n) and not self.one_each)]
         if spaced:
             raise TargetError(
-                f"{len(spaced)} labels have white space in their names, and an answer lists names "
-                "with spaces between them; cure: other names",
+                f"{len(spaced)} labels have white space in their names, and labels are listed with "
+                "spaces between them; cure: other names, such as red_cell",
                 [f'"{name}"' for name in spaced],
             )
         has = self._flags(manifest) if self._has_flags(manifest) else self._words(manifest)

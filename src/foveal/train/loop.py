@@ -309,7 +309,7 @@ class _Training:
         if self.halvings == NAN_RETRIES:
             raise TrainingError(
                 f"the loss was not finite in epoch {epoch + 1}, also at a quarter of the learning "
-                "rate; cure: a smaller lr=, or look for broken pictures with `foveal audit`"
+                "rate; cure: a smaller lr=, or a look at the pictures"
             )
         self.halvings += 1
         self.load(self.anchor)
