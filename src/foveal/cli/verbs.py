@@ -289,7 +289,7 @@ def predict(
     Args:
         folder: Of the study.
         table: CSV or Parquet with the study's id column and those that lead to the files.
-        out: The answer's file.
+        out: The answer's file; of masks a folder.
         images: Pattern over the table's columns; none where the study's columns are paths.
         scores: Scores and probabilities too.
         answer: A row of the leaderboard; the chosen one if left out.

@@ -101,7 +101,8 @@ def small(
         near_duplicates: Whether pictures that look nearly the same share a fold.
         lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out.
         rotate: Largest turn either way, in degrees.
-        flip: Probability of a mirror image, each way; 0 also tells the patches that they differ.
+        flip: Probability of a mirror image, each way; with 0 the member `patches` tells mirror
+            images apart too.
         mixup: Share of batches whose pictures are blended.
         cutmix: Share of the other batches whose pictures show a part of each other.
         dropout: Share of features dropped before the last layer.

@@ -237,7 +237,8 @@ def small(
             flips, or centre where flip is 0.
         crop_border: Whether dark borders are cut off before a picture is resized.
         rotate: Largest turn either way, in degrees.
-        flip: Probability of a mirror image, each way; 0 also tells the patches that they differ.
+        flip: Probability of a mirror image, each way; with 0 the member `patches` tells mirror
+            images apart too.
         elastic: Largest bend, as a share of the side.
         cutout: Probability of a hidden square.
         mixup: Share of batches whose pictures are blended.

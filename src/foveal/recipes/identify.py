@@ -161,9 +161,9 @@ def small(
         elastic: Largest bend, as a share of the side.
         cutout: Probability of a hidden square.
         components: Of the floor member.
-        floor_size: Of the pictures that the floor member compares, likewise.
+        floor_size: Side of a square with as many pixels, of what the floor member compares.
         keypoints: Of a picture, the strongest; by the number of pictures if left out.
-        keypoint_size: Of the pictures that keypoints are found in, likewise; if left out twice
+        keypoint_size: The same of pictures that keypoints are found in; if left out twice
             their own size, 256 at most.
         keypoint_places: How much it counts where keypoints lie; 0 where pictures are much shifted.
     """
@@ -296,9 +296,9 @@ def humpback(
         nearest: 0 compares with the mean of an individual's pictures, 1 with the best of them.
         rotate: Largest turn either way, in degrees.
         components: Of the floor member.
-        floor_size: Of the pictures that the floor member compares, likewise.
+        floor_size: Side of a square with as many pixels, of what the floor member compares.
         keypoints: Of a picture, the strongest; by the number of pictures if left out.
-        keypoint_size: Of the pictures that keypoints are found in, likewise; if left out twice
+        keypoint_size: The same of pictures that keypoints are found in; if left out twice
             their own size, 256 at most.
         keypoint_places: How much it counts where keypoints lie; 0 where pictures are much shifted.
     """

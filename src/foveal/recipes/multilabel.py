@@ -144,7 +144,8 @@ def small(
             flips, or centre where flip is 0.
         rotate: Largest turn either way, in degrees.
         quarter_turns: Whether pictures are turned by 0 to 3 quarters too.
-        flip: Probability of a mirror image, each way; 0 also tells the patches that they differ.
+        flip: Probability of a mirror image, each way; with 0 the member `patches` tells mirror
+            images apart too.
         elastic: Largest bend, as a share of the side.
         cutout: Probability of a hidden square.
         mixup: Share of batches whose pictures are blended.

@@ -159,11 +159,11 @@ def small(
         folds: How many.
         guard: Pixels that learning keeps away from what the fold judges, where volumes are cut.
         lr: Peak learning rate; .002 from scratch, .0005 for trained weights if left out.
-        blocks: Of the network that look over depth.
+        blocks: Convolutions of the network that mix neighbouring slice groups.
         width: Features behind the backbone.
         decoder_width: Features on the way back up to a finer lattice.
         dropout: Share of features dropped before the logit.
-        smoothing: How far targets keep from 0 and 1, times a half.
+        smoothing: How much closer targets are: with 0.2 they are .1 and .9.
         overlap: Weight of soft F-beta in the loss.
         beta: Of the metric, the decision and the loss; below 1 favours precision.
         decide: absolute (one threshold for all volumes) or share (of each plane).
@@ -389,7 +389,7 @@ def vesuvius(
         guard: Pixels that learning keeps away from what the fold judges, where volumes are cut.
         lr: Peak learning rate.
         dropout: Share of features dropped before the logit.
-        smoothing: How far targets keep from 0 and 1, times a half.
+        smoothing: How much closer targets are: with 0.2 they are .1 and .9.
         decide: absolute (one threshold for all volumes) or share (of each plane).
         warp: Share of crops that are turned by any angle, zoomed, shifted and bent; the others are
             only mirrored and turned by quarters.
