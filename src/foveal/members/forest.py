@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from foveal.members.ridge import spread
 
-GROWN = 10
+GROWN = 5
 """Trees that are grown at once."""
 
 PAIRS = 1 << 16
