@@ -142,6 +142,9 @@ def test_an_error_that_is_spared_leaves_the_others_to_go_on(
     )
     assert [h["twice"] for h in heard] == [0, 4]
     assert spared == [(1, "too big")]
+    spared.clear()
+    run(crash, [{}], tmp_path, slots=slots, spares=spares)
+    assert spared[0][1].startswith("ZeroDivisionError: by nought")
 
 
 def test_an_unexpected_error_is_one_line_and_its_traceback_in_the_log(tmp_path: Path) -> None:

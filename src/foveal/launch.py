@@ -117,8 +117,9 @@ def side_by_side(
             try:
                 with _one_thread():
                     function(Channel(report, should_stop), device="cpu", **call)
-            except FovealError as error:
-                if isinstance(error, Stopped) or not spares(number, error):
+            except Exception as error:
+                told = error if isinstance(error, FovealError) else FovealError(_in_a_line(error))
+                if not spares(number, told):
                     raise
         return
     address = f"{function.__module__}:{function.__qualname__}"
@@ -317,12 +318,17 @@ def main() -> None:
         code = error.exit_code
     except Exception as error:  # noqa: BLE001  its parent must hear of it, whatever it is
         traceback.print_exc()
-        report({"failure": "FovealError", "message": f"{type(error).__name__}: {error}"})
+        report({"failure": "FovealError", "message": _in_a_line(error)})
         code = 1
     else:
         code = 0
     sys.stderr.flush()
     os._exit(code)
+
+
+def _in_a_line(error: Exception) -> str:
+    """An error that nobody expected."""
+    return f"{type(error).__name__}: {error}"
 
 
 def _known(error: FovealError) -> type[FovealError]:

@@ -51,7 +51,10 @@ DropPath = Annotated[
     float,
     Field(ge=0, le=1, description="Stochastic depth; refused by a backbone without it."),
 ]
-WarmUp = Annotated[float, Field(ge=0, description="Epochs until the peak learning rate.")]
+WarmUp = Annotated[
+    float,
+    Field(ge=0, description="Epochs until the peak learning rate; a quarter of a cycle at most."),
+]
 Ema = Annotated[
     float,
     Field(ge=0, lt=1, description="Decay of the average of the weights, which is what answers."),

@@ -240,6 +240,17 @@ def test_volumes_that_are_asked_for_once_are_stored_one_at_a_time(
     assert len(said) == len(cases) > 1
     assert max(stored) == (1 if once else len(cases))
     assert len([*folder.glob("*.npy")]) == (0 if once else len(cases))
+    again = [replace(cases[0], id=f"{k}") for k in range(3)]  # one scan in several rows
+    folders = [
+        len([*folder.glob("*.npy")])
+        for _ in each_readable(of._volumes, again, np.arange(3), resources)
+    ]
+    marks = [
+        next(folder.glob("*.npy")).stat().st_mtime_ns
+        for _ in each_readable(of._volumes, again, np.arange(3), resources)
+    ]
+    assert len({*marks}) == 1
+    assert folders == [1 if once else len(cases)] * 3
     kept = Resources(cache=tmp_path / "kept")
     (wanted,) = of.score([state], cases, np.arange(len(cases)), kept)
     np.testing.assert_array_equal(said.values, wanted.values)

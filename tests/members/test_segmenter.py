@@ -575,6 +575,7 @@ def test_windows_are_scored_in_smaller_batches_where_memory_is_short(
     member = replace(network(whole), dense=dense)
     work = job(whole, tmp_path)
     state = member.fit(work)
+    member = trained(member, batch=20)  # two large crops fit in
     before = planes(member, work, state)
     seen: list[int] = []
 

@@ -151,6 +151,14 @@ def test_a_pyramid_is_one_picture(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(tmp_path, out.getvalue()), image)
 
 
+def test_pages_that_are_all_called_smaller_copies_are_slices(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "s.tif") as file:
+        for plane in PLANES[:3]:
+            said = {"photometric": "minisblack", "compression": "zlib", "metadata": None}
+            file.write(plane, subfiletype=1, **said)
+    np.testing.assert_array_equal(stacked(tmp_path / "s.tif"), PLANES[:3])
+
+
 def test_smaller_copies_are_no_slices(tmp_path: Path) -> None:
     for count in (1, 3):
         path = tmp_path / f"{count}.tif"

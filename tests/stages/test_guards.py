@@ -42,6 +42,7 @@ from foveal.manifest import Case, load
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
 from foveal.stages.address import resolve
+from foveal.stages.combine import digest_of_description
 from foveal.stages.open import open_study
 from foveal.stages.place import keep_what_is_read, require_place
 from foveal.stages.predict import _source, _steps
@@ -190,6 +191,10 @@ def test_replace_looks_at_changed_pictures_and_mends_a_broken_study(
     changed = study.manifest().measured["sha256"] != before
     assert changed[0]
     assert changed.sum() == 1
+    described = study.settings_file.read_text()
+    study.settings_file.write_text(described.replace("  cases: ", "  kases: "))
+    call(replace_old=True)
+    assert study.settings_file.read_text() == described
     for file in (study.manifest_file, study.settings_file):
         whole = file.read_bytes()
         file.write_bytes(b"")
@@ -222,6 +227,32 @@ def test_what_is_not_said_of_a_study_described_anew_is_as_it_was(
     assert not study.settings().options
     assert said[0].startswith("options of grade:small are left out: ")
     assert "trees=9" in said[0]
+
+
+def test_a_column_called_channel_is_one_like_others(eyes: dict, tmp_path: Path) -> None:
+    rows = Path(eyes["table"]).read_text().splitlines()
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join([f"{rows[0]},channel", *(f"{row},." for row in rows[1:])]))
+    root, _, name = str(eyes["images"]).rpartition("/")
+    of = {**eyes, "table": table, "images": f"{root}/{{channel}}/{name}"}
+    make(tmp_path / "s", of)
+    study = stages.init(tmp_path / "s", replace_old=True, context=INLINE)
+    assert study.settings().source.images.endswith("/{channel}/" + name)
+
+
+def test_what_a_study_is_described_by_counts_an_own_recipe_and_the_facts(
+    finished: Study, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("trees = 5")
+    settings = finished.settings()
+    own = replace(settings, recipe=f"{mine}:small")
+    before = digest_of_description(own)
+    assert before == digest_of_description(own)
+    mine.write_text("trees = 6")
+    assert digest_of_description(own) != before
+    facts = replace(settings, facts=replace(settings.facts, cases=7))
+    assert digest_of_description(facts) != digest_of_description(settings)
 
 
 @pytest.mark.parametrize("missing", ["recipe", "table", "target"])

@@ -168,6 +168,18 @@ def test_without_room_what_was_interrupted_is_gone_on_with_and_told_of(tmp_path)
     assert not list(tmp_path.glob("deep/*.p*"))
 
 
+def test_a_look_without_room_leaves_alone_what_another_job_fills(tmp_path):
+    stops = iter([False, False, True])
+    with pytest.raises(Stopped):
+        cache(tmp_path, count=5 * BLOCK, should_stop=lambda: next(stops))
+    found = cache(tmp_path, some_fail, count=5 * BLOCK, limit_bytes=0)
+    assert (type(found), set(found.failed)) == (Direct, {0, 3})
+    asked = []
+    whole = cache(tmp_path, lambda row: (asked.append(row), made(row))[1], count=5 * BLOCK)
+    assert set(asked) - {0} == set(range(2 * BLOCK, 5 * BLOCK))
+    assert type(whole) is Mapped
+
+
 def test_without_room_jobs_share_what_is_looked_through(tmp_path):
     asked = []
 

@@ -40,7 +40,7 @@ def telltales(manifest: Manifest, truth: Truth) -> list[str]:
     found = []
     for name, values in _attributes(manifest).items():
         told = told_by(values, truth, int(truth.target.max()) + 1)
-        if told > TELLS:
+        if told > _least(len(values)):
             found.append(
                 f"the {name} alone tells the grade with a quadratic kappa of {told:.2f}: networks "
                 f"may learn it instead{_cure(manifest, name, values)}"
@@ -61,7 +61,7 @@ def label_telltales(manifest: Manifest) -> list[str]:
         )
         for label in sorted(set().union(*sets))
     }
-    least = max(TELLS, BY_CHANCE / max(len(sets), 1) ** 0.5)
+    least = _least(len(sets))
     found = []
     for name, values in _attributes(manifest).items():
         told = {label: told_by(values, truth, 2) for label, truth in has.items()}
@@ -73,6 +73,11 @@ def label_telltales(manifest: Manifest) -> list[str]:
                 f"{_cure(manifest, name, values)}"
             )
     return found
+
+
+def _least(cases: int) -> float:
+    """Kappa above which an attribute is said to tell the target."""
+    return max(TELLS, BY_CHANCE / max(cases, 1) ** 0.5)
 
 
 def _attributes(manifest: Manifest) -> dict[str, Shaped[np.ndarray, " case"]]:

@@ -69,12 +69,12 @@ def init(
     table: Path | None = None,
     target: str = "",
     images: str = "",
-    id: str = "",
-    group: str = "",
-    site: str = "",
-    weight: str = "",
-    fold: str = "",
-    source: str = "",
+    id: str | None = None,
+    group: str | None = None,
+    site: str | None = None,
+    weight: str | None = None,
+    fold: str | None = None,
+    source: str | None = None,
     replace_old: Annotated[bool, Parameter(name="--replace", negative="")] = False,
     device: Device = "",
     common: Common = QUIET,
@@ -100,7 +100,7 @@ def init(
         fold: Column with folds of your own.
         source: Column that names the data set a case comes from.
         replace_old: Describe a study anew that is there already, and read its files again; what is
-            not said is as its study.yaml has it.
+            not said is as its study.yaml has it (--site '' takes a column back).
     """
     from foveal import stages
     from foveal.study import Study
@@ -122,7 +122,7 @@ def init(
             images=images,
             target=target,
             options=options_of(options),
-            columns={k: v for k, v in names.items() if v},
+            columns={k: v for k, v in names.items() if v is not None},
             replace_old=replace_old,
             context=context,
         )
@@ -315,9 +315,7 @@ def predict(
             context.warn(_lost(len(lost), answered.cases, images), lost)
         if answered.members != answered.all_members:
             done = ", ".join(answered.members) or "nobody: it is the prior answer"
-            context.warn(
-                f"the deadline left time for {done} (wanted {', '.join(answered.all_members)})"
-            )
+            context.warn(f"the answer is that of {done} (wanted {', '.join(answered.all_members)})")
     data = {
         "answer": str(out),
         "row": answered.row,

@@ -109,7 +109,8 @@ def each_readable(
     Raises:
         StudyError: The disk is full or cannot be written, which is no fault of a case.
     """
-    for row in rows.tolist():
+    places = [cases[row].paths[0] for row in rows.tolist()]
+    for row, following in zip(rows.tolist(), [*places[1:], ""], strict=True):
         started = time.monotonic()
         try:
             volume = stored(cases[row], resources)
@@ -119,7 +120,8 @@ def each_readable(
             resources.left_out(cases[row], str(error))
             continue
         yield cases[row], volume, time.monotonic() - started
-        stored.forget(cases[row], resources)
+        if cases[row].paths[0] != following:
+            stored.forget(cases[row], resources)
 
 
 def window_of(case: Case, volume: Volume) -> Window:

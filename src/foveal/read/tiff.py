@@ -280,7 +280,8 @@ def stack_of_pages(path: Path) -> Stack | None:
         with tifffile.TiffFile(path) as file:
             size = file.filehandle.size
             check_pages(file, size, str(path))
-            whole = [k for k, page in enumerate(file.pages) if not page.aspage().is_reduced]
+            pages = list(range(len(file.pages)))
+            whole = [k for k in pages if not file.pages[k].aspage().is_reduced] or pages
             count, series = len(whole), file.series[0]
             axes = dict(zip(series.axes, series.shape, strict=True))
             if count == 1 and _lacks_slices(file, series, size):

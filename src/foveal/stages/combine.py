@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from foveal.combine.leaderboard import Entry, Leaderboard, leave_one_fold_out, rank
@@ -17,8 +19,8 @@ from foveal.predictions import Predictions
 from foveal.settings import Settings
 from foveal.split.record import Split
 from foveal.stages.open import Opened, held, say_why
-from foveal.stages.split import open_split, truth_of
-from foveal.stages.train import is_trained, marks, out_of_fold, place, why_not
+from foveal.stages.split import SPLIT_FORMAT, open_split, truth_of
+from foveal.stages.train import TRAIN_FORMAT, is_trained, marks, out_of_fold, place, why_not
 from foveal.study import DONE, Study, changed, is_done, publish
 from foveal.task import Context, Recipe
 
@@ -217,7 +219,16 @@ def _oof_csv(
 
 def digest_of_description(settings: Settings) -> str:
     """Of all that a person may edit; where it is the same, a leaderboard need not be looked at."""
-    return digest(settings.recipe, dict(settings.options), settings.checked)
+    place = Path(settings.recipe.rpartition(":")[0])
+    is_own = place.suffix == ".py" and place.is_file()
+    return digest(
+        (SPLIT_FORMAT, TRAIN_FORMAT, COMBINE_FORMAT),
+        settings.recipe,
+        hashlib.sha256(place.read_bytes()).hexdigest() if is_own else "",
+        dict(settings.options),
+        settings.facts,
+        settings.checked,
+    )
 
 
 def has_leaderboard(study: Study) -> bool:

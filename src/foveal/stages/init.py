@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from foveal.errors import DataError, ManifestError, StudyError, UsageError, nearest
+from foveal.errors import DataError, ManifestError, UsageError, nearest
 from foveal.machine import cores, free_bytes, one_thread
 from foveal.manifest import Facts, Manifest, grouped, load
 from foveal.settings import OF_SOURCE, Settings, digest_of_table, format_settings
@@ -152,7 +152,7 @@ def init(
 
 def _described(study: Study) -> Settings | None:
     """How a study is described that is to be described anew; None where that cannot be read."""
-    with suppress(StudyError, UsageError):
+    with suppress(DataError, UsageError):
         return study.settings() if study.settings_file.is_file() else None
     return None
 
@@ -169,15 +169,17 @@ def _columns_of(old: Settings) -> dict[str, str]:
 
 def _options_of(old: Settings, recipe: str, images: str, context: Context) -> dict[str, Any]:
     """The options of before, for the same recipe; of another it is said that they are left out."""
-    if _absolute_address(recipe) != old.recipe:
-        if old.options:
-            told = ", ".join(f"{name}={value}" for name, value in old.options.items())
-            context.say(f"options of {old.recipe} are left out: {told}")
-        return {}
-    of_source: dict[str, Any] = {"masks": old.source.masks} if old.source.masks else {}
-    if CHANNEL in images:
-        of_source["channels"] = ",".join(old.source.channels)
-    return {**old.options, **of_source}
+    options = dict(old.options)
+    if old.source.masks:
+        options["masks"] = old.source.masks
+    if old.source.channels and CHANNEL in images:
+        options["channels"] = ",".join(old.source.channels)
+    if _absolute_address(recipe) == old.recipe:
+        return options
+    if options:
+        told = ", ".join(f"{name}={value}" for name, value in options.items())
+        context.say(f"options of {old.recipe} are left out: {told}")
+    return {}
 
 
 def _names_of_nothing(manifest: Manifest) -> list[str]:

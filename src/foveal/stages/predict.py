@@ -248,7 +248,8 @@ class _Growing:
 
     def spares(self, number: int, error: FovealError) -> bool:
         """Whether the others go on: under a deadline, unless the study itself is at fault."""
-        if self.deadline is None or isinstance(error, (StudyError, UsageError)):
+        is_of_all = isinstance(error, (StudyError, UsageError, Stopped))
+        if self.deadline is None or (is_of_all and not isinstance(error, DiskFullError)):
             return False
         self.failed.append(error)
         self.warn(f"{self.members[number]} cannot answer: {error}", [])

@@ -241,11 +241,14 @@ def _looked_through(work: _Work, direct: Direct) -> Direct:
         with alone(work.path):
             if kept := _kept(work.path, direct.make):  # others were faster
                 return kept
-            begun = _noted(work.path)
-            if begun is None or begun["of"] != NO_FILE:
-                work.path.with_suffix(".part").unlink(missing_ok=True)
+            begun, part = _noted(work.path), work.path.with_suffix(".part")
+            is_filled = begun is not None and begun["of"] != NO_FILE and part.is_file()
+            if begun is None or (begun["of"] != NO_FILE and not is_filled):
                 begun = {"of": NO_FILE, "made": [], "failed": {}}
                 write_json(work.path.with_suffix(".progress"), begun)
+        if is_filled:  # by another job, for which there was room
+            failed = _check(direct.make, range(work.count), work.threads, work.should_stop)
+            return replace(direct, failed=failed)
         work.by_blocks(
             begun,
             direct.make,
@@ -403,7 +406,7 @@ def _fill(work: _Work, make: Callable[[int], np.ndarray]) -> None:
     part = work.path.with_suffix(".part")
     with alone(work.path):
         begun = _noted(work.path)
-        if begun is None:  # others were faster, or gave it back
+        if begun is None or begun["of"] == NO_FILE:  # others were faster, or gave it back
             return
         values = np.lib.format.open_memmap(part, mode="r+")  # its number is no other file's now
 

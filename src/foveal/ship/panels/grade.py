@@ -47,7 +47,7 @@ def confusion(study: Study) -> Section:
     )
     head = "".join(f"<th>{h}</th>" for h in range(top + 1))
     html = f'<table class="confusion"><tr><th>true \\ given</th>{head}</tr>{body}</table>'
-    weight = np.array([float(r["weight"]) for r in rows])
+    weight = np.array([float(r.get("weight", 1)) for r in rows])
     is_right = np.array([r["truth"] == r["label"] for r in rows])
     right = 100 * weight @ is_right / weight.sum()
     lead = f"Chosen row, out of fold. {right:.0f} % are exactly right."

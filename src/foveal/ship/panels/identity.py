@@ -18,10 +18,10 @@ from foveal.ship.panels.study import (
     cards,
     chosen_step,
     cost,
+    counted,
     curves,
     folds,
     leaderboard,
-    oof,
     table,
     thumbnail,
     what_was_run,
@@ -42,7 +42,7 @@ class _Queries:
 
     @cached_property
     def rows(self) -> list[dict[str, str]]:
-        return oof(self.study)
+        return counted(self.study)
 
     @cached_property
     def decode(self) -> Mapping[str, object]:

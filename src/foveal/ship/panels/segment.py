@@ -72,7 +72,9 @@ class _Units:
 
 def masks(study: Study) -> Section:
     """How good each unit's mask is, in numbers and in pictures of the worst."""
-    units, rows = _units(study), oof(study)
+    units = _units(study)
+    judged = {case.id for case in units.cases}
+    rows = [row for row in oof(study) if row["id"] in judged]
     lead = (
         "Chosen row, out of fold, in pixels. Average precision of all cells together: "
         f"{number(average_precision(units.scores, units.truth))}."

@@ -191,7 +191,7 @@ def oof(study: Study) -> list[dict[str, str]]:
 
 def counted(study: Study) -> list[dict[str, str]]:
     """Those of them that have a weight; the others are neither learned from nor judged."""
-    return [row for row in oof(study) if float(row["weight"]) > 0]
+    return [row for row in oof(study) if float(row.get("weight", 1)) > 0]
 
 
 def chosen_step(study: Study) -> Mapping[str, Any]:
