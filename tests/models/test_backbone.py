@@ -279,3 +279,22 @@ def test_the_size_of_a_picture_matters_where_a_network_has_one():
         with pytest.raises(UsageError, match="nothing else"):
             fixed.check(size)
         Backbone(SMALL).check(size)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_weights_of_as_many_channels_are_those_of_the_file_whatever_timm_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    own = timm.create_model(SMALL, in_chans=channels, num_classes=0)
+    torch.save(own.state_dict(), tmp_path / "own.pth")
+    plain = timm.create_model
+
+    def forgetful(*of: object, **more: object) -> torch.nn.Module:
+        body = plain(*of, **more)
+        if more.get("in_chans") == channels:
+            torch.nn.init.normal_(body.conv1[0].weight)
+        return body
+
+    monkeypatch.setattr(timm, "create_model", forgetful)
+    backbone = Backbone(SMALL, weights=str(tmp_path / "own.pth"))
+    assert differing(backbone, channels, own.state_dict()) == set()

@@ -151,7 +151,7 @@ class Backbone:
         """
         pool = {} if pooled else {"global_pool": ""}
         body = self._create({"in_chans": channels, "num_classes": 0, **pool}, pretrained=pretrained)
-        if channels > 3 and pretrained and self.weights != "none":
+        if channels not in (1, 3) and pretrained and self.weights != "none":
             self._inflate(body, channels)
         if pooled:
             return Encoder(body, _vector_width(body))
@@ -193,10 +193,17 @@ class Backbone:
     def _inflate(self, body: Any, channels: int) -> None:
         """Give the first convolutions the trained weights of three channels, and more like them.
 
-        Weights of as many channels are taken as they are.
+        Weights of as many channels are taken as they are; timm 1.0.20 leaves them out without a
+        word where they are neither grey nor in colour. Two of three channels are timm's work.
         """
         names = [f"{name}.weight" for name in _first_convolutions(body)]
-        if self._inputs(names[0]) == channels:
+        own = {} if self.weights == "imagenet" else self._converted(self._file(), self._headless())
+        if own and own[names[0]].shape[1] == channels:
+            for name in names:
+                with torch.no_grad():
+                    body.get_parameter(name).copy_(own[name])
+            return
+        if channels < 3:
             return
         trained = self._create({"num_classes": 0}, pretrained=True).state_dict()
         for name in names:
@@ -208,12 +215,6 @@ class Backbone:
             }[self.inflate]
             with torch.no_grad():
                 body.get_parameter(name).copy_(torch.cat([rgb, more], 1))
-
-    def _inputs(self, name: str) -> int:
-        """Channels that the weights of a convolution were trained on."""
-        if self.weights == "imagenet":
-            return 3
-        return self._converted(self._file(), self._headless())[name].shape[1]
 
     def _source(self) -> dict[str, Any]:
         """What timm is told about weights, after a look at whether they can be had."""
