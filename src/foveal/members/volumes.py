@@ -109,19 +109,22 @@ def each_readable(
     Raises:
         StudyError: The disk is full or cannot be written, which is no fault of a case.
     """
-    places = [cases[row].paths[0] for row in rows.tolist()]
-    for row, following in zip(rows.tolist(), [*places[1:], ""], strict=True):
+    last: Case | None = None
+    for case in (cases[row] for row in rows.tolist()):
+        if last is not None and last.paths[0] != case.paths[0]:  # rows of one scan share it
+            stored.forget(last, resources)
         started = time.monotonic()
         try:
-            volume = stored(cases[row], resources)
+            volume = stored(case, resources)
         except StudyError:
             raise
         except DataError as error:
-            resources.left_out(cases[row], str(error))
+            resources.left_out(case, str(error))
             continue
-        yield cases[row], volume, time.monotonic() - started
-        if cases[row].paths[0] != following:
-            stored.forget(cases[row], resources)
+        last = case
+        yield case, volume, time.monotonic() - started
+    if last is not None:
+        stored.forget(last, resources)
 
 
 def window_of(case: Case, volume: Volume) -> Window:
