@@ -1052,7 +1052,7 @@ def test_reading_is_told_of_file_by_file_and_stops_between(eyes: dict) -> None:
     family = replace(import_module("foveal.recipes.grade").FAMILY, survey=slow)
     stops = iter([False, False, False, False, True])
     context = Context(progress=lambda *of: told.append(of), should_stop=lambda: next(stops))
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match="begins anew"):
         survey(manifest, Source(table=eyes["table"]), family, context)
     assert len(begun) <= 2 * cores() < len(manifest)
     assert all(0 < share < 0.2 for _, share, _ in told)

@@ -36,7 +36,7 @@ def forest(
     goal = y / scale
     goal = goal.squeeze(axis=1) if y.shape[1] == 1 else goal
     x, parts = x.astype(np.float32), []
-    for first in range(0, trees, GROWN):  # scikit-learn keeps four times as much of a tree
+    for first in range(0, trees, GROWN):  # scikit-learn's own trees are far larger than these
         dice = np.random.RandomState(np.random.SeedSequence((seed, first)).generate_state(4))
         fitted = ExtraTreesRegressor(
             min(GROWN, trees - first),

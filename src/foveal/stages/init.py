@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from foveal.errors import DataError, ManifestError, UsageError, nearest
+from foveal.errors import DataError, ManifestError, Stopped, UsageError, nearest
 from foveal.machine import cores, free_bytes, one_thread
 from foveal.manifest import Facts, Manifest, grouped, load
 from foveal.settings import OF_SOURCE, Settings, digest_of_table, format_settings
@@ -302,6 +302,8 @@ def _survey(
                 future.result()
                 context.ask()
                 context.progress("reading pictures", (done + 1) / len(manifest), "")
+    except Stopped:
+        raise Stopped("stopped; nothing was written, the same call begins anew") from None
     finally:
         pool.shutdown(cancel_futures=True)
     if len(bad) == len(manifest) and source.images:
