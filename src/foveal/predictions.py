@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,10 @@ from jaxtyping import Bool, Float, Int
 from foveal.errors import ShapeError, StudyError
 
 FORMAT = 1
+
+BLOCK_VALUES = 1 << 17
+"""Scores that are looked at together."""
+
 NO_FOLD = -1
 """The fold of a case that no fold model was kept from: a new case."""
 
@@ -61,6 +65,7 @@ class Predictions:
     seconds: Float[np.ndarray, " case"]
     peak_bytes: Float[np.ndarray, " case"]
     known: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    _has: dict[int, Bool[np.ndarray, " column"]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -72,6 +77,8 @@ class Predictions:
         wanted = int(self._offsets()[-1])
         if len(self.values) != wanted:
             raise ShapeError(f"{len(self.values)} values for shapes that hold {wanted}")
+        has = {fold: self._columns_in(set(names)) for fold, names in self.known.items()}
+        object.__setattr__(self, "_has", has)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -112,6 +119,9 @@ class Predictions:
             peak_bytes=np.full(n, float(peak_bytes)),
         )
 
+    def _columns_in(self, names: Set[str]) -> Bool[np.ndarray, " column"]:
+        return np.fromiter((c in names for c in self.columns), bool, len(self.columns))
+
     def _offsets(self) -> Int[np.ndarray, " edge"]:
         sizes = [math.prod(shape) for shape in self.shapes]
         return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
@@ -129,8 +139,7 @@ class Predictions:
         width = len(self.columns)
         values = np.asarray(self.values[start * width : stop * width]).reshape(-1, width)
         present = np.ones(values.shape, dtype=bool)
-        for fold, names in self.known.items():
-            has = np.isin(self.columns, names)
+        for fold, has in self._has.items():
             present[self.fold[start:stop] == fold] = has
         return Block(values, present)
 
@@ -138,8 +147,12 @@ class Predictions:
         """Cases with a score that is not a number, which a rule would take for anything."""
         return [name for name, values in self.arrays() if np.isnan(values).any()]
 
-    def walk(self, size: int = 4096) -> Iterator[slice]:
-        """Blocks of consecutive cases, so that nobody needs the whole array at once."""
+    def walk(self, values: int = BLOCK_VALUES) -> Iterator[slice]:
+        """Consecutive cases of about so many named outputs in all, at least one case at a time.
+
+        So nobody needs the whole array at once, and what is done with a block stays in the cache.
+        """
+        size = max(1, values // max(len(self.columns), 1))
         return (slice(k, min(k + size, len(self))) for k in range(0, len(self), size))
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:

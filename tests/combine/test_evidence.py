@@ -1,6 +1,7 @@
 """Weighed evidence: what a member is worth, whom it does not know, and someone new."""
 
 import json
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def test_an_individual_that_one_member_does_not_know_is_left_to_the_others() -> 
 def test_blocks_and_few_candidates_change_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     parts, truth = asked(2.0, 1.0)
     whole = ConditionalLogit(new=NEW).fit(parts, truth)
-    monkeypatch.setattr(evidence, "BLOCK_VALUES", 50)
+    monkeypatch.setattr(Predictions, "walk", partialmethod(Predictions.walk, 50))
     blocks = ConditionalLogit(new=NEW).fit(parts, truth)
     np.testing.assert_allclose(blocks.weights, whole.weights, rtol=1e-6)
     np.testing.assert_allclose(blocks(parts).values, whole(parts).values, rtol=1e-5)

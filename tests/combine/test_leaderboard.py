@@ -12,6 +12,7 @@ from foveal.combine.leaderboard import (
     Verdict,
     choose,
     cross_fitted,
+    fits,
     judged,
     leave_one_fold_out,
     rank,
@@ -195,6 +196,15 @@ def test_ensembles_of_independent_members_win() -> None:
     assert board.chosen == 3
     assert set(board.rows[3].folds) == {0, 1, 2, 3, 4}
     assert board.rows[3].interval[0] < board.rows[3].score < board.rows[3].interval[1]
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_as_much_is_fitted_as_was_said(folds: int) -> None:
+    predictions, truth = members()
+    truth = truth_of(truth.target, folds=folds)
+    rows, asked = [entry(("m0",)), entry(("m0", "m1"))], []
+    rank(rows, predictions, truth, metric=quadratic_kappa, ask=lambda: asked.append(1))
+    assert len(asked) == fits(rows, truth)
 
 
 def test_two_folds_cannot_tell_what_the_choice_is_worth() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -218,8 +219,9 @@ def test_how_many_queries_are_ranked_at_a_time_changes_nothing(
 ) -> None:
     predictions = said(0, queries=23)
     names, scores = ranked(predictions, 4)
+    walk = Predictions.walk
     for values in (1, 15, 50):
-        monkeypatch.setattr(retrieve, "BLOCK_VALUES", values)
+        monkeypatch.setattr(Predictions, "walk", partialmethod(walk, values))
         again = ranked(predictions, 4)
         np.testing.assert_array_equal(again[0], names)
         np.testing.assert_array_equal(again[1], scores)

@@ -13,7 +13,7 @@ from foveal.files import read_json
 from foveal.members.network import Network
 from foveal.stages.init import _lanes
 from foveal.stages.open import open_study
-from foveal.stages.progress import PREPARING, Board
+from foveal.stages.progress import PREPARING, Board, Steps
 from foveal.stages.split import open_split
 from foveal.stages.train import place
 from foveal.study import Study
@@ -50,6 +50,23 @@ def test_no_end_is_foreseen_before_there_is_something_to_go_by(
     now[0] += 301
     early.hear(0, {"done": 0.02})
     assert heard[-2:] == ["one", "one, about 8h12m left"]
+
+
+def test_steps_that_take_long_are_told_and_each_may_be_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[tuple[str, float]] = []
+    now, stops = [0.0], [False]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = lambda what, share, _words: heard.append((what, share))  # noqa: E731
+    step = Steps("judging", 4, Context(progress=progress, should_stop=lambda: stops[0]))
+    for second in (0, 5, 11):
+        now[0] = float(second)
+        step()
+    assert heard == [("judging", 0.5)]
+    stops[0] = True
+    with pytest.raises(Stopped):
+        step()
 
 
 def test_how_many_pictures_are_prepared_is_told(eyes: dict, tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def mean(parts: Sequence[Predictions], power: float = 1.0) -> Predictions:
         ShapeError: The parts hold other cases, columns or shapes than each other.
     """
     first = aligned(parts)
+    if len(parts) == 1:
+        return first
     if not first.columns:
         total = np.zeros(len(first.values))
         for part in parts:
@@ -67,13 +69,13 @@ def mean(parts: Sequence[Predictions], power: float = 1.0) -> Predictions:
     out, width = np.empty(len(first.values), dtype=np.float32), len(first.columns)
     for rows in first.walk():
         total = np.zeros((rows.stop - rows.start, width))
-        count = np.zeros_like(total)
+        count = np.zeros(total.shape, dtype=np.int32)
         for part in parts:
             block = part.matrix(rows)
             total += np.where(block.present, _raised(block.values, power), 0)
             count += block.present
-        joined = _raised(total / np.maximum(count, 1), 1 / power)
-        out[rows.start * width : rows.stop * width] = joined.reshape(-1)
+        total /= np.maximum(count, 1, out=count)
+        out[rows.start * width : rows.stop * width] = _raised(total, 1 / power).reshape(-1)
     return blended(parts, out)
 
 

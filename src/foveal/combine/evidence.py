@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from foveal.combine.blend import aligned, blended
 from foveal.manifest import Truth
@@ -28,11 +28,11 @@ CANDIDATES = 64
 PULL = 1.0
 """Strength of the pull of weights towards 0, in queries."""
 
+NOBODY = -1
+"""The place of someone new among individuals."""
+
 NEVER = -1e3
 """The sum of someone new where everybody is known: a chance of 0."""
-
-BLOCK_VALUES = 1 << 20
-"""Most scores of a member that are held at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,8 @@ class Weighed:
 
         first = aligned(parts)
         out, width = np.empty(len(first.values), dtype=np.float32), len(first.columns)
-        for rows in _walk(first):
-            scores = _scores(parts, rows)
-            total = np.nan_to_num(scores - self.usual) @ np.asarray(self.weights)
-            total[np.isnan(scores).all(axis=2)] = -np.inf
+        for rows in first.walk():
+            total = _total(parts, rows, self.usual, self.weights)
             other = np.full((len(total), 1), self.new)
             chance = softmax(np.hstack([total, other]), axis=1)[:, :width]
             out[rows.start * width : rows.stop * width] = chance.reshape(-1)
@@ -82,10 +80,10 @@ class ConditionalLogit:
         from scipy.optimize import minimize
 
         usual, spread = _scale(parts)
-        found = [
-            _candidates((_scores(parts, rows) - usual) / spread, truth.target[rows], aligned(parts))
-            for rows in _walk(parts[0])
-        ]
+        place = {name: k for k, name in enumerate(aligned(parts).columns)}
+        true = np.array([place.get(name, NOBODY) for name in truth.target.tolist()], dtype=int)
+        blocks = list(parts[0].walk()) or [slice(0)]
+        found = [_candidates(parts, rows, true[rows], usual, spread) for rows in blocks]
         scores, is_true = (np.concatenate(part) for part in zip(*found, strict=True))
         is_open = self.new is not None
         told = is_true.any(axis=1) | is_open  # else it could not be chosen
@@ -127,43 +125,56 @@ def _loss(
 
 
 def _candidates(
-    scores: Float[np.ndarray, "query individual member"],
-    target: np.ndarray,
-    first: Predictions,
+    parts: Sequence[Predictions],
+    rows: slice,
+    true: Int[np.ndarray, " query"],
+    usual: Float[np.ndarray, " member"],
+    spread: Float[np.ndarray, " member"],
 ) -> tuple[Float[np.ndarray, "query candidate member"], Bool[np.ndarray, "query candidate"]]:
     """Scores of the best individuals by the plain sum and of the true one, and which that is.
 
     Members that do not know an individual say 0 of it; nobody's individuals are not numbers.
     """
-    unknown = np.isnan(scores).all(axis=2)
-    scores = np.where(np.expand_dims(unknown, 2), np.nan, np.nan_to_num(scores))
-    is_true = (np.array(first.columns, dtype=np.str_) == target[:, None]) & ~unknown
-    order = np.where(is_true, -np.inf, np.nan_to_num(-scores.sum(axis=2), nan=np.inf))
-    best = np.argpartition(order, min(CANDIDATES, order.shape[1] - 1), axis=1)[:, : CANDIDATES + 1]
-    return np.take_along_axis(scores, best[:, :, None], 1), np.take_along_axis(is_true, best, 1)
+    total = _total(parts, rows, usual, 1 / spread)
+    unknown = np.isneginf(total)
+    query = np.arange(len(total))
+    told = (true != NOBODY) & ~unknown[query, true]
+    total[query[told], true[told]] = np.inf
+    last = min(CANDIDATES, total.shape[1] - 1)
+    best = np.argpartition(-total, last, axis=1)[:, : last + 1]
+    scores = np.zeros((*best.shape, len(parts)))
+    for k, part in enumerate(parts):
+        values, present = (np.take_along_axis(m, best, axis=1) for m in part.matrix(rows))
+        scores[..., k] = np.where(present, (values.astype(np.float64) - usual[k]) / spread[k], 0)
+    scores[np.take_along_axis(unknown, best, axis=1)] = np.nan
+    return scores, told[:, None] & (best == true[:, None])
 
 
 def _scale(parts: Sequence[Predictions]) -> tuple[np.ndarray, np.ndarray]:
     """The mean score of every member, and by how much its scores differ."""
     sums = np.zeros((3, len(parts)))
-    for rows in _walk(aligned(parts)):
-        scores = _scores(parts, rows).reshape(-1, len(parts))
-        powers = (np.isfinite(scores), scores, scores**2)
-        sums += np.stack([np.nan_to_num(p).sum(axis=0) for p in powers])
+    for rows in aligned(parts).walk():
+        for k, part in enumerate(parts):
+            block = part.matrix(rows)
+            values = np.where(block.present, block.values, 0).astype(np.float64).ravel()
+            sums[:, k] += np.count_nonzero(block.present), values.sum(), np.square(values).sum()
     count, total, square = sums[0].clip(min=1), sums[1], sums[2]
     mean = total / count
     return mean, np.sqrt(np.maximum(square / count - mean**2, 1e-12))
 
 
-def _scores(
-    parts: Sequence[Predictions], rows: slice
-) -> Float[np.ndarray, "query individual member"]:
-    """Scores of every member; not a number where it does not know an individual."""
+def _total(
+    parts: Sequence[Predictions],
+    rows: slice,
+    usual: Sequence[float] | Float[np.ndarray, " member"],
+    weights: Sequence[float] | Float[np.ndarray, " member"],
+) -> Float[np.ndarray, "query individual"]:
+    """Weighed sums over the members that know an individual; minus infinity where none does."""
     blocks = [part.matrix(rows) for part in parts]
-    known = [np.where(block.present, block.values, np.nan) for block in blocks]
-    return np.stack(known, axis=2).astype(np.float64)
-
-
-def _walk(first: Predictions) -> list[slice]:
-    blocks = list(first.walk(max(1, BLOCK_VALUES // max(len(first.columns), 1))))
-    return blocks or [slice(0)]
+    total = np.zeros(blocks[0].values.shape)
+    for block, mean, weight in zip(blocks, usual, weights, strict=True):
+        over = np.subtract(block.values, mean, dtype=np.float64)
+        over *= weight
+        total += np.where(block.present, over, 0)
+    total[~np.logical_or.reduce([block.present for block in blocks])] = -np.inf
+    return total

@@ -107,7 +107,7 @@ def rank(
     verdicts = [judged(one, truth, metric) for one in labels]
     chosen = choose(entries, verdicts, metric, floor)
     nested = None
-    if len(np.unique(truth.fold[truth.weight > 0])) > 2:
+    if _is_nested(truth):
         picked = [
             part.labelled(_chosen_within(part, entries, metric, floor, ask))
             for part in leave_one_fold_out(predictions, truth)
@@ -174,6 +174,16 @@ def leave_one_fold_out(predictions: dict[str, Predictions], truth: Truth) -> Ite
             seen=_take(predictions, rest),
             truth=truth.take(rest),
         )
+
+
+def fits(entries: Sequence[Entry], truth: Truth) -> int:
+    """How many times `rank` fits an entry: without each fold, and without each pair in order."""
+    folds = len(np.unique(truth.fold))
+    return len(entries) * (folds * folds if _is_nested(truth) else folds)
+
+
+def _is_nested(truth: Truth) -> bool:
+    return len(np.unique(truth.fold[truth.weight > 0])) > 2
 
 
 def cross_fitted(

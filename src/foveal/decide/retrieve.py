@@ -139,14 +139,18 @@ def top(
 
     Equal scores go by column, so that the answer does not depend on how the queries are cut.
     """
-    seen = np.where(present, values, -np.inf).astype(np.float64)
-    if seen.shape[1] < k:
-        seen = np.pad(seen, ((0, 0), (0, k - seen.shape[1])), constant_values=-np.inf)
-    edge = -np.partition(-seen, k - 1, axis=1)[:, k - 1 : k]
-    above = seen > edge
-    level = (seen == edge) & (np.cumsum(seen == edge, axis=1) <= k - above.sum(1, keepdims=True))
-    column = np.nonzero(above | level)[1].reshape(len(seen), k)
-    score = np.take_along_axis(seen, column, axis=1)
+    falling = np.where(present, -values, np.inf)
+    if falling.shape[1] < k:
+        falling = np.pad(falling, ((0, 0), (0, k - falling.shape[1])), constant_values=np.inf)
+    edge = np.partition(falling, k - 1, axis=1)[:, k - 1 : k]
+    kept = falling <= edge
+    tied = np.flatnonzero(np.count_nonzero(kept, axis=1) > k)
+    if len(tied):
+        above, level = falling[tied] < edge[tied], falling[tied] == edge[tied]
+        room = k - above.sum(axis=1, keepdims=True)
+        kept[tied] = above | (level & (np.cumsum(level, axis=1) <= room))
+    column = np.nonzero(kept)[1].reshape(len(kept), k)
+    score = -np.take_along_axis(falling, column, axis=1).astype(np.float64)
     order = np.argsort(-score, axis=1, kind="stable")
     return np.take_along_axis(column, order, axis=1), np.take_along_axis(score, order, axis=1)
 
@@ -164,7 +168,7 @@ def ranked(
 
 def _best_columns(predictions: Predictions, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     width = len(predictions.columns)
-    for rows in predictions.walk(max(1, BLOCK_VALUES // max(width, 1))):
+    for rows in predictions.walk():
         column, score = top(*predictions.matrix(rows), k)
         yield np.where(np.isfinite(score), column, width), score
 

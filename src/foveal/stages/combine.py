@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foveal.combine.leaderboard import Entry, Leaderboard, leave_one_fold_out, rank
+from foveal.combine.leaderboard import Entry, Leaderboard, fits, leave_one_fold_out, rank
 from foveal.digests import describe, digest
 from foveal.errors import StudyError
 from foveal.files import csv_text
@@ -19,12 +19,13 @@ from foveal.predictions import Predictions
 from foveal.settings import Settings
 from foveal.split.record import Split
 from foveal.stages.open import Opened, held, say_why
+from foveal.stages.progress import Steps
 from foveal.stages.split import SPLIT_FORMAT, open_split, truth_of
 from foveal.stages.train import TRAIN_FORMAT, is_trained, marks, out_of_fold, place, why_not
 from foveal.study import DONE, Study, changed, is_done, publish
 from foveal.task import Context, Recipe
 
-COMBINE_FORMAT = 8
+COMBINE_FORMAT = 9
 
 
 def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
@@ -56,17 +57,19 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
         say_why("combine", study.combine_folder, depends, context)
         truth = truth_of(opened, made)
         predictions = {m.name: out_of_fold(opened, m.name, made) for m in recipe.members}
+        listed = entries(recipe)
+        step = Steps("judging", fits(listed, truth) + len(listed), context)
         board = rank(
-            entries(recipe),
+            listed,
             predictions,
             truth,
             metric=recipe.metric,
             floor=recipe.floor,
-            ask=context.ask,
+            ask=step,
         )
         fitted = {}
         for row in board.rows:
-            context.ask()
+            step()
             steps = _fit_steps(row.entry, predictions, truth, recipe)
             fitted[row.entry.name] = [*steps[:-1], {**steps[-1], "score": _finite(row.score)}]
         chosen = board.rows[board.chosen]

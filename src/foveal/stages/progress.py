@@ -20,6 +20,30 @@ TOLD_FROM_SHARE, TOLD_FROM_SECONDS = 0.05, 300.0
 """Of the work, and of time, from which an end is foreseen, once pictures are prepared."""
 
 
+TOLD_FROM_STEPS_SECONDS = 10.0
+"""How long counted steps go on before anything is said of them."""
+
+
+class Steps:
+    """Counted steps of a stage: told where they take long, and it may be stopped before each."""
+
+    def __init__(self, what: str, count: int, context: Context) -> None:
+        """None is done yet."""
+        self.what, self.count, self.context = what, count, context
+        self.done, self.began = 0, time.monotonic()
+
+    def __call__(self) -> None:
+        """Another step begins.
+
+        Raises:
+            Stopped: The signal came.
+        """
+        self.context.ask()
+        if time.monotonic() - self.began > TOLD_FROM_STEPS_SECONDS:
+            self.context.progress(self.what, self.done / self.count, "")
+        self.done += 1
+
+
 class Board:
     """Progress of jobs side by side, with an estimate of the end."""
 
