@@ -77,6 +77,7 @@ class Resources:
         once: Whether each case is asked for once, so that what is large may go when it was.
         should_stop: Asked often.
         prepared: Told which share of the pictures is in the cache, while it is filled.
+        scored: Told which share of the cases is scored, where one may take long.
         left_out: Told of a case that is not scored, and why.
         doubt: Told of a case that is scored, and why what is said of it may be wrong.
     """
@@ -88,6 +89,7 @@ class Resources:
     once: bool = False
     should_stop: Callable[[], bool] = lambda: False
     prepared: Callable[[float], None] = lambda share: None
+    scored: Callable[[float], None] = lambda share: None
     left_out: Callable[[Case, str], None] = lambda case, why: None
     doubt: Callable[[Case, str], None] = lambda case, why: None
 

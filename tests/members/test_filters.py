@@ -233,11 +233,15 @@ def test_volumes_that_are_asked_for_once_are_stored_one_at_a_time(
         stored.append(len([*folder.glob("volume-*.npy")]))
         return False
 
-    resources = Resources(cache=folder, once=once, should_stop=look)
+    shares: list[float] = []
+    resources = Resources(cache=folder, once=once, should_stop=look, scored=shares.append)
     whole = [replace(case, window=None) for case in work.cases]
     cases = list({case.paths: case for case in whole}.values())
     (said,) = of.score([state], cases, np.arange(len(cases)), resources)
     assert len(said) == len(cases) > 1
+    assert shares == sorted(shares)
+    assert {k / len(cases) for k in range(len(cases))} <= {*shares}
+    assert max(shares) < 1
     assert max(stored) == (1 if once else len(cases))
     assert len([*folder.glob("*.npy")]) == (0 if once else len(cases))
     again = [replace(cases[0], id=f"{k}") for k in range(3)]  # one scan in several rows

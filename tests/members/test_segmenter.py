@@ -837,6 +837,17 @@ def test_stopped_at_any_step_and_gone_on_with_is_bit_for_bit_the_same(
     assert same(member.fit(replace(work, folder=tmp_path / "b")).tensors, wanted)
 
 
+def test_how_far_scoring_is_is_told(cut: Units, tmp_path: Path) -> None:
+    member, work = network(cut), job(cut, tmp_path / "a")
+    state, shares = member.fit(work), list[float]()
+    resources = replace(work.resources, scored=shares.append)
+    member.score([state, state], work.cases, work.held, resources)
+    planes = 2 * len(work.held)
+    assert shares == sorted(shares)
+    assert {k / planes for k in range(planes)} <= {*shares}
+    assert max(shares) < 1
+
+
 def test_scoring_and_storing_stop_too(cut: Units, tmp_path: Path) -> None:
     member, work = network(cut), job(cut, tmp_path / "a")
     state = member.fit(work)

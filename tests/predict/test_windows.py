@@ -77,11 +77,20 @@ def test_parts_of_a_window_outside_are_left_out() -> None:
     assert sums.total.dtype == np.float32
 
 
-def test_a_signal_stops_it() -> None:
+def test_every_step_is_told_how_far_it_is_and_may_be_the_last() -> None:
+    shares: list[float] = []
+
+    def step(share: float) -> None:
+        shares.append(share)
+        if share >= 0.5:
+            raise Stopped("now")
+
     with pytest.raises(Stopped):
-        score_plane(
-            cell_means, READ, Windows(4, 4)(13, 18), (13, 18), batch=2, should_stop=lambda: True
-        )
+        score_plane(cell_means, READ, Windows(4, 4)(13, 18), (13, 18), batch=2, step=step)
+    windows = sum(len(cover.starts) for cover in Windows(4, 4)(13, 18))
+    assert shares == [k / windows for k in range(0, windows, 2)][: len(shares)]
+    assert shares[0] == 0
+    assert shares[-1] >= 0.5
 
 
 @pytest.mark.parametrize("phases", [1, 2, 3, 4])

@@ -50,6 +50,11 @@ def test_no_end_is_foreseen_before_there_is_something_to_go_by(
     now[0] += 301
     early.hear(0, {"done": 0.02})
     assert heard[-2:] == ["one", "one, about 8h12m left"]
+    for second, share in enumerate((0.0, 0.1, 0.2)):
+        now[0] += 6 * second
+        early.hear(0, {"looked_at": share})
+    assert heard[-1] == "one trained, 20% of what it judges scored"
+    assert heard[-2] == "one, about 8h12m left"
 
 
 def test_steps_that_take_long_are_told_and_each_may_be_the_last(

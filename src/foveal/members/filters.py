@@ -116,7 +116,10 @@ class FilterTrees:
         for case, volume, reading in each_readable(self._volumes, cases, rows, resources):
             started = time.monotonic()
             said: list[list[np.ndarray]] = [[] for _ in states]
-            for _, table in self._bands(volume, window_of(case, volume), resources):
+            window = window_of(case, volume)
+            for at, table in self._bands(volume, window, resources):
+                share = at.start * self.lattice / window.height
+                resources.scored((len(kept) + share) / len(rows))
                 for state, into in zip(states, said, strict=True):
                     found = walk(state.tensors, table.reshape(-1, table.shape[2]))[:, 0]
                     into.append(found.reshape(table.shape[:2]).astype(np.float32))

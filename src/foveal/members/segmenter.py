@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -113,8 +114,9 @@ class Segmenter:
         for case, volume, reading in each_readable(self._volumes, cases, rows, resources):
             kept.append(case)
             for model, plan, into, took in zip(models, plans, planes, seconds, strict=True):
-                started = time.monotonic()
-                into.append(self._plane(model, plan, case, volume, resources))
+                started, before = time.monotonic(), sum(map(len, planes))
+                part = partial(_tell, resources, before, len(rows) * len(models))
+                into.append(self._plane(model, plan, case, volume, replace(resources, scored=part)))
                 took.append(time.monotonic() - started + reading / len(states))
         peak = peak_bytes(resources.device)
         return [
@@ -277,9 +279,11 @@ class Segmenter:
         evaluate, read = self._evaluate(model, resources), self._reader(volume, window)
 
         def scored(batch: int) -> Float[np.ndarray, "_ _"]:
-            return score_plane(
-                evaluate, read, covers, shape, batch=batch, should_stop=resources.should_stop
-            )
+            return score_plane(evaluate, read, covers, shape, batch=batch, step=step)
+
+        def step(share: float) -> None:
+            resources.ask()
+            resources.scored(share)
 
         batch = max(1, self.training.batch * int(np.prod(self.training.size)) // pixels)
         cure = "size=, block= or backbone="
@@ -316,3 +320,8 @@ class Segmenter:
             return foreground(logits.float())
 
         return evaluate
+
+
+def _tell(resources: Resources, before: int, planes: int, share: float) -> None:
+    """Which share of all planes is scored, from the share of one."""
+    resources.scored((before + share) / planes)

@@ -15,8 +15,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from foveal.errors import Stopped
-
 FLIPS = ((), (-1,), (-2,), (-2, -1))
 """Axes that each of the four ways to look at a window turns round."""
 
@@ -111,7 +109,7 @@ def score_plane(
     shape: tuple[int, int],
     *,
     batch: int,
-    should_stop: Callable[[], bool] = lambda: False,
+    step: Callable[[float], None] = lambda share: None,
 ) -> Float[np.ndarray, "row column"]:
     """Scores of every cell of a plane.
 
@@ -121,16 +119,14 @@ def score_plane(
         covers: The windows; each place gets the weighted mean of all that show it.
         shape: Rows and columns of the plane, in cells.
         batch: Windows a step.
-        should_stop: Asked before every step.
-
-    Raises:
-        Stopped: The signal came.
+        step: Told before every step which share of the windows was seen; may raise.
     """
     sums = Accumulator.of(*shape)
+    seen, windows_in_all = 0, sum(len(cover.starts) for cover in covers)
     for cover in covers:
         for some in _in_batches(len(cover.starts), batch):
-            if should_stop():
-                raise Stopped("stopped while scoring; the same call goes on")
+            step(seen / windows_in_all)
+            seen += len(some)
             places = cover.starts[some].tolist()
             windows = [read(*place, *cover.weights.shape) for place in places]
             scores = _looked_at(evaluate, windows, cover.turns[some].tolist())

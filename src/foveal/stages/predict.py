@@ -185,6 +185,7 @@ class _Growing:
         write_seconds: That the longest write took.
         failed: Why members cannot answer.
         finished: Scores of the members that are done.
+        shares: Of the cases, that each member has scored.
         reached: The members whose answer is written.
         left_out: Why cases were not scored.
         doubts: Why what is said of other cases may be wrong.
@@ -202,6 +203,7 @@ class _Growing:
     write_seconds: float = 0.0
     failed: list[FovealError] = field(default_factory=list)
     finished: dict[str, Predictions] = field(default_factory=dict)
+    shares: dict[int, float] = field(default_factory=dict)
     reached: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     doubts: dict[str, str] = field(default_factory=dict)
@@ -231,14 +233,21 @@ class _Growing:
             self.begin()
         if "prepared" in event:
             self.progress(PREPARING, event["prepared"], "")
+        if "looked_at" in event:
+            self.tell(number, event["looked_at"])
         if "scored" not in event:
             return
         self.finished[self.members[number]] = Predictions.open(Path(event["scored"]))
-        self.progress("scoring", len(self.finished) / len(self.members), self.members[number])
+        self.tell(number, 1.0, self.members[number])
         ready = [s for s in self.steps if set(s["members"]) <= set(self.finished)]
         if ready and self._is_to_be_written():
             self.write(_given(ready[-1], self.finished, self.asked, self.prior))
             self.reached = tuple(ready[-1]["members"])
+
+    def tell(self, number: int, share: float, words: str = "") -> None:
+        """Pass on how much a member has scored."""
+        self.shares[number] = share
+        self.progress("scoring", sum(self.shares.values()) / len(self.members), words)
 
     def _is_to_be_written(self) -> bool:
         """Whether there is time for a step, or it is the last."""

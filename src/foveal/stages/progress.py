@@ -20,6 +20,9 @@ TOLD_FROM_SHARE, TOLD_FROM_SECONDS = 0.05, 300.0
 """Of the work, and of time, from which an end is foreseen, once pictures are prepared."""
 
 
+LOOK_TOLD_EVERY_SECONDS = 10.0
+"""Between words on one look of a training at what it judges."""
+
 TOLD_FROM_STEPS_SECONDS = 10.0
 """How long counted steps go on before anything is said of them."""
 
@@ -52,6 +55,7 @@ class Board:
         self.names, self.context = names, context
         self.done = [0.0] * len(names)
         self.began: tuple[float, float] | None = None
+        self.told: dict[int, float] = {}
 
     def hear(self, number: int, event: Mapping[str, Any]) -> None:
         """Pass on what a training reports."""
@@ -59,6 +63,8 @@ class Board:
             self.context.warn(f"{self.names[number]}: {event['note']}", [])
         if "prepared" in event:
             self.context.progress(PREPARING, event["prepared"], "")
+        if "looked_at" in event:
+            self._look(number, event["looked_at"])
         if "done" not in event:
             return
         self.done[number] = float(event["done"])
@@ -74,6 +80,14 @@ class Board:
         if is_told and share < 1:
             words += f", {_duration(spent * (1 - share) / max(gained, 1e-6))} left"
         self.context.progress("training", share, words)
+
+    def _look(self, number: int, share: float) -> None:
+        """Now and then, how far the look of a training at what it judges is."""
+        now = time.monotonic()
+        if now - self.told.setdefault(number, now) > LOOK_TOLD_EVERY_SECONDS:
+            self.told[number] = now
+            words = f"{self.names[number]} trained, {share:.0%} of what it judges scored"
+            self.context.progress("training", sum(self.done) / len(self.done), words)
 
 
 def _duration(seconds: float) -> str:

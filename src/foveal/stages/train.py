@@ -153,6 +153,7 @@ def resources_of(
         cache_bytes=opened.recipe.cache_gb * 1e9,
         should_stop=channel.should_stop,
         prepared=lambda share: channel.report({"prepared": share}),
+        scored=lambda share: channel.report({"looked_at": share}),
     )
 
 
