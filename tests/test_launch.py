@@ -173,6 +173,35 @@ def wait(channel: Channel, *, device: str, signalled: int) -> None:
     raise Stopped("saved")
 
 
+def save(channel: Channel, *, device: str, path: str) -> None:
+    channel.report({"begun": True})
+    while not channel.should_stop():
+        time.sleep(0.01)
+    Path(path).write_text("saved")
+    raise Stopped("saved")
+
+
+@pytest.mark.parametrize("error", [OSError("no terminal"), KeyboardInterrupt()])
+def test_jobs_save_what_they_have_where_their_parent_fails(
+    tmp_path: Path, error: BaseException
+) -> None:
+    def hear(number: int, event: Mapping) -> None:
+        raise error
+
+    path = tmp_path / "state"
+    calls = [{"path": str(path)}]
+    with pytest.raises(type(error)):
+        side_by_side(
+            save,
+            calls,
+            slots=("cpu",),
+            log=tmp_path / "log.txt",
+            should_stop=lambda: False,
+            on_event=hear,
+        )
+    assert path.read_text() == "saved"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_a_batch_system_sends_to_every_process_is_a_stop(
     tmp_path: Path, number: int

@@ -82,7 +82,9 @@ def test_keys_that_are_unknown_missing_or_twice_are_named(tmp_path):
         edited(tmp_path, "  epochs: 5", "  epochs: 5\n  epochs: 6")
 
 
-@pytest.mark.parametrize("text", ["", "- a", "a: [", "\tx: 1", "just words"])
+@pytest.mark.parametrize(
+    "text", ["", "- a", "a: [", "\tx: 1", "just words", "a: 2020-02-31", "a: !!int x"]
+)
 def test_a_file_that_is_no_settings_is_refused_by_name(tmp_path, text):
     (tmp_path / "study.yaml").write_text(text)
     with pytest.raises(StudyError, match=r"study\.yaml"):

@@ -1,5 +1,7 @@
 """A study survives full disks, killed processes and edits by hand."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -122,3 +124,38 @@ def test_a_lock_that_cannot_be_opened_is_an_error_of_the_study(tmp_path: Path) -
     (tmp_path / ".lock").mkdir()
     with pytest.raises(StudyError, match="cannot write"), Study(tmp_path).lock("run"):
         pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_study_is_held_though_nothing_can_be_said_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "write", full)
+    with Study(tmp_path).lock("run"):
+        pass
+
+
+def test_a_file_system_without_locks_is_an_error_of_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(study_module.fcntl, "flock", none)
+    with pytest.raises(StudyError, match=r"cannot be locked: no locks; cure"):  # noqa: SIM117
+        with Study(tmp_path).lock("run"):
+            pass
+
+
+def test_what_killed_processes_had_half_written_goes_when_the_study_is_held(tmp_path: Path) -> None:
+    left = [tmp_path / p for p in (".a.7.part", "combine/.b.8.part", "members/m/0/.c.9.part")]
+    kept = [tmp_path / p for p in ("combine/oof.csv", "cache/pictures.part", "members/m/0/.d")]
+    for path in (*left, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    with Study(tmp_path).lock("run"):
+        assert not any(path.exists() for path in left)
+        assert all(path.exists() for path in kept)

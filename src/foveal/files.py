@@ -15,6 +15,9 @@ import numpy as np
 
 from foveal.errors import DiskFullError, StudyError
 
+PART = ".part"
+"""How the name of a file ends that is being written, after a dot, its name and a process."""
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that at every moment it is the old one, or the new one whole.
@@ -22,7 +25,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         StudyError: The disk is full or the folder cannot be written; nothing is lost.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:

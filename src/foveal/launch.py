@@ -154,11 +154,18 @@ def side_by_side(
                     free.append(running.pop(number).device)
             if stop_by is not None and time.monotonic() > stop_by:
                 break
-        if failure is not None:
-            raise failure
+    except BaseException:  # this process fails, not a job: they save what they have
+        for child in running.values():
+            child.ask_to_stop()
+        stop_by = time.monotonic() + grace_seconds
+        while time.monotonic() < stop_by and not all(c.finished() for c in running.values()):
+            time.sleep(0.05)
+        raise
     finally:
         for child in running.values():
             child.kill()
+    if failure is not None:
+        raise failure
 
 
 def _slot_for(kind: str, free: Sequence[str], slots: Sequence[str]) -> str | None:

@@ -83,7 +83,7 @@ def parse_settings(path: Path) -> Settings:
 
     try:
         sheet = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+    except (OSError, ValueError, YAMLError) as error:
         raise StudyError(f"cannot read {path}: {_line_of(error)}") from None
     required = ("recipe", "table", "target", "facts", "checked")
     known = (*required, "options", *COLUMN_KEYS)

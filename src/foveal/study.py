@@ -30,7 +30,7 @@ from typing import Any
 
 from foveal.digests import digest
 from foveal.errors import StudyError
-from foveal.files import disk_error, write_bytes, write_json
+from foveal.files import PART, disk_error, write_bytes, write_json
 from foveal.manifest import Manifest
 from foveal.settings import Settings, parse_settings
 
@@ -74,7 +74,13 @@ def publish(folder: Path, files: Mapping[str, bytes], depends: Mapping[str, obje
 def is_done(folder: Path, depends: Mapping[str, object]) -> bool:
     """Whether a stage finished with just these parts and all its files are still there."""
     done = _mark(folder)
-    if done is None or done["digest"] != digest(depends):
+    return done is not None and done["digest"] == digest(depends) and is_whole(folder)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a stage finished, with whatever parts, and all its files are still there."""
+    done = _mark(folder)
+    if done is None:
         return False
     try:
         return all((folder / n).stat().st_size == size for n, size in done["files"].items())
@@ -140,6 +146,11 @@ class Study:
         return self.folder / "log.txt"
 
     @property
+    def lock_file(self) -> Path:
+        """Held by whoever writes here."""
+        return self.folder / ".lock"
+
+    @property
     def report_file(self) -> Path:
         """The page to look at."""
         return self.folder / "report.html"
@@ -177,6 +188,17 @@ class Study:
     def job_folder(self, member: str, fold: int) -> Path:
         """One member trained without one fold."""
         return self.members_folder / member / str(fold)
+
+    @property
+    def own_files(self) -> tuple[Path, ...]:
+        """What lies in the folder itself."""
+        return (
+            self.settings_file,
+            self.manifest_file,
+            self.report_file,
+            self.log_file,
+            self.lock_file,
+        )
 
     @property
     def stage_folders(self) -> tuple[Path, ...]:
@@ -229,20 +251,25 @@ class Study:
         Raises:
             StudyError: Another process holds it for longer than ten seconds.
         """
-        path = self.folder / ".lock"
         try:
-            opened = path.open("a+")
+            opened = self.lock_file.open("a+")
         except OSError as error:
-            raise disk_error(path, error) from error
+            raise disk_error(self.lock_file, error) from error
         with opened as file:
             self._acquire(file, wait)
-            file.truncate(0)
-            file.write(f"{holder} (process {os.getpid()})")
-            file.flush()
+            self._sweep()
+            _sign(file, f"{holder} (process {os.getpid()})")
             try:
                 yield file.fileno()
             finally:
-                file.truncate(0)
+                _sign(file, "")
+
+    def _sweep(self) -> None:
+        """Remove what killed processes had half written; who holds the study is alone."""
+        for folder in (".", "*", "members/*/*"):
+            for left in self.folder.glob(f"{folder}/.*{PART}"):
+                with suppress(OSError):
+                    left.unlink()
 
     def _acquire(self, file: io.TextIOWrapper, wait: Callable[[], None] | None) -> None:
         patience = time.monotonic() + LOCK_PATIENCE_SECONDS
@@ -258,6 +285,17 @@ class Study:
                     wait()
                     wait = None
                 time.sleep(0.1)
+            except OSError as error:
+                raise StudyError(
+                    f"{self.folder} cannot be locked: {error.strerror}; cure: another file system"
+                ) from None
+
+
+def _sign(file: io.TextIOWrapper, text: str) -> None:
+    """Say who holds a study, for whoever finds it held; on a full disk it is held without."""
+    with suppress(OSError):
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), text.encode())
 
 
 def create(study: Study, settings_text: str, manifest: Manifest) -> None:
@@ -274,7 +312,7 @@ def create(study: Study, settings_text: str, manifest: Manifest) -> None:
         _fill(study.folder, files)
         return
     missing = [p for p in (study.folder, *study.folder.parents) if not p.exists()]
-    beside = study.folder.with_name(f".{study.folder.name}.{os.getpid()}.part")
+    beside = study.folder.with_name(f".{study.folder.name}.{os.getpid()}{PART}")
     try:
         beside.mkdir(parents=True)
         for name, data in files.items():

@@ -172,6 +172,29 @@ def test_nobody_reading_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "wrong" in "".join(console.early)
 
 
+def test_a_terminal_that_is_closed_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as closed:
+        monkeypatch.setattr(sys, "stderr", closed)
+        assert closed.isatty()
+        os.close(master)
+        console = Console(quiet=False, log=None)
+        for share in (0.1, 0.5):
+            console.progress("training", share, "epoch 1")
+        console.say("a line")
+        console.clear()
+    assert "a line" in "".join(console.early)
+
+
+def test_a_full_disk_behind_standard_error_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        console = Console(quiet=False, log=None)
+        console.say("a line")
+        console.say("another")
+    assert "another" in "".join(console.early)
+
+
 @pytest.mark.parametrize("words", [["recipes"], ["recipes", "grade:small", "--json"]])
 def test_results_that_nobody_reads_are_no_error(words: list[str]) -> None:
     command = [sys.executable, "-m", "foveal", *words]

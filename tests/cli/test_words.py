@@ -48,6 +48,8 @@ VALUES = {
     "null": "null", "96x160": "96x160", "b=c": "b=c", "floor,patches": "floor,patches",
     "[1, 2]": "[1, 2]", "2020-01-01": "2020-01-01", "007": "007",
     "-1": -1, "0": 0, "./my weights.pth": "./my weights.pth",
+    "DAPI #1,GFP #2": "DAPI #1,GFP #2", "1_000": "1_000", "0x1F": "0x1F", "&a b": "&a b",
+    "0o7": "0o7", ".5": 0.5, '"1.50"': "1.50", "false": False, "- a": "- a", "0.10": 0.1,
 }  # fmt: skip
 
 

@@ -41,7 +41,8 @@ from foveal.machine import cores
 from foveal.manifest import Case, load
 from foveal.predict.deadline import Deadline
 from foveal.predictions import Predictions
-from foveal.stages.address import resolve
+from foveal.simulate.retina import simulate_retina
+from foveal.stages.address import family_of, resolve
 from foveal.stages.combine import digest_of_description
 from foveal.stages.open import open_study
 from foveal.stages.place import keep_what_is_read, require_place
@@ -270,7 +271,7 @@ def test_an_answer_is_not_written_over_what_is_read(
 ) -> None:
     table = tmp_path / "new.csv"
     shutil.copy(eyes["table"], table)
-    for out in (table, finished.folder, finished.settings_file):
+    for out in (table, finished.folder, *finished.own_files):
         with pytest.raises(UsageError, match="would write over"):
             answer(finished, eyes, out, table=table)
     assert table.read_bytes() == Path(eyes["table"]).read_bytes()
@@ -674,11 +675,62 @@ def test_an_answer_that_fails_leaves_the_one_that_is_there(
     assert out.read_text() == before
 
 
-def test_a_damaged_training_is_called_damaged(finished: Study, eyes: dict, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["state.safetensors", "done.json"])
+def test_a_damaged_training_is_called_damaged_and_costs_no_answer(
+    finished: Study, eyes: dict, tmp_path: Path, name: str
+) -> None:
     shutil.copytree(finished.folder, tmp_path / "s")
-    (tmp_path / "s/members/regression/0/state.safetensors").unlink()
-    with pytest.raises(StudyError, match="files are missing or damaged"):
-        answer(Study(tmp_path / "s"), eyes, tmp_path / "x.csv", answer="regression")
+    (tmp_path / f"s/members/regression/0/{name}").unlink()
+    out = tmp_path / "x.csv"
+    out.write_text("of before")
+    deadline = Deadline(60.0, time.monotonic())
+    with pytest.raises(StudyError, match="files are missing or damaged; cure: foveal run"):
+        answer(Study(tmp_path / "s"), eyes, out, answer="regression", deadline=deadline)
+    assert out.read_text() == "of before"
+
+
+def test_a_device_that_is_not_to_be_had_costs_no_answer(
+    finished: Study, eyes: dict, tmp_path: Path
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a CUDA device is to be had here")
+    out = tmp_path / "x.csv"
+    out.write_text("of before")
+    context = Context(device="cuda")
+    with pytest.raises(UsageError, match="no CUDA device"):
+        answer(finished, eyes, out, deadline=Deadline(60.0, time.monotonic()), context=context)
+    assert out.read_text() == "of before"
+
+
+def test_a_demo_writes_over_nothing_else_and_keeps_no_option_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "mine" / "data" / "labels.csv"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    with pytest.raises(UsageError, match="holds something else than a demo"):
+        stages.demo("grade", tmp_path / "mine", options={}, context=INLINE)
+    assert own.read_text() == "mine"
+    with pytest.raises(UsageError, match="unknown option"):
+        stages.demo("grade", tmp_path / "demo", options={"sise": 32}, context=INLINE)
+    assert not (tmp_path / "demo").exists()
+    described = []
+
+    def stop(study: Study, context: Context) -> Path:
+        described.append(study.settings().options)
+        raise Stopped("enough")
+
+    monkeypatch.setattr(sys.modules["foveal.stages.report"], "run", stop)
+    few_eyes = partial(simulate_retina, cases=36, size=48, seed=3)
+    family = replace(family_of("grade"), simulate=few_eyes)
+    monkeypatch.setattr(sys.modules["foveal.stages.report"], "family_of", lambda _: family)
+    few = {"members": "floor", "folds": 2}
+    for options in (few, few, {}):
+        with pytest.raises(Stopped):
+            stages.demo("grade", tmp_path / "demo", options=options, context=INLINE)
+    assert described[0] == described[1]
+    assert described[0].items() >= few.items()
+    assert not described[2].keys() & few.keys()
 
 
 def test_scores_that_are_no_numbers_decide_nothing(

@@ -61,7 +61,11 @@ class Console:
         if self.quiet:
             return
         if sys.stderr.isatty():
-            self._draw(what, share, words)
+            try:
+                self._draw(what, share, words)
+            except OSError:
+                self.bar = None
+                unread(sys.stderr)
         elif what != self.shown[0] or share >= 1 or time.monotonic() - self.shown[1] > 10:
             self.shown = (what, time.monotonic())
             tell(f"{what} {share:4.0%} {words}".rstrip())
@@ -113,10 +117,13 @@ class Console:
 
 
 def tell(text: str) -> None:
-    """A line on standard error; where nobody reads it any more, as behind `head`, none."""
+    """A line on standard error, if it can be written: what is at work is worth more than words.
+
+    It cannot be behind `head`, which reads no more, in a terminal that was closed, on a full disk.
+    """
     try:
         print(text, file=sys.stderr, flush=True)
-    except BrokenPipeError:
+    except OSError:
         unread(sys.stderr)
 
 

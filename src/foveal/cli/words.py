@@ -10,8 +10,10 @@ from typing import Any
 
 from foveal.errors import UsageError
 
-PADDED = re.compile(r"[-+]?0\d+")
-"""A name rather than a number, such as 007."""
+NUMBER = re.compile(r"[-+]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+"""What people take for one: 007, 1_000 and 0x1F are names."""
+
+QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
 
 
 def seconds_of(text: str, *, plain: float | None = None) -> float:
@@ -44,7 +46,9 @@ def seconds_of(text: str, *, plain: float | None = None) -> float:
 
 
 def options_of(tokens: Sequence[str]) -> dict[str, Any]:
-    """`name=value` arguments, the values as YAML 1.2 reads them.
+    """`name=value` arguments: numbers, true and false, and else the text as it was typed.
+
+    What stands in quotation marks is a text, as YAML has it.
 
     Example:
         >>> options_of(["size=96", "lr=1e-3", "weights=none"])
@@ -63,8 +67,8 @@ def options_of(tokens: Sequence[str]) -> dict[str, Any]:
             parsed = YAML(typ="safe", pure=True).load(value) if value else ""
         except (YAMLError, ValueError):  # a name or path that happens to mean something in YAML
             parsed = value
-        is_plain = isinstance(parsed, int | float | bool | str)
-        options[name] = parsed if is_plain and not PADDED.fullmatch(value) else value
+        is_read = isinstance(parsed, bool) or NUMBER.fullmatch(value) or QUOTED.fullmatch(value)
+        options[name] = parsed if is_read else value
     return options
 
 

@@ -36,13 +36,16 @@ def keep_what_is_read(
     That is the study's own table and files too. Of pictures only the text of their paths is looked
     at, and where their folders are: there may be many, far away.
     """
-    source, known = study.settings().source, study.manifest()
-    own = (table, Path(source.table), study.folder, study.settings_file, study.manifest_file)
+    settings, known = study.settings(), study.manifest()
+    source = settings.source
+    named = [settings.recipe.rpartition(":")[0], *settings.options.values()]  # a file of one's own
+    own = [Path(text) for text in named if isinstance(text, str) and text.startswith("/")]
+    own += [table, Path(source.table), study.folder, *study.own_files]
     read = {path.resolve() for path in own}
     stages = {path.resolve() for path in study.stage_folders}
     targets = [k for k, name in enumerate(known.target_columns) if name in source.files]
-    named = [known.target[:, k] for k in targets] + [known.roles.get("mask", np.zeros(0, np.str_))]
-    files = {path for paths in known.paths for path in paths}.union(*(n.tolist() for n in named))
+    told = [known.target[:, k] for k in targets] + [known.roles.get("mask", np.zeros(0, np.str_))]
+    files = {path for paths in known.paths for path in paths}.union(*(n.tolist() for n in told))
     places = _spelled({*files, *(path for case in cases for path in case.paths)} - {""})
     patterns = [place for place in places if glob.has_magic(place)]
     for path in writes:
@@ -59,7 +62,7 @@ def keep_what_is_read(
 def _spelled(paths: Iterable[str]) -> set[str]:
     """Absolute paths as they are written, and with the links of their folders followed."""
     parts = {os.path.normpath(path).rpartition("/") for path in paths}
-    real = {folder: os.path.realpath(folder or "/") for folder, _, _ in parts}
+    real = {folder: os.path.realpath(folder or "/") for folder in {part[0] for part in parts}}
     plain = {f"{folder}/{name}" for folder, _, name in parts}
     return plain | {f"{real[folder].rstrip('/')}/{name}" for folder, _, name in parts}
 

@@ -40,7 +40,7 @@ from foveal.stages.place import keep_what_is_read, require_place, scratch_beside
 from foveal.stages.progress import PREPARING
 from foveal.stages.split import open_split
 from foveal.stages.train import is_trained, load_state, marks, resources_of, slots_of, why_not
-from foveal.study import Study, publish
+from foveal.study import Study, is_whole, publish
 from foveal.table import CHANNEL, NO_PATH, NOWHERE, Source, answer_with_prior, read_table
 from foveal.task import Answer, Asked, Context, Given
 
@@ -127,10 +127,12 @@ def predict(
     )
     for name in growing.members:
         _require_unchanged(study, name, answers["jobs"][name])
-    if answers.get("described") == digest_of_description(study.settings()):
-        growing.begin()  # else the jobs look whether the leaderboard is of what is described now
-    _say_strangers(study, manifest, context)
+    if context.device == "cuda":
+        slots_of(context)  # which takes a while, and refuses where there is none
     with scratch_beside(writes[0].parent) as scratch, one_thread():
+        if answers.get("described") == digest_of_description(study.settings()):
+            growing.begin()  # else jobs look whether the leaderboard is of what is described now
+        _say_strangers(study, manifest, context)
         try:
             _score_all(study, source, growing, answers, scratch, context)
         except Stopped:
@@ -406,6 +408,12 @@ def _sites(asked: Asked, ids: Sequence[str]) -> np.ndarray | None:
 
 def _require_unchanged(study: Study, member: str, trained: Sequence[str]) -> None:
     """Raise where fold models are not those that the leaderboard was made of."""
+    folders = [study.job_folder(member, k) for k in range(len(trained))]
+    if not all(map(is_whole, folders)):
+        raise StudyError(
+            f"{member}: files are missing or damaged; cure: {study.call('run')}",
+            [str(folder) for folder in folders if not is_whole(folder)],
+        )
     if marks(study, member, len(trained)) != list(trained):
         raise StudyError(
             f"{member} was trained anew since the leaderboard was made; "
