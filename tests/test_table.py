@@ -336,3 +336,23 @@ def test_a_number_that_is_none_is_an_empty_cell_of_a_parquet_file(tmp_path: Path
     frame = pl.DataFrame({"id": ["a", "b", "c"], "dose": [1.5, float("nan"), None]})
     frame.write_parquet(tmp_path / "t.parquet")
     assert read_table(tmp_path / "t.parquet")["dose"] == ["1.5", "", ""]
+
+
+def test_whole_numbers_that_a_gap_made_fractions_are_whole_again(tmp_path):
+    import polars as pl
+
+    path = tmp_path / "t.parquet"
+    columns = {
+        "id": [1.0, 2.0, 30000000000.0],
+        "site": [3.0, None, 4.0],
+        "part": [0.5, 1.0, None],
+        "far": [1e300, 2.0, 3.0],
+        "none": [None, float("nan"), None],
+    }
+    pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64)).write_parquet(path)
+    found = {name: list(cells) for name, cells in read_table(path).items()}
+    assert found["id"] == ["1", "2", "30000000000"]
+    assert found["site"] == ["3", "", "4"]
+    assert found["part"] == ["0.5", "1.0", ""]
+    assert found["far"][1] == "2.0"
+    assert found["none"] == ["", "", ""]

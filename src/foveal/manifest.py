@@ -14,6 +14,7 @@ import csv
 import io
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain
@@ -145,7 +146,8 @@ class Facts:
         spacing_um: Microns a pixel of a slide's largest level; None where not every slide says.
         tissue_pixels: Median tissue of a slide, in pixels of `spacing_um`; of each slide's own
             largest level where that is None.
-        sizes: How many pictures have each "height x width".
+        sizes: How many pictures have each "height x width", of those that most have.
+        pixels: Of all pictures, or of a slice of every volume.
         sites: The names of the sites, sorted.
     """
 
@@ -164,6 +166,7 @@ class Facts:
     spacing_um: float | None = None
     tissue_pixels: float = 0.0
     sizes: Mapping[str, int] = field(default_factory=dict)
+    pixels: int = 0
     sites: tuple[str, ...] = ()
 
     @staticmethod
@@ -182,6 +185,20 @@ class Facts:
             raise ManifestError(
                 f"facts: are incomplete ({error}); cure: foveal init FOLDER --replace"
             ) from None
+
+
+SIZES = 20
+"""Picture sizes that facts name; cropped pictures may all have their own."""
+
+
+def commonest(sizes: Sequence[str]) -> dict[str, int]:
+    """How often the commonest sizes occur, the commonest first.
+
+    Example:
+        >>> commonest(["48x58", "60x72", "48x58"])
+        {'48x58': 2, '60x72': 1}
+    """
+    return dict(Counter(sorted(sizes)).most_common(SIZES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 
 from foveal.errors import TargetError, UnreadableImage
 from foveal.lattice import cells, labels_digest, labels_of, read_mask, region_of
-from foveal.manifest import Case, Facts, Manifest
+from foveal.manifest import Case, Facts, Manifest, commonest
 from foveal.read.image import depth_of
 from foveal.read.slices import COLOURS, find_slices, gap_of
 
@@ -104,7 +104,6 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
         TargetError: A mask is missing, does not decode, or has another size than the slices.
     """
     sizes = [f"{v.height}x{v.width}" for v in found]
-    names, counts = np.unique(sizes, return_counts=True)
     bits, spare, fills = depth_of([v.bits for v in found], [v.white for v in found])
     mean = np.mean(np.array([v.mean for v in found]) * fills)
     square = np.mean(np.array([v.square for v in found]) * fills**2)
@@ -122,7 +121,8 @@ def measure(manifest: Manifest, found: Sequence[Scanned]) -> tuple[Manifest, Fac
         depth=min(depths),
         mean=(round(float(mean), 4),),
         std=(round(float(np.sqrt(max(square - mean**2, 1e-6))), 4),),
-        sizes={str(n): int(c) for n, c in zip(names, counts, strict=True)},
+        sizes=commonest(sizes),
+        pixels=sum(v.height * v.width for v in found),
         sites=manifest.sites,
     )
     measured = {
@@ -213,8 +213,9 @@ def _physical(found: Sequence[Scanned]) -> list[int]:
     number = list(range(len(found)))
     for k, volume in enumerate(found):
         same = {number[owner[f]] for f in volume.files if f in owner} | {number[k]}
-        least = min(same)
-        number = [least if n in same else n for n in number]
+        least = number[k] = min(same)
+        if len(same) > 2:  # it joins volumes that were apart
+            number = [least if n in same else n for n in number]
         owner |= dict.fromkeys(volume.files, k)
     return number
 

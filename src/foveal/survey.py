@@ -17,7 +17,7 @@ import numpy as np
 from foveal.audit.channels import light_of
 from foveal.audit.duplicates import SIDE, alike
 from foveal.errors import ManifestError
-from foveal.manifest import Case, Facts, Manifest
+from foveal.manifest import Case, Facts, Manifest, commonest
 from foveal.read.image import Inspection, depth_of, filled, inspect, spare_bits_of
 from foveal.transforms.augment import content_box, resize
 
@@ -78,7 +78,6 @@ def measure(
     bits, spare, fills = depth_of([p.bits for p in pictures], [p.white for p in pictures])
     wide, square = np.array(wide) * fills[:, None], np.array(square) * fills[:, None] ** 2
     mean = np.mean(wide, axis=0)
-    names, counts = np.unique(sizes, return_counts=True)
     facts = Facts(
         cases=len(manifest),
         target=dict(target),
@@ -92,7 +91,8 @@ def measure(
         std=tuple(
             round(float(s), 4) for s in np.sqrt(np.maximum(np.mean(square, axis=0) - mean**2, 1e-6))
         ),
-        sizes={str(n): int(c) for n, c in zip(names, counts, strict=True)},
+        sizes=commonest(sizes),
+        pixels=sum(p.height * p.width for p in pictures),
         sites=manifest.sites,
     )
     lot = alike(np.stack([f.thumbnail for f in found]))

@@ -237,9 +237,17 @@ def _as_text(frame: Any) -> Any:
             if column.dtype == pl.Boolean:
                 column = column.cast(pl.Int8)  # 0 or 1
             elif column.dtype.is_float():
-                column = column.fill_nan(None)
+                column = _whole(column.fill_nan(None))
             kept.append(column.cast(pl.String))
     return pl.DataFrame(kept)
+
+
+def _whole(column: Any) -> Any:
+    """Whole numbers as such, though a gap among them made them fractions, as pandas does."""
+    import polars as pl
+
+    is_exact = (column.drop_nulls() % 1 == 0).all() and (column.abs().max() or 0) < 2**53
+    return column.cast(pl.Int64) if is_exact else column
 
 
 def _first_line(error: Exception) -> str:

@@ -1288,3 +1288,13 @@ def test_a_leaderboard_of_an_older_foveal_is_refused_with_its_cure(
     study.answers_file.write_text(json.dumps(old))
     with pytest.raises(StudyError, match=r"older than its options.*cure: foveal run"):
         answer(study, eyes, tmp_path / "x.csv")
+
+
+def test_a_place_where_no_study_can_be_is_refused_before_anything_is_read(
+    eyes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(sys.modules["foveal.stages.init"], "_survey", None)
+    for place in (tmp_path / "file" / "study", tmp_path / "file" / "deep" / "study"):
+        with pytest.raises(UsageError, match="file cannot be written; cure: another folder"):
+            make(place, eyes)

@@ -6,7 +6,6 @@ depth. Masks are decided by one threshold for all volumes, or by one share of ea
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -238,7 +237,7 @@ def small(
         crops=crops,
         guard=guard,
         spare_bits=facts.spare_bits,
-        judged_pixels=_pixels(facts) // folds,
+        judged_pixels=facts.pixels // folds,
     )
     floor = FilterTrees(
         lattice=lattice,
@@ -248,7 +247,7 @@ def small(
         guard=guard,
         spare_bits=facts.spare_bits,
         bits=facts.bits,
-        pixels=_pixels(facts),
+        pixels=facts.pixels,
     )
     return _recipe(
         (floor, network),
@@ -264,11 +263,6 @@ def small(
             *(() if depth else _shallow(facts, group, groups * channels)),
         ),
     )
-
-
-def _pixels(facts: Facts) -> int:
-    """Of a slice of every volume."""
-    return sum(math.prod(map(int, size.split("x"))) * n for size, n in facts.sizes.items())
 
 
 def _groups(depth: int | None, group: int, shallowest: int) -> tuple[int, int]:
@@ -453,7 +447,7 @@ def vesuvius(
             crops=crops,
             guard=guard,
             spare_bits=facts.spare_bits,
-            judged_pixels=_pixels(facts) // folds,
+            judged_pixels=facts.pixels // folds,
         )
         for name in map(str.strip, backbone.split(","))
         for channels, groups, blocks in ((5, 7, 3), (3, 9, 6))
@@ -464,7 +458,7 @@ def vesuvius(
         guard=guard,
         spare_bits=facts.spare_bits,
         bits=facts.bits,
-        pixels=_pixels(facts),
+        pixels=facts.pixels,
     )
     return _recipe(
         (floor, *networks),

@@ -20,6 +20,7 @@ from foveal.manifest import Facts, Manifest, grouped, load
 from foveal.settings import OF_SOURCE, Settings, digest_of_table, format_settings
 from foveal.stages.address import build, fitted, options_of, resolve
 from foveal.stages.open import held, open_study
+from foveal.stages.place import nearest_folder
 from foveal.stages.train import slots_of
 from foveal.study import Study, create
 from foveal.table import CHANNEL, MISSING, SUFFIX, Source, is_path_column
@@ -246,6 +247,9 @@ def _is_there(
     if not study.settings_file.is_file():
         if folder.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder} is not empty and holds no study; cure: another folder")
+        standing = nearest_folder(folder)
+        if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
+            raise UsageError(f"{folder}: {standing} cannot be written; cure: another folder")
         return False
     if replace_old:  # files may have changed under the same names, and the old study be broken
         return False

@@ -84,14 +84,14 @@ def require_place(out: Path, writes: Sequence[Path]) -> None:
         raise UsageError(
             f"ids make names of files that are too long: {too_long[0]}; cure: shorter ids"
         )
-    for folder in dict.fromkeys(_standing(p.parent) for p in writes):
+    for folder in dict.fromkeys(nearest_folder(p.parent) for p in writes):
         if not folder.is_dir():
             raise UsageError(f"--out: {folder} is no folder; cure: another place")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UsageError(f"--out: {folder} cannot be written; cure: another place")
 
 
-def _standing(folder: Path) -> Path:
+def nearest_folder(folder: Path) -> Path:
     """A folder, or the nearest one above it that is there."""
     return next(p for p in (folder, *folder.parents) if os.path.lexists(p))
 
@@ -102,7 +102,7 @@ def scratch_beside(beside: Path) -> Iterator[Path]:
 
     The system's temporary folder is often memory, or small.
     """
-    folder = _standing(beside)
+    folder = nearest_folder(beside)
     try:
         made = tempfile.TemporaryDirectory(
             prefix=SCRATCH,

@@ -35,9 +35,8 @@ def what_was_run(study: Study) -> Section:
     """Recipe, options, data."""
     settings = study.settings()
     facts, source = settings.facts, settings.source
-    sizes = (
-        f"{len(facts.sizes)} picture sizes" if len(facts.sizes) > 1 else next(iter(facts.sizes), "")
-    )
+    kinds = len({*study.manifest().measured.get("image_size", np.zeros(0)).tolist()})
+    sizes = f"{kinds} picture sizes" if kinds > 1 else next(iter(facts.sizes), "")
     channels = f"{facts.channels} channel{'s' if facts.channels > 1 else ''}"
     rows = [
         ("recipe", settings.recipe),
