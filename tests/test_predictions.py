@@ -157,3 +157,12 @@ def test_parts_that_do_not_fit_are_refused():
         Predictions.of(["a"], np.zeros((1, 2), np.float32), columns=("x",))
     with pytest.raises(ShapeError, match="no named columns"):
         whole.matrix()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_no_finite_numbers_are_named(value):
+    of = graded("abc", 0)
+    assert of.not_numbers() == []
+    values = of.values.copy()
+    values[3] = value
+    assert replace(of, values=values).not_numbers() == ["b"]

@@ -144,8 +144,8 @@ class Predictions:
         return Block(values, present)
 
     def not_numbers(self) -> list[str]:
-        """Cases with a score that is not a number, which a rule would take for anything."""
-        return [name for name, values in self.arrays() if np.isnan(values).any()]
+        """Cases with a score that is no finite number, which a rule would take for anything."""
+        return [name for name, values in self.arrays() if not np.isfinite(values).all()]
 
     def walk(self, values: int = BLOCK_VALUES) -> Iterator[slice]:
         """Consecutive cases of about so many named outputs in all, at least one case at a time.

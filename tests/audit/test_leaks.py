@@ -95,3 +95,45 @@ def test_a_role_that_tells_labels_names_them_the_surest_first() -> None:
     alone = {"site": site, "group": site}
     assert "cure" not in label_telltales(replace(manifest, roles=alone))[0]
     assert label_telltales(replace(manifest, roles={"site": rng.permutation(site)})) == []
+
+
+@pytest.mark.parametrize(
+    ("cases", "share", "rates"),
+    [(2000, 0.3, (0.30, 0.03)), (1000, 0.5, (0.25, 0.02)), (2000, 0.5, (0.40, 0.10))],
+)
+def test_a_role_that_tells_a_rare_label_is_said_too(
+    cases: int, share: float, rates: tuple[float, float]
+) -> None:
+    rng = np.random.default_rng(0)
+    is_first = rng.random(cases) < share
+    has = rng.random(cases) < np.where(is_first, *rates)
+    manifest = Manifest(
+        ids=tuple(map(str, range(cases))),
+        paths=(("x",),) * cases,
+        id_column="id",
+        target=has.astype(np.int64).astype(np.str_)[:, None],
+        target_columns=("rare",),
+        roles={"site": np.where(is_first, "A", "B")},
+        measured={"label_names": np.where(has, "rare", "")},
+    )
+    (said,) = label_telltales(manifest)
+    assert said.startswith("the site alone tells rare with a kappa of")
+
+
+def test_the_cure_for_picture_sizes_takes_no_groups_away() -> None:
+    size, grade = aptos()
+    cases = len(grade)
+    manifest = Manifest(
+        ids=tuple(map(str, range(cases))),
+        paths=(("x",),) * cases,
+        id_column="id",
+        target=grade.astype(np.str_)[:, None],
+        target_columns=("grade",),
+        measured={"image_size": size.astype(np.str_)},
+    )
+    (plain,) = telltales(manifest, truth_of(grade))
+    assert "--group image_size" in plain
+    patients = {"group": np.arange(cases).astype(np.str_)}
+    (grouped,) = telltales(replace(manifest, roles=patients), truth_of(grade))
+    assert "--group image_size" not in grouped
+    assert "cure: a --group column of your own" in grouped

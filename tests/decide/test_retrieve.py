@@ -339,3 +339,16 @@ def test_a_fold_that_knows_nobody_finds_everybody_new() -> None:
     assert names.tolist() == [[NEW, "", ""], ["p", "q", NEW]]
     chances = NewProbability(NEW).fit(predictions, truth_of(np.array([NEW, "p"]), folds=2))
     np.testing.assert_allclose(chances(predictions), [5 / 6, 1 / 6])  # two queries say no more
+
+
+def test_what_is_kept_of_the_chance_of_somebody_new_grows_with_its_steps_alone() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.random((3000, 2)).astype(np.float32)
+    is_new = rng.random(3000) > values.max(axis=1)
+    of = Predictions.of([str(k) for k in range(3000)], values, columns=("a", "b"))
+    fitted = NewProbability(NEW).fit(of, truth_of(np.where(is_new, NEW, "a")))
+    assert len(fitted.scores) <= 2 * len(set(fitted.chances))
+    best = np.sort(values.max(axis=1))
+    chances = np.interp(best, fitted.scores, fitted.chances)
+    assert (np.diff(chances) <= 0).all()
+    assert chances.mean() == pytest.approx(is_new.mean(), abs=0.01)

@@ -308,3 +308,36 @@ def test_labels_are_told_of_one_by_one_not_by_what_occurs_together() -> None:
         replace(made, measured={"label_names": np.array(names)})
     ).notes
     assert [note.split('"')[1] for note in notes] == ["c"]
+
+
+def test_cases_of_no_weight_are_no_part_of_the_balance() -> None:
+    rng = np.random.default_rng(0)
+    grades = rng.permutation(["0", "1"] * 100).tolist()
+    weight = np.zeros(200)
+    weight[rng.choice(200, 20, replace=False)] = 1
+    made = Folds(5)(manifest(grades, weight=[str(w) for w in weight]))
+    counted = [sorted(np.array(grades)[(weight > 0) & (made.fold == k)]) for k in range(5)]
+    zeros = [row.count("0") for row in counted]
+    assert max(map(len, counted)) - min(map(len, counted)) <= 1
+    assert max(zeros) - min(zeros) <= 1
+    assert np.bincount(made.fold).min() > 30  # the others are spread too
+    assert sum(map(int, made.lines()[1].split()[1:-1])) == len(counted[0])
+
+
+def test_a_fold_whose_grades_do_not_count_is_told_of() -> None:
+    grades = ["0"] * 40 + ["1"] * 20
+    weight = ["1"] * 41 + ["0"] * 19
+    notes = Folds(5)(manifest(grades, weight=weight)).notes
+    assert any('learns from cases of "0" alone' in note for note in notes)
+
+
+def test_folds_that_tear_a_group_have_a_cure_of_their_own() -> None:
+    twice = manifest(["0", "1"] * 4, site=list("aabbccdd"), sha256=list("stuvwxys"))
+    with pytest.raises(SplitError, match="cure: leave all but one of them out") as error:
+        Folds("site")(twice)
+    assert len(error.value.culprits) == 1
+    own = replace(twice, roles={"fold": np.array(list("01010101"))})
+    with pytest.raises(SplitError, match=r"one fold a group$"):
+        Folds(2)(replace(own, measured={"sha256": np.array(list("aabbccdd"))}))
+    with pytest.raises(SplitError, match="near_duplicates=false"):
+        Folds(2, near=True)(replace(own, measured={"look": np.array(list("aabbccdd"))}))

@@ -172,3 +172,21 @@ def test_who_has_no_picture_of_any_weight_to_learn_from_is_not_known() -> None:
     alone = [str(w) for _ in range(10) for w in (1, 0, 0)]
     with pytest.raises(SplitError, match="no query would be of a known individual"):
         QueryFolds(None, folds=3)(manifest(names, weight=alone))
+
+
+def test_own_folds_that_tear_a_group_name_who_it_is() -> None:
+    identity = ["a", "b"] * 4
+    torn = manifest(identity, group=["g", "g", *"cdefhi"], fold=[*"01010101"])
+    with pytest.raises(SplitError, match="the fold column puts 1 cases apart") as error:
+        QueryFolds("new", folds=2)(torn)
+    assert len(error.value.culprits) == 1
+
+
+def test_in_a_closed_set_own_folds_ask_for_nobody_they_do_not_know() -> None:
+    identity = ["w1", "w1", "w2", "w2", "s1", "s2", "s3", "s4"]
+    made = QueryFolds(None, folds=2)(manifest(identity, fold=[*"01010101"]))
+    assert (made.kind == "known").sum() == 4
+    assert not (made.kind == "new").any()
+    assert (made.fold[4:] == -1).all()
+    assert not made.learns(0)[[4, 6]].any()  # as the column has it
+    assert "4 pictures are no queries" in " ".join(made.notes)

@@ -152,3 +152,12 @@ def test_individuals_that_do_not_count_are_nobody_to_tell_apart() -> None:
     of = manifest(["a", "b", NEW, "a"], weight=["0", "1", "1", "0"])
     with pytest.raises(TargetError, match="names 1 individuals that count"):
         Identity(NEW).encode(of)
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "None"])
+def test_a_word_for_what_is_not_known_is_no_individual(word: str) -> None:
+    of = manifest(["a", word, "b", word])
+    with pytest.raises(TargetError, match=f'2 values .* say "{word}".*cure: new={word}') as error:
+        Identity(new="new").encode(of)
+    assert len(error.value.culprits) == 2
+    assert Identity(new=word).encode(of).tolist() == ["a", word, "b", word]

@@ -252,3 +252,18 @@ def test_labels_of_cases_that_do_not_count_are_nothing_to_learn() -> None:
     of = manifest(["x", "", "", "x"], weight=["0", "1", "1", "0"])
     with pytest.raises(TargetError, match="all cases that count have no label"):
         Labels(("x",)).encode(of)
+
+
+@pytest.mark.parametrize(
+    ("of", "one_each"),
+    [
+        (replace(manifest(["a", "a", "b"]), roles={"weight": np.array(["1", "1", "0"])}), True),
+        (columns(big=["1", "1"], small=["0", "0"]), False),
+    ],
+)
+def test_where_every_label_is_alike_in_all_cases_there_is_nothing_to_learn(
+    of: Manifest, *, one_each: bool
+) -> None:
+    names = tuple(Labels.measure(of, one_each=one_each)["labels"])
+    with pytest.raises(TargetError, match=r"have the same .*nothing to learn"):
+        Labels(names, one_each=one_each).encode(of)

@@ -34,6 +34,9 @@ CURES = {
 }
 """What to do where an attribute tells the grade."""
 
+GROUPED_SIZES = "a --group column of your own, that keeps together what has one size or one group"
+"""The cure where other groups must be kept together too."""
+
 
 def telltales(manifest: Manifest, truth: Truth) -> list[str]:
     """The attributes that are no part of the problem and yet tell the grade, as sentences."""
@@ -51,13 +54,13 @@ def telltales(manifest: Manifest, truth: Truth) -> list[str]:
 def label_telltales(manifest: Manifest) -> list[str]:
     """The attributes that tell some of the labels, or classes, that cases have, as sentences."""
     sets = [set(text.split()) for text in manifest.measured["label_names"].tolist()]
-    zeros = np.zeros(len(sets), dtype=np.int64)
+    each, none = np.arange(len(sets)), np.zeros(len(sets), dtype=np.int64)
     has = {
         label: Truth(
             target=np.array([label in own for own in sets], dtype=np.int64),
             weight=manifest.weight,
-            group=zeros,
-            fold=zeros,
+            group=each,
+            fold=none,
         )
         for label in sorted(set().union(*sets))
     }
@@ -89,7 +92,10 @@ def _attributes(manifest: Manifest) -> dict[str, Shaped[np.ndarray, " case"]]:
 
 def _cure(manifest: Manifest, name: str, values: Shaped[np.ndarray, " case"]) -> str:
     """What to do, unless folds keep cases of one value together already."""
-    return "" if _kept_together(manifest, values) else f"; cure: {CURES[name]}"
+    if _kept_together(manifest, values):
+        return ""
+    grouped = name == "picture size" and "group" in manifest.roles
+    return f"; cure: {GROUPED_SIZES if grouped else CURES[name]}"
 
 
 def _kept_together(manifest: Manifest, values: Shaped[np.ndarray, " case"]) -> bool:

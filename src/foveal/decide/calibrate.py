@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
@@ -201,10 +201,20 @@ class GradeProbabilities:
             share = np.bincount(place, weights=truth.weight * (truth.target >= k))[kept]
             above.append(isotonic_regression(share / weight[kept], weights=weight[kept]).x)
         table = np.stack(above) if above else np.zeros((0, int(kept.sum())))
-        edge = np.ones(table.shape[1] + 1, dtype=bool)
-        edge[1:-1] = (np.diff(table, axis=1) != 0).any(axis=0)
-        knots = edge[1:] | edge[:-1]  # the inside of a step adds nothing
+        knots = ends_of_steps(table)
         return GradeSteps(
             scores=tuple(values[kept][knots].tolist()),
             above=tuple(tuple(row.tolist()) for row in table[:, knots]),
         )
+
+
+def ends_of_steps(table: Float[np.ndarray, "curve place"]) -> Bool[np.ndarray, " place"]:
+    """Where a step of any curve begins or ends; what lies between adds nothing to a line through.
+
+    Example:
+        >>> ends_of_steps(np.array([[0.0, 0.0, 0.0, 0.5, 0.5]])).tolist()
+        [True, False, True, True, True]
+    """
+    edge = np.ones(table.shape[1] + 1, dtype=bool)
+    edge[1:-1] = (np.diff(table, axis=1) != 0).any(axis=0)
+    return edge[1:] | edge[:-1]

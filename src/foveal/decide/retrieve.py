@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from foveal.decide.calibrate import ends_of_steps
 from foveal.decide.newcut import best_new_cut
 from foveal.manifest import Text, Truth
 from foveal.predictions import Predictions
@@ -263,4 +264,5 @@ class NewProbability:
         is_mixed = 0 < is_new.sum() < weight.sum()
         least = 0.5 / (1 + int((truth.weight > 0).sum())) if is_mixed else 0.0
         chances = np.clip(rising, least, 1 - least)
-        return ChanceOfNew(tuple(scores[kept].tolist()), tuple(chances.tolist()))
+        knots = ends_of_steps(chances[None])
+        return ChanceOfNew(tuple(scores[kept][knots].tolist()), tuple(chances[knots].tolist()))

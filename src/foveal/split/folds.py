@@ -17,17 +17,29 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from foveal.errors import SplitError
 from foveal.manifest import Manifest
-from foveal.split.record import NONE, Split, groups, numbered, own_folds, require_filled
+from foveal.split.record import (
+    NONE,
+    Split,
+    groups,
+    numbered,
+    own_folds,
+    require_filled,
+    require_untorn,
+)
 
 SEARCH_RESTARTS = 100
 SWAP_LIMIT = 400
 """Groups up to which all pairs are swapped too."""
 
 SOME_SETS, SOME_GROUPS = 20, 100
+
+ONE_FOLD, OTHER_FOLDS = "one fold a group", "another --fold column"
+NEAR_CURE = "; or near_duplicates=false, where they look alike and are not"
+"""Cures of folds that somebody made."""
 
 Stratum = Int[np.ndarray, " case"]
 """What each case counts as, from 0; `NONE` where it counts as nothing."""
@@ -48,6 +60,15 @@ class Strata:
     parts: tuple[Stratum, ...]
     kind: Shaped[np.ndarray, " case"]
     counted: str = "cases"
+
+    def of(self, counts: Bool[np.ndarray, " case"]) -> Strata:
+        """The same, where other cases count as nothing."""
+        return Strata(
+            cells=tuple(np.where(counts, cell, NONE) for cell in self.cells),
+            parts=tuple(np.where(counts, part, NONE) for part in self.parts),
+            kind=np.where(counts, self.kind, ""),
+            counted=self.counted,
+        )
 
 
 def by_class(manifest: Manifest) -> Strata:
@@ -137,19 +158,20 @@ class Folds:
                 than two folds were asked for.
         """
         group, notes = groups(manifest, near=self.near)
-        strata = self.strata(manifest)
+        counts = manifest.weight > 0
+        strata = self.strata(manifest).of(counts)
         if "fold" in manifest.roles:
             own = own_folds(manifest, empty_is_none=False)
-            fold, cure = _whole(manifest, group, own, "the fold column"), "another --fold column"
+            fold, cure = self._whole(manifest, group, own, "the fold column", ONE_FOLD), OTHER_FOLDS
             if (made := int(fold.max()) + 1) != self.folds:
                 notes += [f"{made} folds by their column, where folds={self.folds} was asked for"]
         elif self.folds == "site":
-            fold, cure = _by_site(manifest, group), "a number of folds="
+            fold, cure = self._by_site(manifest, group), "a number of folds="
         else:
             cure = "another --group column"
             fold, more = self._balanced(group, strata)
             notes += more
-        notes += _one_sided(fold, strata.kind, cure)
+        notes += _one_sided(fold[counts], strata.kind[counts], cure)
         return Split(
             fold=fold,
             hidden=np.full(len(manifest), NONE),
@@ -160,6 +182,30 @@ class Folds:
             counted=strata.counted,
             notes=tuple(notes),
         )
+
+    def _by_site(
+        self, manifest: Manifest, group: Int[np.ndarray, " case"]
+    ) -> Int[np.ndarray, " case"]:
+        if "site" not in manifest.roles:
+            raise SplitError("folds=site needs a site column; cure: foveal init --site COLUMN")
+        require_filled(manifest, "site", cure="name the site of each, or folds=5")
+        site = numbered(manifest.roles["site"])
+        cure = "leave all but one of them out of the table, or a number of folds="
+        return self._whole(manifest, group, site, "leaving one site out", cure)
+
+    def _whole(
+        self,
+        manifest: Manifest,
+        group: Int[np.ndarray, " case"],
+        fold: Int[np.ndarray, " case"],
+        reason: str,
+        cure: str,
+    ) -> Int[np.ndarray, " case"]:
+        """These folds, if they tear no group."""
+        if fold.max() < 1:
+            raise SplitError(f"{reason} makes one fold only, so nothing can be held back")
+        require_untorn(manifest, group, fold, reason, f"{cure}{NEAR_CURE if self.near else ''}")
+        return fold
 
     def _balanced(
         self, group: Int[np.ndarray, " case"], strata: Strata
@@ -349,30 +395,3 @@ def _swap_some(
     for _ in range(SOME_SETS):
         some = rng.choice(len(scaled), SOME_GROUPS, replace=False)
         fold[some], total[:] = _improve(scaled[some], fold[some], total)
-
-
-def _by_site(manifest: Manifest, group: Int[np.ndarray, " case"]) -> Int[np.ndarray, " case"]:
-    if "site" not in manifest.roles:
-        raise SplitError("folds=site needs a site column; cure: foveal init --site COLUMN")
-    require_filled(manifest, "site", cure="name the site of each, or folds=5")
-    return _whole(manifest, group, numbered(manifest.roles["site"]), "leaving one site out")
-
-
-def _whole(
-    manifest: Manifest, group: np.ndarray, fold: np.ndarray, reason: str
-) -> Int[np.ndarray, " case"]:
-    if fold.max() < 1:
-        raise SplitError(f"{reason} makes one fold only, so nothing can be held back")
-    first: dict[int, int] = {}
-    torn = []
-    for k, g in enumerate(group.tolist()):
-        other = first.setdefault(g, k)
-        if fold[other] != fold[k]:
-            torn.append(f"{manifest.name(k)} belongs together with {manifest.name(other)}")
-    if torn:
-        raise SplitError(
-            f"{reason} puts {len(torn)} cases apart from their group (or from a picture equal byte "
-            "for byte), which would leak; cure: one fold a group",
-            torn,
-        )
-    return fold

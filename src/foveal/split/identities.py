@@ -21,7 +21,7 @@ from jaxtyping import Bool, Int, Shaped
 from foveal.errors import SplitError
 from foveal.manifest import Manifest
 from foveal.split.folds import imbalance
-from foveal.split.record import NONE, Split, groups, own_folds
+from foveal.split.record import NONE, Split, groups, own_folds, require_untorn
 
 KNOWN, NEW, GALLERY = "known", "new", "gallery"
 
@@ -64,7 +64,10 @@ class QueryFolds:
             fold = own_folds(manifest, empty_is_none=True)
             if fold.max() < 1:
                 raise SplitError("the fold column makes one fold only; cure: two folds or more")
+            require_untorn(manifest, group, fold, "the fold column", "one fold a group")
             hidden = _rest_of_groups(fold, group)
+            if self.new is None:
+                notes += _take_back(identity, fold, hidden, manifest.weight > 0)
         else:
             if self.folds < 2:
                 raise SplitError(f"folds={self.folds}, but cross-validation needs at least 2")
@@ -100,7 +103,7 @@ class QueryFolds:
             deal.ask_unknown()
         deal.ask_known()
         if self.new is None:
-            deal.take_back(kinds(identity, deal.fold, deal.hidden, counts, None) == NEW)
+            _take_back(identity, deal.fold, deal.hidden, counts)
         return deal.fold, deal.hidden
 
     def _hidden_a_fold(self, deal: _Deal, expected: float) -> int:
@@ -179,6 +182,22 @@ def _rest_of_groups(
     for k in range(int(fold.max()) + 1):
         hidden[np.isin(group, group[fold == k]) & (fold == NONE)] = k
     return hidden
+
+
+def _take_back(
+    identity: Shaped[np.ndarray, " case"],
+    fold: Int[np.ndarray, " case"],
+    hidden: Int[np.ndarray, " case"],
+    counts: Bool[np.ndarray, " case"],
+) -> list[str]:
+    """Ask no more, in place, for whom their fold does not know: it still does not learn from them.
+
+    Where everybody is known there would be no right answer.
+    """
+    rows = kinds(identity, fold, hidden, counts, None) == NEW
+    hidden[rows], fold[rows] = fold[rows], NONE
+    told = f"{rows.sum()} pictures are no queries: their fold would learn from no other of theirs"
+    return [told] if rows.any() else []
 
 
 @dataclass(slots=True)
@@ -289,10 +308,6 @@ class _Deal:
                     asked[k] += 1
                 else:
                     is_last.add(place)
-
-    def take_back(self, rows: Bool[np.ndarray, " case"]) -> None:
-        """Ask for some rows no more: their folds still do not learn from them."""
-        self.hidden[rows], self.fold[rows] = self.fold[rows], NONE
 
     def _taken(self, row: int) -> int:
         """The fold that the row's group belongs to."""

@@ -229,6 +229,32 @@ def require_filled(manifest: Manifest, role: str, *, cure: str) -> None:
         )
 
 
+def require_untorn(
+    manifest: Manifest,
+    group: Int[np.ndarray, " case"],
+    fold: Int[np.ndarray, " case"],
+    reason: str,
+    cure: str,
+) -> None:
+    """Go on where no group lies in two folds; cases that no fold judges may be of any group.
+
+    Raises:
+        SplitError: Some do.
+    """
+    first: dict[int, int] = {}
+    torn = []
+    for k in np.flatnonzero(fold != NONE).tolist():
+        other = first.setdefault(int(group[k]), k)
+        if fold[other] != fold[k]:
+            torn.append(f"{manifest.name(k)} belongs together with {manifest.name(other)}")
+    if torn:
+        raise SplitError(
+            f"{reason} puts {len(torn)} cases apart from their group (or from a picture that is or "
+            f"looks the same), which would leak; cure: {cure}",
+            torn,
+        )
+
+
 def own_folds(manifest: Manifest, *, empty_is_none: bool) -> Int[np.ndarray, " case"]:
     """The user's folds, in the order of their names, numbers by their size.
 

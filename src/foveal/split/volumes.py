@@ -61,7 +61,7 @@ class VolumeFolds:
         alike = replace(manifest, target=np.full(manifest.target.shape, "volumes"))  # no classes
         made = Folds(self.folds, self.seed)(alike)
         notes = [*made.notes, "every fold is judged on volumes that it has not seen"]
-        groups = len(np.unique(made.group))
+        groups = len(np.unique(made.group[manifest.weight > 0]))
         if groups < FEWEST:
             notes.append(f"{groups} groups of volumes are too few to draw: intervals draw blocks")
         return replace(made, notes=tuple(notes))
@@ -72,11 +72,23 @@ class VolumeFolds:
         sizes = [_size(manifest, k) for k in range(len(manifest))]
         axis = int(np.sum([w for _, w in sizes]) > np.sum([h for h, _ in sizes]))
         lines = self._lines(manifest, sizes, axis)
-        windows = [
-            _strip(size, axis, lines, part, self.lattice)
+        parts = [
+            [_strip(size, axis, lines, part, self.lattice) for part in range(self.folds)]
             for size in sizes
-            for part in range(self.folds)
         ]
+        narrow = [
+            f"{manifest.name(k)}: a side of {size[axis]} pixels"
+            for k, (size, own) in enumerate(zip(sizes, parts, strict=True))
+            if min(w.height for w in own) < 1 or min(w.width for w in own) < 1
+        ]
+        if narrow:
+            raise SplitError(
+                f"{len(narrow)} volumes cannot be cut into {self.folds} parts of whole cells of "
+                f"{self.lattice} pixels; cure: fewer folds, a finer lattice, or a table without "
+                "them",
+                narrow,
+            )
+        windows = [window for own in parts for window in own]
         part = np.tile(np.arange(self.folds), len(manifest))
         note = (
             f"{physical} volume{'s' if physical > 1 else ''} for {self.folds} folds: each is cut "
@@ -122,11 +134,6 @@ def _strip(
     ends: Int[np.ndarray, " end"] = np.round(lines * size[axis] / lattice).astype(np.int64)
     ends = np.concatenate([[0], ends * lattice, [size[axis]]])
     start, stop = int(ends[part]), int(ends[part + 1])
-    if stop <= start:
-        raise SplitError(
-            f"a side of {size[axis]} pixels cannot be cut into {len(lines) + 1} parts of whole "
-            f"cells of {lattice} pixels; cure: fewer folds, or a finer lattice"
-        )
     if axis == 0:
         return Window(top=start, left=0, height=stop - start, width=size[1])
     return Window(top=0, left=start, height=size[0], width=stop - start)

@@ -186,7 +186,7 @@ def _options_of(old: Settings, recipe: str, images: str, context: Context) -> di
 def _names_of_nothing(manifest: Manifest) -> list[str]:
     """Roles whose cells hold a word for what is not known, which counts as a name."""
     found = []
-    for role in ("group", "site", "source"):
+    for role in ("group", "site", "source", "fold"):
         cells = manifest.roles.get(role, np.zeros(0, dtype=np.str_)).tolist()
         for word in sorted(MISSING & set(cells)):
             found.append(

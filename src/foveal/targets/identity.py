@@ -12,6 +12,7 @@ from foveal.errors import TargetError, nearest
 from foveal.manifest import Manifest, Truth
 from foveal.split.identities import KNOWN, NEW, share_of_new
 from foveal.split.record import NONE, Split
+from foveal.table import MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,14 @@ class Identity:
                 "which stand between names in an answer; cure: correct them, or leave those rows "
                 "out",
                 culprits,
+            )
+        if nothing := sorted(MISSING & {*names.tolist()} - {self.new}):
+            word, rows = nothing[0], np.flatnonzero(np.isin(names, nothing)).tolist()
+            raise TargetError(
+                f'{len(rows)} values of column "{column}" say "{word}", which would be one '
+                f"individual of that name; cure: new={word}, if it means somebody unknown, or "
+                "leave those rows out",
+                [manifest.name(k) for k in rows],
             )
         counted = manifest.weight > 0
         known = set(names[counted].tolist()) - {self.new}

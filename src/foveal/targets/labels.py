@@ -83,12 +83,15 @@ class Labels:
             )
         has = self._flags(manifest) if self._has_flags(manifest) else self._words(manifest)
         counted = has[manifest.weight > 0]
-        if len(counted) and (not counted.any() or counted.all()):
+        if len(counted) and not np.ptp(counted, axis=0).any():
             column = ",".join(manifest.target_columns)
             which = "all cases" if len(counted) == len(has) else "all cases that count"
+            what = (
+                "no label" if not counted.any() else "all labels" if counted.all() else "the same"
+            )
             raise TargetError(
-                f"{which} have {'all labels' if counted.any() else 'no label'} in {column}; there "
-                "is nothing to learn; cure: another --target"
+                f"{which} have {what} in {column}; there is nothing to learn; cure: another "
+                "--target"
             )
         odd = (has.sum(axis=1) != 1) & self.one_each
         if odd.any():

@@ -70,7 +70,7 @@ class Mask:
         block = None
         if split.window is not None:  # parts of volumes that may lie on top of each other
             block = blocks_of(split.window, self.lattice)
-        elif len(np.unique(split.group)) < FEWEST:
+        elif len(np.unique(split.group[manifest.weight > 0])) < FEWEST:
             whole = [_window_of(plane.shape, self.lattice) for plane in planes.area]
             block = blocks_of(whole, self.lattice, split.group)
         return replace(split.truth(manifest, encoded), target=replace(planes, block=block))
