@@ -147,3 +147,17 @@ def test_the_shift_test_looks_at_all_that_a_halo_leaves() -> None:
     found = [shift_agreement(convolved, pairs(), edge) for edge in (0, 1, 2)]
     assert max(found[:2]) < 0.9  # it sees two cells around every cell
     assert found[2] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(17, 33), (3, 5), (8, 9)])
+def test_crops_that_lie_wholly_outside_add_nothing(rows: int, columns: int) -> None:
+    sums = Accumulator.of(rows, columns)
+    for place in ((-4, 0), (0, -7), (rows, 0), (rows + 2, columns + 2)):
+        sums.add(np.ones((4, 7), np.float32), np.ones((4, 7), np.float32), *place)
+    assert not sums.weight.any()
+    everywhere = np.ones((CELL * 64, CELL * 64, 1), dtype=np.uint8)
+    plan = Dense(side=8, halo=0, phases=4, step=4)
+    scores = score_plane(
+        cell_means, read_from(everywhere), plan(rows, columns), (rows, columns), batch=3
+    )
+    assert (scores > 0).all()

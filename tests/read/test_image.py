@@ -1,6 +1,7 @@
 """Every kind of file against a second reader, and every kind of damage against the one error."""
 
 import hashlib
+import resource
 import struct
 import zlib
 from pathlib import Path
@@ -14,6 +15,7 @@ from foveal.errors import UnreadableImage
 from foveal.manifest import Case
 from foveal.read import image as images
 from foveal.read.image import Photograph, decode, inspect
+from foveal.read.limits import PLANE_LIMIT
 from pictures import ALPHA, BITS, GREY, PALETTE, RGB, WIDE, picture, pil, planes, read, seen, tiff
 
 EXACT = {
@@ -284,3 +286,46 @@ def test_grey_that_was_saved_as_colours_is_grey_where_that_is_wanted(tmp_path: P
     np.testing.assert_array_equal(as_colours, planes(grey))
     with pytest.raises(UnreadableImage, match="3 channels, where the study has 1"):
         photograph(tmp_path, pil(RGB, "PNG"), channels=1)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("kind", [b"iCCP", b"zTXt"])
+def test_long_words_beside_the_pixels_of_a_png_change_nothing(tmp_path: Path, kind: bytes) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
+    data = cv2.imencode(".png", picture)[1].tobytes()
+    body = zlib.compress(np.random.default_rng(1).bytes(2_000_000))
+    words = chunk(kind, b"name\0\0" + body)
+    path = tmp_path / "a.png"
+    path.write_bytes(data[:33] + words + data[33:])
+    np.testing.assert_array_equal(decode(str(path)), picture[:, :, ::-1])
+
+
+def test_a_file_much_longer_than_any_picture_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with path.open("wb") as file:
+        file.write(b"II*\0")
+        file.truncate(3 << 30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UnreadableImage, match=r"more than a picture of .* can be; cure"):
+        decode(str(path))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_a_bmp_is_as_large_as_its_header_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.bmp"
+    cv2.imwrite(str(path), np.full((5, 9, 3), 7, np.uint8))
+    assert decode(str(path)).shape == (5, 9, 3)
+    data = bytearray(path.read_bytes())
+    data[18:26] = struct.pack("<ii", 13_400, -13_400)
+    path.write_bytes(data)
+    with pytest.raises(UnreadableImage, match="13400 x 13400 is more than"):
+        decode(str(path))
+    with pytest.raises(UnreadableImage, match="does not decode"):
+        decode(str(path), limit=PLANE_LIMIT)
+    data[18:26] = struct.pack("<ii", 1, 1_100_000)
+    path.write_bytes(data)
+    with pytest.raises(UnreadableImage, match="does not decode"):
+        decode(str(path))

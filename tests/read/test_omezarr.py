@@ -341,7 +341,7 @@ def test_without_the_library_the_cure_is_named(
     image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "zarr", None)
-    with pytest.raises(UnreadableImage, match=r'cure: pip install "foveal\[volume\]"'):
+    with pytest.raises(UnreadableImage, match=r'cure: pip install "zarr>=3.1"'):
         find_slices(str(image))
 
 

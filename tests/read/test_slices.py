@@ -109,3 +109,14 @@ def test_a_link_to_a_slice_that_is_gone_is_named(tmp_path: Path) -> None:
 
 def test_signs_that_are_no_plain_digits_are_letters() -> None:
     assert sorted(["z10", "z1²", "z9"], key=natural) == ["z1²", "z9", "z10"]
+
+
+def test_slices_in_two_formats_are_refused_and_companions_left_out(tmp_path: Path) -> None:
+    for k in range(3):
+        cv2.imwrite(str(tmp_path / f"z{k}.tif"), np.full((8, 9), k, np.uint8))
+        (tmp_path / f"._z{k}.tif").write_bytes(b"of macOS")
+    assert len(find_slices(str(tmp_path))) == 3
+    cv2.imwrite(str(tmp_path / "z1.png"), np.full((8, 9), 1, np.uint8))
+    with pytest.raises(UnreadableImage, match=r"z1\.png and z1\.tif would be two slices; cure"):
+        find_slices(str(tmp_path))
+    assert len(find_slices(str(tmp_path / "*.tif"))) == 3

@@ -126,7 +126,7 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (Path.unlink, "No such file"),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "directory"),
     "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
-    "text": (lambda path: path.write_text("id,grade\na,1\n"), "no TIFF; cure.*foveal.wsi"),
+    "text": (lambda path: path.write_text("id,grade\na,1\n"), "no TIFF; cure.*openslide-python"),
 }
 
 

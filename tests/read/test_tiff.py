@@ -417,3 +417,92 @@ def test_colours_that_are_not_red_green_and_blue_are_refused_by_name(
 ) -> None:
     with pytest.raises(UnreadableImage, match=r"(YCBCR|CIELAB) is not read; cure: save it as RGB"):
         read(tmp_path, pil(Image.fromarray(RGB).convert(kind), "TIFF"))
+
+
+def noisy(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+
+
+def test_a_small_copy_before_the_picture_is_no_picture(tmp_path: Path) -> None:
+    large, small = noisy(80, 120, 3), noisy(8, 12, 3)
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(small, subfiletype=1, photometric="rgb")
+        file.write(large, photometric="rgb")
+    np.testing.assert_array_equal(decode(str(path)), large)
+    mask = tmp_path / "m.tif"
+    with tifffile.TiffWriter(mask) as file:
+        file.write(small[:, :, 0], subfiletype=1)
+        file.write((large[:, :, 0] > 99).astype(np.uint8))
+    np.testing.assert_array_equal(decode_mask(str(mask)), large[:, :, 0] > 99)
+    stack = find_slices(str(path))
+    assert len(stack) == 3
+    assert stack.form()[0] == (80, 120)
+
+
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_the_picture_behind_a_small_copy_is_read_unless_it_is_raw(
+    tmp_path: Path, *, is_raw: bool
+) -> None:
+    path, large = tmp_path / "a.tif", noisy(80, 120, 3)
+    pattern = [(33421, "H", 2, (2, 2), True), (33422, "B", 4, bytes([0, 1, 1, 2]), True)]
+    with tifffile.TiffWriter(path) as file:
+        small = noisy(8, 12, 3)
+        file.write(small, subfiletype=1, photometric="rgb", subifds=1, metadata=None)
+        if is_raw:  # as cameras write them
+            file.write(large[:, :, 0], photometric="cfa", metadata=None, extratags=pattern)
+        else:
+            file.write(large, photometric="rgb", metadata=None)
+    if is_raw:
+        with pytest.raises(UnreadableImage, match="CFA is not read; cure: save it as RGB"):
+            decode(str(path))
+    else:
+        np.testing.assert_array_equal(decode(str(path)), large)
+
+
+def test_pages_of_one_bit_are_slices_as_files_of_one_bit_are(tmp_path: Path) -> None:
+    bits = noisy(3, 20, 30) > 99
+    tifffile.imwrite(tmp_path / "a.tif", bits, photometric="minisblack")
+    stack = find_slices(str(tmp_path / "a.tif"))
+    np.testing.assert_array_equal(stack.read(1), bits[1] * np.uint8(255))
+
+
+OME = """<?xml version="1.0" encoding="UTF-8"?>
+<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{own}">
+<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="60"
+SizeY="40" SizeZ="{z}" SizeC="{c}" SizeT="1">{planes}</Pixels></Image></OME>"""
+
+
+def write_planes(folder: Path, axis: str) -> list[Path]:
+    """Three files of one plane each, as Bio-Formats exports them, that tell of each other."""
+    ids = [f"00000000-0000-0000-0000-00000000000{k}" for k in range(3)]
+    planes = "".join(
+        f'<TiffData IFD="0" First{axis}="{k}" PlaneCount="1">'
+        f'<UUID FileName="p{k}.ome.tif">urn:uuid:{ids[k]}</UUID></TiffData>'
+        for k in range(3)
+    )
+    paths = [folder / f"p{k}.ome.tif" for k in range(3)]
+    for k, path in enumerate(paths):
+        size = {"z": 3 if axis == "Z" else 1, "c": 3 if axis == "C" else 1}
+        words = OME.format(own=ids[k], planes=planes, **size)
+        picture = np.full((40, 60), 50 * k + 1, np.uint8)
+        tifffile.imwrite(path, picture, description=words, metadata=None)
+    return paths
+
+
+def test_files_that_tell_of_each_other_are_slices_or_pictures_of_their_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    paths = write_planes(tmp_path, "Z")
+    stack = find_slices(str(tmp_path))
+    assert [int(stack.read(k).max()) for k in range(len(stack))] == [1, 51, 101]
+    for k, path in enumerate(paths):
+        assert decode(str(path)).max() == 50 * k + 1
+        assert len(find_slices(str(path))) == 1
+    assert capfd.readouterr().err == ""
+
+
+def test_channels_that_lie_in_other_files_are_refused(tmp_path: Path) -> None:
+    for path in write_planes(tmp_path, "C"):
+        with pytest.raises(UnreadableImage, match="other files; cure: save all in one"):
+            decode(str(path))

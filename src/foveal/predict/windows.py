@@ -88,9 +88,11 @@ class Accumulator:
         rows, columns = self.total.shape
         down, across = scores.shape
         inside = (
-            slice(max(row, 0), min(row + down, rows)),
-            slice(max(column, 0), min(column + across, columns)),
+            slice(max(row, 0), max(min(row + down, rows), 0)),
+            slice(max(column, 0), max(min(column + across, columns), 0)),
         )
+        if any(i.start >= i.stop for i in inside):
+            return  # it lies wholly outside
         part = tuple(
             slice(i.start - o, i.stop - o) for i, o in zip(inside, (row, column), strict=True)
         )

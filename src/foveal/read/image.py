@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +24,16 @@ from PIL.PngImagePlugin import PngImageFile
 from foveal.arrays import Pixels, Resized
 from foveal.errors import UnreadableImage
 from foveal.manifest import Case
-from foveal.read.limits import PIXEL_LIMIT, PLANE_LIMIT, check_size
+from foveal.read.limits import PIXEL_LIMIT, PLANE_LIMIT, check_file, check_size
 from foveal.read.tiff import ORIENTATION_TAG, TIFF_START, MaskValues, decode_tiff, values_of_mask
 
 JPEG_START = b"\xff\xd8"
 PNG_START = b"\x89PNG\r\n\x1a\n"
+BMP_START = b"BM"
 """How files begin."""
+
+BMP_HEADER = 26
+"""Bytes that hold the sides of a BMP."""
 
 PNG_KIND, PNG_PALETTE = 25, 3
 """Where a PNG says what its values are, and the word for numbers of colours in a palette."""
@@ -190,7 +195,7 @@ def inspect(case: Case) -> tuple[Inspection, Pixels]:
     Raises:
         UnreadableImage: A file does not decode in full.
     """
-    files = [_bytes(path) for path in case.paths]
+    files = [_bytes(path, PIXEL_LIMIT) for path in case.paths]
     image = _joined(
         case,
         [
@@ -230,12 +235,12 @@ def decode(
     Raises:
         UnreadableImage: The file is missing, truncated, too large or no picture.
     """
-    return _decode(_bytes(path), path, at_least, limit)
+    return _decode(_bytes(path, limit), path, at_least, limit)
 
 
 def decode_with_alpha(path: str) -> tuple[Pixels, Shaped[np.ndarray, "height width"] | None]:
     """The same of a PNG or JPEG, and how opaque its pixels are, where it says so."""
-    data = _bytes(path)
+    data = _bytes(path, PIXEL_LIMIT)
     if not data.startswith(PNG_START):
         return _decode(data, path, None, PIXEL_LIMIT), None
     image, orientation = _whole(data, path, PIXEL_LIMIT)
@@ -254,7 +259,7 @@ def decode_mask(path: str) -> Bool[np.ndarray, "height width"]:
     Raises:
         UnreadableImage: As `decode` does; or the file holds several pictures.
     """
-    found = _values_of_mask(_bytes(path), path)
+    found = _values_of_mask(_bytes(path, PLANE_LIMIT), path)
     return _oriented(_marked(found), found.orientation)[:, :, 0]
 
 
@@ -297,9 +302,11 @@ def _indices_without_black(data: bytes, path: str) -> Shaped[np.ndarray, "height
     return None if is_black.any() else indices[:, :, None]
 
 
-def _bytes(path: str) -> bytes:
+def _bytes(path: str, limit: int) -> bytes:
+    """All of a file, if it may be a picture of at most so many pixels."""
     try:
         with Path(path).open("rb", buffering=0) as file:  # half the system calls of `read_bytes`
+            check_file(os.fstat(file.fileno()).st_size, path, limit)
             return file.read()
     except (OSError, ValueError) as error:
         raise UnreadableImage(f"{path}: {getattr(error, 'strerror', None) or error}") from None
@@ -327,7 +334,10 @@ def _whole(data: bytes, path: str, limit: int) -> tuple[np.ndarray, int]:
 
 
 def _by_opencv(data: bytes, flags: int, path: str) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # such as of a side longer than it reads
+        image = None
     if image is None or image.dtype not in (np.uint8, np.uint16):
         raise UnreadableImage(f"{path}: the picture does not decode")
     return image
@@ -382,12 +392,15 @@ def _reduction(frame: JpegFrame, at_least: tuple[int, int] | None) -> int:
 
 def _orientation(data: bytes, path: str, limit: int) -> int:
     """How the camera was held, after the size was found sane."""
+    sides = _sides(data)
+    if sides is not None:
+        check_size(*sides, path, limit)
+        if not any(word in data for word in PNG_EXIF):
+            return 1  # Pillow would decode all of it to look behind the pixels
     opened = PngImageFile if data.startswith(PNG_START) else Image.open  # which has its own limit
     try:
         with opened(io.BytesIO(data)) as picture:
             check_size(picture.width, picture.height, path, limit)
-            if data.startswith(PNG_START) and not any(word in data for word in PNG_EXIF):
-                return 1  # Pillow would decode all of it to look behind the pixels
             orientation = picture.getexif().get(ORIENTATION_TAG, 1)
             return orientation if orientation in range(1, 9) else 1
     except Image.DecompressionBombError:
@@ -395,7 +408,19 @@ def _orientation(data: bytes, path: str, limit: int) -> int:
     except UnreadableImage:
         raise
     except (OSError, ValueError, SyntaxError, RuntimeError, struct.error):
+        if sides is not None:  # Pillow refuses long words beside the pixels
+            return 1
         raise UnreadableImage(f"{path}: the file is no picture that can be read") from None
+
+
+def _sides(data: bytes) -> tuple[int, int] | None:
+    """Width and height, where the beginning of a PNG or BMP tells."""
+    if data.startswith(PNG_START) and len(data) >= PNG_KIND:
+        return struct.unpack_from(">II", data, 16)
+    if data.startswith(BMP_START) and len(data) >= BMP_HEADER:
+        width, height = struct.unpack_from("<ii", data, 18)
+        return abs(width), abs(height)
+    return None
 
 
 def _rgb(image: np.ndarray) -> Pixels:

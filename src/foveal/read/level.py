@@ -9,8 +9,17 @@ from jaxtyping import Shaped
 
 from foveal.arrays import Pixels
 
+SPACINGS_UM = (0.01, 50.0)
+"""Microns per pixel that a microscope may have; 72 dots an inch, a default of software, is 353."""
+
 GLASS = 255
 """What lies outside of a slide, and where a scanner left a tile out; of 8 bit."""
+
+
+def sane_spacing(told: float | None) -> float | None:
+    """Microns a pixel as a file tells them, if a scanner may have them."""
+    is_sane = told is not None and SPACINGS_UM[0] <= told <= SPACINGS_UM[1]
+    return told if is_sane else None
 
 
 def on_glass(

@@ -1,7 +1,7 @@
 """How large a picture may be: one that claims to be larger is taken for a decompression bomb.
 
 Pixels are those of a plane, rows by columns, whatever its colours and channels, which have a bound
-of their own. Both are looked at before anything is decoded.
+of their own. Both are looked at before anything is decoded, and the file before it is read.
 """
 
 from __future__ import annotations
@@ -24,6 +24,15 @@ def check_size(width: int, height: int, path: str, limit: int) -> None:
         raise UnreadableImage(
             f"{path}: {width} x {height} is more than {limit} pixels; cure: a smaller copy, or "
             "several parts"
+        )
+
+
+def check_file(count_bytes: int, path: str, limit: int) -> None:
+    """Raise `UnreadableImage` where a file is longer than twice what a largest picture takes."""
+    if count_bytes > 2 * limit * BYTES_A_PIXEL:
+        raise UnreadableImage(
+            f"{path}: {count_bytes} bytes are more than a picture of {limit} pixels can be; cure: "
+            "a smaller copy, several parts, or a recipe of the family slide for slides"
         )
 
 

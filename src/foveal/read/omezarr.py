@@ -80,7 +80,7 @@ def _full_resolution(folder: Path) -> tuple[zarr.Array, list[str]]:
         import zarr
     except ImportError as error:
         raise UnreadableImage(
-            f'{folder}: zarr cannot be imported ({error}); cure: pip install "foveal[volume]"'
+            f'{folder}: zarr cannot be imported ({error}); cure: pip install "zarr>=3.1"'
         ) from None
 
     with _readable(str(folder), "the zarr metadata cannot be used"):

@@ -22,7 +22,7 @@ from jaxtyping import Int, Shaped
 from foveal.arrays import Pixels
 from foveal.errors import UnreadableImage
 from foveal.read.image import in_eight_bits, spare_bits_of
-from foveal.read.level import GLASS, Level, on_glass
+from foveal.read.level import GLASS, Level, on_glass, sane_spacing
 from foveal.read.tiff import FLAT, TIFF_TROUBLE
 
 CHUNK_LIMIT = 1 << 26
@@ -30,9 +30,6 @@ CHUNK_LIMIT = 1 << 26
 
 LOOKED_AT = 16
 """Tiles of the smallest level in which white is looked for, where a value has 16 bits."""
-
-SPACINGS_UM = (0.01, 50.0)
-"""Microns per pixel that a microscope may have; 72 dots an inch, a default of software, is 353."""
 
 MICRONS = {2: 25_400.0, 3: 10_000.0}
 """Microns of a TIFF's unit of resolution: inch, centimetre."""
@@ -351,7 +348,7 @@ def _spacing_um(file: Any, page: Any) -> float | None:
     if told is None and unit and resolution and int(unit.value) in MICRONS:
         count, of = resolution.value
         told = MICRONS[int(unit.value)] * of / count if count else None
-    return told if told and SPACINGS_UM[0] <= told <= SPACINGS_UM[1] else None
+    return sane_spacing(told)
 
 
 def _told_um(description: str, ome: str) -> float | None:

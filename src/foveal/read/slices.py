@@ -39,12 +39,26 @@ def find_slices(place: str) -> Stack:
         if is_zarr(path):
             return open_zarr(path)
         found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.is_dir()]
+        found = [p for p in found if not p.name.startswith(".")]  # macOS puts one beside each
+        _require_one_kind(found)
         return _files(found, f"{place}: the folder holds no slices ({', '.join(SUFFIXES)}, zarr)")
     if path.is_file():
         is_tiff = path.suffix.lower() in (".tif", ".tiff")
         pages = stack_of_pages(path) if is_tiff else None
         return _picture(path) if pages is None else pages
     return _files(_matching(path), f"{place}: no such file, folder or pattern of slices")
+
+
+def _require_one_kind(found: Sequence[Path]) -> None:
+    """Raise where slices seem to be there twice, in two formats."""
+    first: dict[str, Path] = {}
+    for path in sorted(found):
+        other = first.setdefault(path.stem, path)
+        if other != path:
+            raise UnreadableImage(
+                f"{path.parent}: {other.name} and {path.name} would be two slices; cure: a pattern "
+                f"of those that are meant, such as {path.parent}/*{path.suffix}"
+            )
 
 
 def _picture(path: Path) -> Stack:

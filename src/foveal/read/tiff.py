@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ TIFF_TROUBLE = (
 DEEP, FLAT, ELSE_DEEP = "ZIQ", "YXS", "TC"
 """Axes, as tifffile calls them: of slices however they are counted; rows, columns and colours;
 moments and channels, which are slices where a program called them so and there are no others."""
+
+FILE_IN_OME = re.compile(r'FileName="([^"]*)"')
+CHANNELS_IN_OME = re.compile(r'SizeC="(\d+)"')
 
 MOST_SAMPLES = 4
 """Red, green, blue and alpha."""
@@ -70,9 +74,8 @@ def decode_tiff(data: bytes, path: str, limit: int) -> tuple[Pixels, int]:
     try:
         with _opened(data) as file:
             check_pages(file, len(data), path)
-            whole, first = _whole(file), file.pages.first
-            if any(page is None for series in whole.series for page in series.pages):
-                raise UnreadableImage(f"{path}: some of its channels lie in other files")
+            whole = _whole(file)
+            first = whole.series[0].keyframe
             is_indexed = first.photometric == tifffile.PHOTOMETRIC.PALETTE
             palette = first.colormap if is_indexed else None
             value_bytes = whole.series[0].dtype.itemsize if palette is None else OF_PALETTE_BYTES
@@ -105,9 +108,27 @@ def _opened(data: bytes) -> Iterator[Any]:
     Its pages and it hold each other, so that Python may find only many files later that nobody
     needs them; closed, the bytes at least are gone at once.
     """
+    with io.BytesIO(data) as held, _own_pages(held) as file:
+        yield file
+
+
+@contextmanager
+def _own_pages(place: io.BytesIO | Path) -> Iterator[Any]:
+    """A TIFF as its own pages, though its OME words may tell of other files too."""
     import tifffile
 
-    with io.BytesIO(data) as held, tifffile.TiffFile(held) as file:
+    with tifffile.TiffFile(place) as file:
+        words = file.ome_metadata or ""
+        if len(set(FILE_IN_OME.findall(words))) < 2:
+            yield file
+            return
+        if any(int(count) > 1 for count in CHANNELS_IN_OME.findall(words)):
+            raise UnreadableImage(
+                f"{file.filename}: some of its channels lie in other files; cure: save all in one"
+            )
+    if isinstance(place, io.BytesIO):
+        place.seek(0)
+    with tifffile.TiffFile(place, is_ome=False) as file:
         yield file
 
 
@@ -139,11 +160,11 @@ class Whole:
 
 
 def _whole(file: Any) -> Whole:
-    """The first series, and the others where their pages are like its own.
+    """The first series that is no smaller copy, and the others where their pages are like its own.
 
     Pages that were written one by one are a series each. Smaller copies are left aside.
     """
-    main, *others = file.series
+    main, *others = [one for one in file.series if not one.keyframe.is_reduced] or file.series
     page = main.keyframe
     alike = (main, *(one for one in others if _is_alike(one.keyframe, page)))
     if len(alike) == 1:
@@ -171,7 +192,8 @@ def _unlike_rgb(page: Any) -> str:
 
     told = getattr(page.photometric, "name", "")
     is_decoded = page.compression in tifffile.TIFF.IMAGE_COMPRESSIONS
-    return told if told.endswith("LAB") or (told == "YCBCR" and not is_decoded) else ""
+    is_raw = told in ("CFA", "LINEAR_RAW")  # what a camera saw, before it was made a picture
+    return told if is_raw or told.endswith("LAB") or (told == "YCBCR" and not is_decoded) else ""
 
 
 def _from_inks(
@@ -244,7 +266,8 @@ def values_of_mask(data: bytes, path: str, limit: int) -> MaskValues:
     try:
         with _opened(data) as file:
             check_pages(file, len(data), path)
-            whole, first = _whole(file), file.pages.first
+            whole = _whole(file)
+            first = whole.series[0].keyframe
             sides = whole.sides
             deep = math.prod(length for name, length in sides.items() if name not in FLAT)
             if deep > 1 or first.samplesperpixel > MOST_SAMPLES:
@@ -277,12 +300,12 @@ def stack_of_pages(path: Path) -> Stack | None:
     import tifffile
 
     try:
-        with tifffile.TiffFile(path) as file:
+        with _own_pages(path) as file:
             size = file.filehandle.size
             check_pages(file, size, str(path))
             pages = list(range(len(file.pages)))
             whole = [k for k in pages if not file.pages[k].aspage().is_reduced] or pages
-            count, series = len(whole), file.series[0]
+            count, series = len(whole), _whole(file).series[0]
             axes = dict(zip(series.axes, series.shape, strict=True))
             if count == 1 and _lacks_slices(file, series, size):
                 raise UnreadableImage(f"{path}: the file is truncated")
@@ -307,13 +330,13 @@ def stack_of_pages(path: Path) -> Stack | None:
     def read(k: int) -> Slice:
         try:
             with tifffile.TiffFile(path) as file:
-                found = file.pages[whole[k] if count > 1 else 0].aspage()
+                found = file.pages[whole[k] if count > 1 else whole[0]].aspage()
                 page = found.asarray() if count > 1 else _plane(path, axes, k)
                 if found.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
                     page = np.invert(page)
         except TIFF_TROUBLE:
             raise UnreadableImage(f"{path} page {k}: the page does not decode") from None
-        return grey(np.atleast_3d(page), f"{path} page {k}")
+        return grey(_unsigned(np.atleast_3d(page), f"{path} page {k}"), f"{path} page {k}")
 
     names = tuple(f"{path} page {k}" for k in range(max(count, slices)))
     return Stack(names=names, files=(str(path.resolve()),), read=read)

@@ -13,7 +13,7 @@ from jaxtyping import Int, Shaped
 
 from foveal.arrays import Pixels
 from foveal.errors import UnreadableImage
-from foveal.read.level import GLASS, Level
+from foveal.read.level import GLASS, Level, sane_spacing
 
 
 @final
@@ -25,8 +25,8 @@ class VendorSlide:
             import openslide  # pyrefly: ignore[missing-import]
         except ImportError:
             raise UnreadableImage(
-                f"{path}: no TIFF; cure for formats of scanners: pip install 'foveal[wsi]' "
-                "(OpenSlide), or convert it to a tiled pyramidal TIFF"
+                f"{path}: no TIFF; cure for formats of scanners: pip install openslide-python "
+                "openslide-bin, or convert it to a tiled pyramidal TIFF"
             ) from None
         self.path = path
         try:
@@ -37,7 +37,7 @@ class VendorSlide:
         self.levels = tuple(Level(h, w, float(d), (1024, 1024)) for (w, h), d in sizes)
         self.channels, self.bits = 3, 8
         told = self._slide.properties.get(openslide.PROPERTY_NAME_MPP_X)
-        self.spacing_um = float(told) if told else None
+        self.spacing_um = sane_spacing(float(told) if told else None)
 
     def close(self) -> None:
         """Give the file back."""

@@ -132,8 +132,10 @@ class Mixture:
         self, target: Float[np.ndarray, "case label"], weight: Float[np.ndarray, " case"]
     ) -> Int[np.ndarray, " case"]:
         """0 for rare, 1 for middling, 2 for common; a case without labels is common."""
-        place = np.argsort(np.argsort(weight @ target, kind="stable"), kind="stable")
-        tier = place * 3 // target.shape[1]
+        count = weight @ target
+        absent = int((count == 0).sum())  # labels of other folds come first, and are of no tier
+        place = np.argsort(np.argsort(count, kind="stable"), kind="stable") - absent
+        tier = place * 3 // max(target.shape[1] - absent, 1)
         return np.where(target > 0, tier, 2).min(axis=1)
 
     def expected(

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from foveal.errors import UsageError
+
 Weights = Float[np.ndarray, " cell"]
 
 
@@ -81,6 +83,10 @@ class Windows:
     stride: int
     weight: Callable[[int], Weights] = uniform
     alternate: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.weight(self.tile).any():
+            raise UsageError(f"windows of {self.tile} cells with no weight anywhere see nothing")
 
     def __call__(self, rows: int, columns: int) -> tuple[Cover]:
         """The windows of a plane of so many cells."""
