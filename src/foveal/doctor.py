@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from foveal.errors import first_line
 from foveal.launch import slots_of
 from foveal.machine import cores, free_bytes
 
@@ -60,7 +61,7 @@ def _library(name: str, modules: Sequence[str]) -> Finding:
     except PackageNotFoundError:
         return Finding(name, is_fine=True, words="there, its version unknown")
     except Exception as error:  # noqa: BLE001  a library may break in any way on import
-        words = (str(error).strip() or type(error).__name__).splitlines()[0]
+        words = first_line(error)
         if "nms" in words or name in ("torchvision", "timm"):
             cure = (
                 "torch and torchvision come from different builds; install both from one place: "

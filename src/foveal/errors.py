@@ -116,6 +116,11 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f"; there are: {listed(known)}" if known else ""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in a line; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def listed(names: Sequence[str]) -> str:
     """Names with commas between them; of very many the first ones, and how many more there are.
 

@@ -71,7 +71,6 @@ Size = (
 VIEWS = {"centre": centre, "flips": flips, "ten_crop": ten_crop, "eight": eight}
 Views = Literal["centre", "flips", "ten_crop", "eight"]
 
-OPTIMISERS = {"adamw": AdamW, "sgd": Sgd}
 Optimiser = Annotated[Literal["adamw", "sgd"], Field(description="adamw or sgd.")]
 
 POOLINGS = {"own": None, "average_max": AverageMax, "gem": GeM, "attention": Attention}
@@ -100,6 +99,10 @@ SHALLOW = 600
 
 TUNING_RATE = 5e-4
 """Peak learning rate for trained weights, where nobody gives another."""
+
+SGD_RATES, SGD_DECAY = (0.05, 0.01), 1e-4
+"""The same of stochastic gradient descent, from scratch and for trained weights; its decay, which
+goes through the gradient, is another thing than that of AdamW."""
 
 EPOCHS = ((300, 24), (600, 20), (1200, 30), (2500, 20), (5000, 14), (math.inf, 9))
 """Most pictures, and the epochs of a small network: from the time that a run may take."""
@@ -167,9 +170,31 @@ def small_epochs(cases: int) -> int:
     return next(epochs for most, epochs in EPOCHS if cases <= most)
 
 
-def rate_of(lr: float | None, weights: str, scratch: float) -> float:
-    """The peak learning rate: as given, or `scratch`; trained weights would not survive that."""
-    return lr or (scratch if weights == "none" else TUNING_RATE)
+def optim_of(
+    optimiser: Optimiser,
+    lr: float | None,
+    weights: str,
+    *,
+    scratch: float,
+    decay: float,
+    tuning: float = TUNING_RATE,
+    sgd: tuple[float, float] = SGD_RATES,
+) -> AdamW | Sgd:
+    """An optimiser at a peak learning rate as given, or as suits it and where the weights are from.
+
+    Args:
+        optimiser: Its name.
+        lr: The rate; None for the one that suits.
+        weights: "none" from scratch; trained ones would not survive as high a rate.
+        scratch: Rate of AdamW from scratch.
+        decay: Weight decay of AdamW.
+        tuning: Rate of AdamW for trained weights.
+        sgd: Rates of stochastic gradient descent, from scratch and for trained weights.
+    """
+    is_trained = weights != "none"
+    if optimiser == "sgd":
+        return Sgd(lr or sgd[is_trained], weight_decay=SGD_DECAY)
+    return AdamW(lr or (tuning if is_trained else scratch), weight_decay=decay)
 
 
 def mix_of(mixup: float, cutmix: float) -> FirstOf | None:

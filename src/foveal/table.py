@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from foveal.errors import ManifestError, nearest
+from foveal.errors import ManifestError, first_line, nearest
 
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -159,7 +159,7 @@ def read_table(path: Path) -> dict[str, list[str]]:
         else:
             frame = _of_csv(data, path)
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
-        raise ManifestError(f"cannot be read as a table: {path}: {_first_line(error)}") from None
+        raise ManifestError(f"cannot be read as a table: {path}: {first_line(error)}") from None
     columns = {name: frame[name].fill_null("").to_list() for name in frame.columns}
     rows = [any(row) for row in zip(*columns.values(), strict=True)]
     return {n: [v for v, kept in zip(c, rows, strict=True) if kept] for n, c in columns.items()}
@@ -248,10 +248,6 @@ def _whole(column: Any) -> Any:
 
     is_exact = (column.drop_nulls() % 1 == 0).all() and (column.abs().max() or 0) < 2**53
     return column.cast(pl.Int64) if is_exact else column
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def in_order(word: str) -> tuple[bool, int, str]:

@@ -13,7 +13,7 @@ from foveal.errors import DiskFullError, Stopped
 from foveal.lattice import planes_of
 from foveal.manifest import Case, Window
 from foveal.members import filters
-from foveal.members.filters import WIDTHS, FilterTrees
+from foveal.members.filters import FEW_SLICES, WIDTHS, FilterTrees
 from foveal.members.volumes import StoredVolumes, each_readable, learnable, window_of
 from foveal.read.volume import Volume
 from foveal.stages.open import Opened
@@ -48,7 +48,9 @@ def by_hand(of: Volume) -> np.ndarray:
     """The responses of every pixel, without bands or windows."""
     stack = np.moveaxis(of.values.astype(np.float64), 2, 0) / np.iinfo(of.values.dtype).max
     planes = [stack.mean(0)]
-    if len(stack) > 1:
+    if 1 < len(stack) <= FEW_SLICES:
+        planes += [*stack, stack.max(0)]
+    elif len(stack) > FEW_SLICES:
         planes += [stack.max(0), stack.std(0)]
     found = []
     for plane in planes:
@@ -81,7 +83,8 @@ def test_responses_are_those_worked_out_by_hand(depth: int, lattice: int, dtype:
     of = volume(depth, dtype)
     got, wanted = responses(of, lattice=lattice), cell_means(by_hand(of), lattice)
     assert got.shape == wanted.shape
-    assert got.shape[2] == (1 if depth == 1 else 3) * (1 + 4 * len(WIDTHS))
+    planes = {1: 1, 2: 4, 3: 5, 5: 3}[depth]
+    assert got.shape[2] == planes * (1 + 4 * len(WIDTHS))
     inside = (slice(40 // lattice, -(40 // lattice)),) * 2
     spread = wanted[inside].std(axis=(0, 1))
     assert (spread > 0).all()
@@ -107,11 +110,17 @@ def test_a_part_has_the_responses_of_its_place(window: tuple[int, int, int, int]
 
 
 def test_slices_are_seen_whatever_their_order_and_brightness_by_its_share_of_full_scale() -> None:
-    of = volume()
+    of = volume(5)
     turned = Volume(np.ascontiguousarray(of.values[:, :, ::-1]))
     np.testing.assert_allclose(responses(turned), responses(of), atol=1e-5)
     deep = Volume(of.values.astype(np.uint16) * 257)
     np.testing.assert_allclose(responses(deep), responses(of), atol=1e-5)
+
+
+def test_colours_are_told_apart() -> None:
+    of = volume(3)
+    other = Volume(np.ascontiguousarray(of.values[:, :, [1, 0, 2]]))
+    assert np.abs(responses(other) - responses(of)).max() > 0.1
 
 
 def test_volumes_smaller_than_the_filters_pass() -> None:

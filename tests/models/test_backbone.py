@@ -1,7 +1,10 @@
 """Encoders for any number of channels, and weights that are loaded or an error."""
 
 import re
+from email.message import Message
 from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request
 
 import pytest
 import timm
@@ -9,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from foveal.errors import UsageError, WeightsError
+from foveal.models import backbone as backbone_module
 from foveal.models.backbone import Backbone, Inflation, Standardise, is_depthwise
 
 NAMES = ("resnet10t", "mobilenetv3_small_050")
@@ -66,7 +70,7 @@ def test_drop_path_acts_in_training_alone():
 def test_what_timm_does_not_know_or_take_is_a_usage_error():
     with pytest.raises(UsageError, match='backbone="resnet10"; did you mean "resnet10t"'):
         Backbone("resnet10").build(channels=3)
-    with pytest.raises(UsageError, match=r"backbone=vgg11 does not take an option.*drop_path"):
+    with pytest.raises(UsageError, match="backbone=vgg11 has no stochastic depth; cure: drop_"):
         Backbone("vgg11", drop_path=0.5).build(channels=3)
 
 
@@ -168,13 +172,19 @@ def test_a_network_with_two_first_convolutions_takes_further_channels(tmp_path: 
         torch.testing.assert_close(got[name][:, 3], state[name].mean(1))
 
 
-def test_weights_of_the_same_channels_are_taken_as_they_are(tmp_path):
-    state = timm.create_model(SMALL, in_chans=5, num_classes=0).state_dict()
-    save_file(state, tmp_path / "five.safetensors")
-    backbone = Backbone(SMALL, weights=str(tmp_path / "five.safetensors"))
-    assert differing(backbone, 5, state) == set()
-    with pytest.raises(WeightsError):
-        backbone.build(channels=4)
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_weights_of_the_same_channels_are_taken_as_they_are(tmp_path: Path, channels: int) -> None:
+    state = timm.create_model(SMALL, in_chans=channels, num_classes=0).state_dict()
+    save_file(state, tmp_path / "own.safetensors")
+    backbone = Backbone(SMALL, weights=str(tmp_path / "own.safetensors"))
+    backbone.check((64, 64), channels=channels)
+    assert differing(backbone, channels, state) == set()
+    maps = backbone.levels(channels=channels).body.state_dict()
+    assert all(torch.equal(v, state[k.replace("conv1_", "conv1.")]) for k, v in maps.items())
+    with pytest.raises(WeightsError, match=f"is of {channels} channels, and the study has 6"):
+        backbone.check((64, 64), channels=6)
+    with pytest.raises(WeightsError, match="and the study has 6"):
+        backbone.build(channels=6)
 
 
 @pytest.mark.parametrize("name", [SMALL, "test_convnext", "swin_s3_tiny_224"])
@@ -281,20 +291,28 @@ def test_the_size_of_a_picture_matters_where_a_network_has_one():
         Backbone(SMALL).check(size)
 
 
-@pytest.mark.parametrize("channels", [2, 4])
-def test_weights_of_as_many_channels_are_those_of_the_file_whatever_timm_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int
+def test_a_name_without_trained_weights_is_refused_at_once_with_its_siblings() -> None:
+    with pytest.raises(
+        WeightsError, match=r"none under this name; there are some of .*efficientnetv2_s"
+    ):
+        Backbone("efficientnetv2_s", weights="imagenet").check()
+
+
+def test_whoever_answers_for_the_weights_is_reached_as_urllib_reaches_it(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    own = timm.create_model(SMALL, in_chans=channels, num_classes=0)
-    torch.save(own.state_dict(), tmp_path / "own.pth")
-    plain = timm.create_model
+    asked = []
 
-    def forgetful(*of: object, **more: object) -> torch.nn.Module:
-        body = plain(*of, **more)
-        if more.get("in_chans") == channels:
-            torch.nn.init.normal_(body.conv1[0].weight)
-        return body
+    def answer(request: Request, timeout: float) -> None:
+        asked.append(request.full_url)
+        raise HTTPError(request.full_url, 403, "no", Message(), None)
 
-    monkeypatch.setattr(timm, "create_model", forgetful)
-    backbone = Backbone(SMALL, weights=str(tmp_path / "own.pth"))
-    assert differing(backbone, channels, own.state_dict()) == set()
+    def silent(request: Request, timeout: float) -> None:
+        raise URLError("nobody")
+
+    monkeypatch.setattr(backbone_module, "urlopen", answer)
+    Backbone(SMALL, weights="imagenet")._reachable()
+    assert asked[0].startswith("https://")
+    monkeypatch.setattr(backbone_module, "urlopen", silent)
+    with pytest.raises(WeightsError, match="cannot be reached from here"):
+        Backbone(SMALL, weights="imagenet")._reachable()

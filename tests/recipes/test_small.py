@@ -1,6 +1,7 @@
 """What the small recipes of all families have in common."""
 
 from dataclasses import replace
+from inspect import signature
 from types import ModuleType
 from typing import Any
 
@@ -31,6 +32,26 @@ def test_trained_weights_are_tuned_at_a_rate_that_they_survive(family: ModuleTyp
     assert scratch >= 2e-3
     for weights in ("none", "imagenet"):
         assert rate_of(training_of(family, weights=weights, lr=0.04)) == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize(
+    ("family", "recipe"),
+    [
+        (family, name)
+        for family in FACTS
+        for name in ("small", "aptos", "humpback", "hpa", "panda", "vesuvius")
+        if hasattr(family, name) and "optimiser" in signature(getattr(family, name)).parameters
+    ],
+)
+def test_every_optimiser_has_a_rate_and_a_decay_of_its_own(family: ModuleType, recipe: str) -> None:
+    decays: dict[str, set[float]] = {}
+    for kind, least, most in (("sgd", 0.01, 0.1), ("adamw", 1e-4, 1e-2)):
+        for weights in ("none", "imagenet"):
+            made = getattr(family, recipe)(FACTS[family], optimiser=kind, weights=weights)
+            training = next(m.training for m in made.members if hasattr(m, "training"))
+            assert least <= rate_of(training) <= most
+            decays.setdefault(kind, set()).add(training.optim.weight_decay)
+    assert decays["sgd"] == {1e-4}
 
 
 @pytest.mark.parametrize("family", [classify, identify, multilabel])

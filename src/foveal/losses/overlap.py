@@ -5,8 +5,8 @@ and must not be learned from), and before it how much of that is foreground. Bot
 a blend of two targets says what lies in a blend of two cells.
 
 Reference:
-    Lin et al., Focal Loss, 2017, for the bias at the start; the sum of both losses is what the
-    second place of the Vesuvius ink-detection competition trained with, 2023.
+    The sum of both losses is what the second place of the Vesuvius ink-detection competition
+    trained with, 2023.
 """
 
 from __future__ import annotations

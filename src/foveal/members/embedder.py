@@ -91,7 +91,8 @@ class Embedder:
     def check(self) -> None:
         """Raise where the backbone is unknown, or cannot see pictures of this size."""
         self.training.require_one_state(self.name)
-        self.training.backbone.check(self.training.size)
+        channels = len(self.training.mean)
+        self.training.backbone.check(self.training.size, channels=channels)
         self.training.try_out(lambda: self._model(pretrained=False))
 
     def estimate(self, cases: int, resources: Resources) -> float:

@@ -42,6 +42,9 @@ HALO = 34
 BAND = 1 << 20
 """Most pixels of a band."""
 
+FEW_SLICES = 3
+"""Slices up to which each is looked at by itself, as the colours of a picture must be."""
+
 PROBE = 256
 """Rows and columns of the band that says how long all of them take."""
 
@@ -69,7 +72,7 @@ class FilterTrees:
     slices: int
     name: str = "floor"
     trees: int = 50
-    samples: int = 20_000
+    samples: int = 60_000
     guard: int = 0
     spare_bits: int = 0
     bits: int = 8
@@ -170,7 +173,9 @@ class FilterTrees:
         inner = (slice(HALO, -HALO), slice(HALO, -HALO))
         area = cells(np.ones(stack[0][inner].shape, dtype=np.float32), self.lattice)
         seen = [stack.mean(axis=0)]
-        if len(stack) > 1:
+        if 1 < len(stack) <= FEW_SLICES:
+            seen += [*stack, stack.max(axis=0)]
+        elif len(stack) > FEW_SLICES:
             seen += [stack.max(axis=0), stack.std(axis=0)]
         answers = [
             cells(response[inner], self.lattice) / area

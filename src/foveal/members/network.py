@@ -83,7 +83,8 @@ class Network:
     def check(self) -> None:
         """Raise where the backbone is unknown, or cannot see pictures of this size."""
         height, width = self.training.size
-        self.training.backbone.check((height // (self.bag or 1), width))
+        channels = len(self.training.mean)
+        self.training.backbone.check((height // (self.bag or 1), width), channels=channels)
         self.training.try_out(self._untrained)
 
     def estimate(self, cases: int, resources: Resources) -> float:

@@ -129,7 +129,7 @@ def cross_fitted(
     for k in np.unique(fold):
         inside, out = fold != k, fold == k
         said[:, out] = ridge_path(x[inside], y[inside], w[inside], x[out])
-    best = np.einsum("c,acl->al", w, (said - y) ** 2).argmin(axis=0)
+    best = np.array([w @ (one - y) ** 2 for one in said]).argmin(axis=0)
     return np.array(ALPHAS)[best], said[best, :, np.arange(y.shape[1])].T
 
 

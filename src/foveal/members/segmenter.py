@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from foveal.errors import UsageError
+from foveal.errors import UsageError, first_line
 from foveal.lattice import read_mask
 from foveal.losses.overlap import foreground
 from foveal.manifest import Case, Window
@@ -128,7 +128,7 @@ class Segmenter:
         """Raise where the backbone is unknown, or its maps fit neither lattice nor crops."""
         self.training.require_one_state(self.name)
         backbone = self.training.backbone
-        backbone.check(self.training.size)
+        backbone.check(self.training.size, channels=self.network.channels)
         stride, side = self._built().encoder.strides[-1], self.training.size[0]
         if side % stride:
             raise UsageError(
@@ -244,8 +244,8 @@ class Segmenter:
             with torch.inference_mode():
                 model(larger)
         except (RuntimeError, AssertionError, ValueError) as error:
-            words = str(error).strip().splitlines()[0]
-            job.report({"note": f"takes no larger crops ({words}); scored by small windows"})
+            words = f"takes no larger crops ({first_line(error)}); scored by small windows"
+            job.report({"note": words})
             return 0
         return max(1, stride // self.network.lattice)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from foveal.arrays import Pixels, Resized
 from foveal.digests import digest
-from foveal.errors import UsageError
+from foveal.errors import UsageError, first_line
 from foveal.members.memory import in_smaller_batches
 from foveal.models.backbone import Backbone, Standardise, is_depthwise
 from foveal.models.bags import TileEncoder
@@ -309,10 +309,10 @@ class Training:
             with torch.no_grad():
                 build().train()(images)
         except TROUBLE as error:
-            words = str(error).strip().splitlines() or [type(error).__name__]
             raise UsageError(
                 f"backbone={self.backbone.name} cannot learn from batches of {len(images)} and "
-                f"{height} x {width} pixels ({words[0]}); cure: another size=, batch= or backbone="
+                f"{height} x {width} pixels ({first_line(error)}); cure: another size=, batch= or "
+                "backbone="
             ) from None
 
     def seconds(

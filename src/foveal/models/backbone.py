@@ -10,20 +10,21 @@ error, never silently random::
 from __future__ import annotations
 
 import inspect
-import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # what torch raises on a broken file; nothing is unpickled
 from typing import Any, Literal
+from urllib.error import HTTPError
 from urllib.parse import urlparse
+from urllib.request import Request, urlopen
 
 import torch
 from jaxtyping import Float, Shaped
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from foveal.errors import UsageError, WeightsError, nearest
+from foveal.errors import UsageError, WeightsError, first_line, nearest
 
 BROKEN_FILE = (
     *(OSError, RuntimeError, ValueError, KeyError, EOFError),
@@ -108,26 +109,30 @@ class Backbone:
     drop_path: float = 0.0
     inflate: Inflation = "average"
 
-    def check(self, size: tuple[int, int] | None = None) -> None:
+    def check(self, size: tuple[int, int] | None = None, *, channels: int = 3) -> None:
         """Make sure that a network of this name can be built, and from its file if there is one.
 
         Args:
             size: Height and width of what it is to see; with it a file of weights is read too.
+            channels: Of what it is to see.
 
         Raises:
             UsageError: timm does not know this name, or it takes another size only.
-            WeightsError: The file cannot be loaded, or is of another network.
+            WeightsError: The file cannot be loaded, or is of another network; or there are no
+                weights of this name.
         """
         import timm
 
         if not timm.is_model(self.name):
             raise UsageError(f'backbone="{self.name}"{nearest(self.name, timm.list_models())}')
         if size is not None and self.weights not in ("none", "imagenet"):
-            self._complete(self._file())
+            self._complete(self._file(), channels)
         try:
             known = timm.get_pretrained_cfg(self.name)
         except RuntimeError as error:
             raise UsageError(f'backbone="{self.name}": {error}') from None
+        if self.weights == "imagenet" and (known is None or not known.has_weights):
+            raise self._not_loaded(f"timm has none under this name{self._siblings()}")
         if size is None or known is None or not known.fixed_input_size:
             return
         height, width = known.input_size[1:]
@@ -180,30 +185,27 @@ class Backbone:
         self.check()
         if self.drop_path:
             options = {**options, "drop_path_rate": self.drop_path}
-        source = self._source() if pretrained else {}
+        source = self._source(options.get("in_chans", 3)) if pretrained else {}
         try:
             return timm.create_model(self.name, **options, **source)
         except (TypeError, AttributeError) as error:
-            raise UsageError(f"backbone={self.name} does not take an option: {error}") from None
+            of_depth = self.drop_path and "drop_path" in str(error)
+            words = "has no stochastic depth; cure: drop_path=0" if of_depth else ""
+            words = words or f"does not take an option: {error}; cure: another backbone="
+            raise UsageError(f"backbone={self.name} {words}") from None
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             if not source:
                 raise
-            raise self._not_loaded(str(error).strip().splitlines()[0]) from None
+            raise self._not_loaded(first_line(error)) from None
 
     def _inflate(self, body: Any, channels: int) -> None:
         """Give the first convolutions the trained weights of three channels, and more like them.
 
-        Weights of as many channels are taken as they are; timm 1.0.20 leaves them out without a
-        word where they are neither grey nor in colour. Two of three channels are timm's work.
+        Weights of as many channels are there already; two of three channels are timm's work.
         """
         names = [f"{name}.weight" for name in _first_convolutions(body)]
         own = {} if self.weights == "imagenet" else self._converted(self._file(), self._headless())
-        if own and own[names[0]].shape[1] == channels:
-            for name in names:
-                with torch.no_grad():
-                    body.get_parameter(name).copy_(own[name])
-            return
-        if channels < 3:
+        if channels < 3 or (own and own[names[0]].shape[1] == channels):
             return
         trained = self._create({"num_classes": 0}, pretrained=True).state_dict()
         for name in names:
@@ -216,7 +218,7 @@ class Backbone:
             with torch.no_grad():
                 body.get_parameter(name).copy_(torch.cat([rgb, more], 1))
 
-    def _source(self) -> dict[str, Any]:
+    def _source(self, channels: int) -> dict[str, Any]:
         """What timm is told about weights, after a look at whether they can be had."""
         if self.weights == "none":
             return {}
@@ -224,7 +226,7 @@ class Backbone:
             self._reachable()
             return {"pretrained": True}
         path = self._file()
-        self._complete(path)
+        self._complete(path, channels)
         return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
 
     def _not_loaded(self, why: str) -> WeightsError:
@@ -240,27 +242,36 @@ class Backbone:
         from huggingface_hub import constants, try_to_load_from_cache
 
         place = timm.get_pretrained_cfg(self.name)
-        if place is None or not place.has_weights:
-            raise self._not_loaded("timm has none under this name")
+        assert place is not None  # `check` has seen that there are some
         names = ("model.safetensors", "pytorch_model.bin")
         if place.hf_hub_id and any(try_to_load_from_cache(place.hf_hub_id, n) for n in names):
             return
-        host = urlparse(constants.ENDPOINT if place.hf_hub_id else str(place.url)).hostname
+        url = constants.ENDPOINT if place.hf_hub_id else str(place.url)
         try:
-            socket.create_connection((str(host), 443), timeout=5).close()
+            urlopen(Request(url, method="HEAD"), timeout=5).close()
+        except HTTPError:
+            return  # somebody answers
         except OSError:
+            host = urlparse(url).hostname
             raise self._not_loaded(f"{host} cannot be reached from here") from None
 
-    def _complete(self, path: Path) -> None:
+    def _siblings(self) -> str:
+        """Networks of a similar name that have weights, as words."""
+        import timm
+
+        like = sorted(timm.list_models(f"*{self.name}*", pretrained=True), key=len)
+        return f"; there are some of {', '.join(like[:3])}" if like else ""
+
+    def _complete(self, path: Path, channels: int) -> None:
         """Timm leaves what a file lacks at random and says nothing; here that is an error."""
         like = self._headless()
         try:
             found = self._converted(path, like)
         except (*BROKEN_FILE, *OF_ANOTHER) as error:
-            words = [*str(error).strip().splitlines(), type(error).__name__]
+            words = first_line(error)
             if "weights_only" in str(error):
-                words = [f"{path} holds more than tensors; save the state_dict of its model"]
-            raise self._not_loaded(words[0]) from None
+                words = f"{path} holds more than tensors; save the state_dict of its model"
+            raise self._not_loaded(words) from None
         wanted = like.state_dict()
         missing = [k for k in wanted if k not in found and not k.endswith("num_batches_tracked")]
         if missing:
@@ -272,6 +283,9 @@ class Backbone:
         if odd := [k for k in unlike if k not in first]:
             shapes = " and ".join(str(tuple(t.shape)) for t in (found[odd[0]], wanted[odd[0]]))
             raise self._not_loaded(f"{odd[0]} has the shapes {shapes} in {path} and in the network")
+        for name in first & {*found}:
+            if (own := found[name].shape[1]) not in (3, channels):
+                raise self._not_loaded(f"{path} is of {own} channels, and the study has {channels}")
 
     def _headless(self) -> nn.Module:
         """The network without a classifier, untrained."""
@@ -288,7 +302,7 @@ class Backbone:
         """
         from timm.models import load_state_dict, model_entrypoint
 
-        found = load_state_dict(str(path))
+        found = load_state_dict(str(path), weights_only=True)
         home = inspect.getmodule(model_entrypoint(self.name))
         convert = getattr(home, "checkpoint_filter_fn", None)
         return found if convert is None else convert(found, like)

@@ -131,6 +131,8 @@ class PictureFeatures:
         columns = np.array_split(np.arange(unit.shape[1]), self.grid)
         cells = [unit[np.ix_(r, c)] for r in rows for c in columns]
         table = np.stack([np.concatenate([x.mean((0, 1)), x.std((0, 1))]) for x in cells])
+        if len(table) == 1:
+            return table[0]  # nothing to be put in order, nor to differ
         return np.concatenate([table.reshape(-1), np.sort(table, axis=0).reshape(-1), table.std(0)])
 
     def _small(self, unit: np.ndarray) -> np.ndarray:

@@ -34,8 +34,8 @@ from foveal.options import (
     classical_of,
     mix_of,
     networks,
+    optim_of,
     pictures_of,
-    rate_of,
     shape_of,
     small_backbone,
     small_epochs,
@@ -48,7 +48,6 @@ from foveal.split.folds import Folds, by_label
 from foveal.survey import survey
 from foveal.targets.labels import Labels
 from foveal.task import Approach, Family, Recipe
-from foveal.train.optim import AdamW
 from foveal.train.sampling import Balanced
 from foveal.transforms.augment import Augment, Prepare
 from foveal.transforms.views import centre, flips
@@ -124,7 +123,7 @@ def small(
             backbone=Backbone(backbone or small_backbone(facts.cases), weights),
             epochs=epochs or small_epochs(facts.cases),
             batch=batch,
-            optim=AdamW(rate_of(lr, weights, 3e-3), weight_decay=0.05),
+            optim=optim_of("adamw", lr, weights, scratch=3e-3, decay=0.05),
             views=flips if flip else centre,
             mix=mix_of(mixup, cutmix),
             sampler=Balanced(balance),

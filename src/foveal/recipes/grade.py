@@ -22,7 +22,6 @@ from foveal.members.ridge import Learns
 from foveal.members.training import Training
 from foveal.models.backbone import Backbone
 from foveal.options import (
-    OPTIMISERS,
     VIEWS,
     CacheGb,
     Clip,
@@ -47,8 +46,8 @@ from foveal.options import (
     classical_of,
     mix_of,
     networks,
+    optim_of,
     pictures_of,
-    rate_of,
     shape_of,
     small_backbone,
     small_epochs,
@@ -78,7 +77,7 @@ def aptos(
     near_duplicates: bool = False,
     members: MemberNames = "",
     optimiser: Optimiser = "adamw",
-    lr: Positive = 5e-4,
+    lr: Positive | None = None,
     warm_up: WarmUp = 1.0,
     ema: Ema = 0.99,
     clip: Clip = 1.0,
@@ -111,7 +110,8 @@ def aptos(
         batch: Pictures a step.
         grades: How many there are; the largest one in the table + 1 if left out.
         near_duplicates: Whether pictures that look nearly the same share a fold.
-        lr: Peak learning rate.
+        lr: Peak learning rate; .0005 if left out, for sgd .05 from scratch and .01 for trained
+            weights.
         views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight.
         crop_border: Whether dark borders are cut off before a picture is resized.
         local_contrast: Weight of the picture minus its blur; 4 is usual, 0 leaves it out.
@@ -131,7 +131,7 @@ def aptos(
         backbone=Backbone(backbone, weights, drop_path),
         epochs=epochs,
         batch=batch,
-        optim=OPTIMISERS[optimiser](lr, weight_decay=0.02),
+        optim=optim_of(optimiser, lr, weights, scratch=5e-4, decay=0.02),
         warm_up=warm_up,
         ema=ema,
         clip=clip,
@@ -232,7 +232,8 @@ def small(
         batch: Pictures a step.
         grades: How many there are; the largest one in the table + 1 if left out.
         near_duplicates: Whether pictures that look nearly the same share a fold.
-        lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out.
+        lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out (for
+            sgd .05 and .01).
         views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight; if left out
             flips, or centre where flip is 0.
         crop_border: Whether dark borders are cut off before a picture is resized.
@@ -260,7 +261,7 @@ def small(
         backbone=Backbone(backbone or small_backbone(facts.cases), weights, drop_path),
         epochs=epochs or small_epochs(facts.cases),
         batch=batch,
-        optim=OPTIMISERS[optimiser](rate_of(lr, weights, 3e-3), weight_decay=0.05),
+        optim=optim_of(optimiser, lr, weights, scratch=3e-3, decay=0.05),
         warm_up=warm_up,
         ema=ema,
         clip=clip,

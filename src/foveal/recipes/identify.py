@@ -31,7 +31,6 @@ from foveal.models.heads import Embedding
 from foveal.models.keypoints import Keypoints
 from foveal.options import (
     FLOOR,
-    OPTIMISERS,
     POOLINGS,
     VIEWS,
     CacheGb,
@@ -52,8 +51,8 @@ from foveal.options import (
     Size,
     WarmUp,
     Weights,
+    optim_of,
     pictures_of,
-    rate_of,
     reader_of,
     shape_of,
     wanted,
@@ -146,7 +145,8 @@ def small(
         epochs: Passes over the training pictures; by their number and size if left out.
         batch: Pictures a step.
         folds: How many.
-        lr: Peak learning rate; .01 from scratch, .0005 for trained weights if left out.
+        lr: Peak learning rate; .01 from scratch, .0005 for trained weights if left out (for
+            sgd .05 and .01).
         margin: Between individuals, in radians (arcface); two thirds of it for cosines (cosface).
         scale: Of cosines in the loss.
         centres: Of each individual in the loss.
@@ -189,9 +189,9 @@ def small(
         ),
         sampler=PerIndividual(least, together),
         views=VIEWS["centre"],
-        epochs=epochs or _epochs(facts.cases * shape[0] * shape[1]),
+        epochs=epochs or _epochs((1 + mirrored) * facts.cases * shape[0] * shape[1]),
         batch=batch,
-        optim=OPTIMISERS[optimiser](rate_of(lr, weights, 1e-2), weight_decay=0.05),
+        optim=optim_of(optimiser, lr, weights, scratch=1e-2, decay=0.05),
         warm_up=warm_up,
         ema=ema,
         clip=clip,
@@ -241,7 +241,7 @@ def humpback(
     seed: Seed = 0,
     members: MemberNames = "",
     optimiser: Optimiser = "adamw",
-    lr: Positive = 5e-4,
+    lr: Positive | None = None,
     warm_up: WarmUp = 3.0,
     ema: Ema = 0.999,
     clip: Clip = 1.0,
@@ -283,7 +283,8 @@ def humpback(
         epochs: Passes over the training pictures and, where mirrored, their mirror images.
         batch: Pictures a step.
         folds: How many.
-        lr: Peak learning rate.
+        lr: Peak learning rate; .0005 if left out, for sgd .05 from scratch and .01 for trained
+            weights.
         margin: Between individuals, in radians (arcface); two thirds of it for cosines (cosface).
         scale: Of cosines in the loss.
         centres: Of each individual in the loss.
@@ -322,7 +323,7 @@ def humpback(
         views=VIEWS["centre"],
         epochs=epochs,
         batch=batch,
-        optim=OPTIMISERS[optimiser](lr, weight_decay=0.05),
+        optim=optim_of(optimiser, lr, weights, scratch=5e-4, decay=0.05),
         warm_up=warm_up,
         ema=ema,
         clip=clip,

@@ -25,7 +25,6 @@ from foveal.models.backbone import Backbone, Inflation
 from foveal.models.heads import Labels
 from foveal.options import (
     FLOOR,
-    OPTIMISERS,
     VIEWS,
     CacheGb,
     Clip,
@@ -49,8 +48,8 @@ from foveal.options import (
     classical_of,
     mix_of,
     networks,
+    optim_of,
     pictures_of,
-    rate_of,
     shape_of,
     small_backbone,
     small_epochs,
@@ -139,7 +138,8 @@ def small(
         snapshots: Cycles whose ends score together, the last ones; not more than there are.
         batch: Pictures a step.
         near_duplicates: Whether pictures that look nearly the same share a fold.
-        lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out.
+        lr: Peak learning rate; .003 from scratch, .0005 for trained weights if left out (for
+            sgd .05 and .01).
         views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight; if left out
             flips, or centre where flip is 0.
         rotate: Largest turn either way, in degrees.
@@ -171,7 +171,7 @@ def small(
         cycles=cycles,
         snapshots=snapshots,
         batch=batch,
-        optim=OPTIMISERS[optimiser](rate_of(lr, weights, 3e-3), weight_decay=0.05),
+        optim=optim_of(optimiser, lr, weights, scratch=3e-3, decay=0.05),
         warm_up=warm_up,
         ema=ema,
         clip=clip,
@@ -241,7 +241,7 @@ def hpa(
     seed: Seed = 0,
     members: MemberNames = "",
     optimiser: Optimiser = "sgd",
-    lr: Positive = 0.1,
+    lr: Positive | None = None,
     warm_up: WarmUp = 1.0,
     ema: Ema = 0.99,
     clip: Clip = 5.0,
@@ -277,7 +277,7 @@ def hpa(
         snapshots: Cycles whose ends score together, the last ones; not more than there are.
         batch: Pictures a step.
         near_duplicates: Whether pictures that look nearly the same share a fold.
-        lr: Peak learning rate.
+        lr: Peak learning rate; .1 for sgd and .0005 for adamw if left out.
         views: Ways to look at a picture when scoring: centre, flips, ten_crop or eight.
         rotate: Largest turn either way beside quarters, in degrees.
         cutout: Probability of a hidden square.
@@ -301,7 +301,7 @@ def hpa(
         cycles=cycles,
         snapshots=snapshots,
         batch=batch,
-        optim=OPTIMISERS[optimiser](lr, weight_decay=1e-4),
+        optim=optim_of(optimiser, lr, weights, scratch=5e-4, decay=0.05, sgd=(0.1, 0.1)),
         warm_up=warm_up,
         ema=ema,
         clip=clip,

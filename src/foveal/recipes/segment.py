@@ -27,7 +27,6 @@ from foveal.models.backbone import Backbone
 from foveal.models.volumetric import Volumetric
 from foveal.options import (
     FLOOR,
-    OPTIMISERS,
     Clip,
     Count,
     Degrees,
@@ -42,7 +41,7 @@ from foveal.options import (
     Seed,
     WarmUp,
     Weights,
-    rate_of,
+    optim_of,
     wanted,
 )
 from foveal.options import Share as Part
@@ -157,7 +156,8 @@ def small(
         batch: Crops a step, and windows a step when scoring.
         folds: How many.
         guard: Pixels that learning keeps away from what the fold judges, where volumes are cut.
-        lr: Peak learning rate; .002 from scratch, .0005 for trained weights if left out.
+        lr: Peak learning rate; .002 from scratch, .0005 for trained weights if left out (for
+            sgd .05 and .01).
         blocks: Convolutions of the network that mix neighbouring slice groups.
         width: Features behind the backbone.
         decoder_width: Features on the way back up to a finer lattice.
@@ -220,7 +220,7 @@ def small(
             mix=_mix(cutmix, mixup),
             epochs=epochs or _epochs(crops * size**2, groups, lattice),
             batch=batch,
-            optim=OPTIMISERS[optimiser](rate_of(lr, weights, 2e-3), weight_decay=0.02),
+            optim=optim_of(optimiser, lr, weights, scratch=2e-3, decay=0.02),
             warm_up=warm_up,
             ema=ema,
             clip=clip,
@@ -342,7 +342,7 @@ def vesuvius(
     seed: Seed = 0,
     members: MemberNames = "",
     optimiser: Optimiser = "adamw",
-    lr: Positive = 5e-4,
+    lr: Positive | None = None,
     warm_up: WarmUp = 0.6,
     ema: Ema = 0.99,
     clip: Clip = 2.0,
@@ -381,7 +381,8 @@ def vesuvius(
         batch: Crops a step, and windows a step when scoring.
         folds: How many.
         guard: Pixels that learning keeps away from what the fold judges, where volumes are cut.
-        lr: Peak learning rate.
+        lr: Peak learning rate; .0005 if left out, for sgd .05 from scratch and .01 for trained
+            weights.
         dropout: Share of features dropped before the logit.
         smoothing: How much closer targets are: with 0.2 they are .1 and .9.
         decide: absolute (one threshold for all volumes) or share (of each plane).
@@ -419,7 +420,7 @@ def vesuvius(
         mix=_mix(cutmix, mixup),
         epochs=epochs,
         batch=batch,
-        optim=OPTIMISERS[optimiser](lr, weight_decay=1e-4),
+        optim=optim_of(optimiser, lr, weights, scratch=5e-4, decay=1e-4),
         warm_up=warm_up,
         ema=ema,
         clip=clip,

@@ -31,7 +31,6 @@ from foveal.models.backbone import Backbone
 from foveal.models.features import TileFeatures
 from foveal.options import (
     FLOOR,
-    OPTIMISERS,
     Clip,
     Count,
     DropPath,
@@ -49,7 +48,7 @@ from foveal.options import (
     Weights,
     mix_of,
     networks,
-    rate_of,
+    optim_of,
 )
 from foveal.options import Layout as MemoryLayout
 from foveal.ship.panels.slide import slide_panels
@@ -107,7 +106,7 @@ def panda(
     grades: Count | None = None,
     members: MemberNames = "",
     optimiser: Optimiser = "adamw",
-    lr: Positive = 3e-4,
+    lr: Positive | None = None,
     warm_up: WarmUp = 1.0,
     ema: Ema = 0.99,
     clip: Clip = 1.0,
@@ -150,7 +149,8 @@ def panda(
         batch: Slides a step.
         near_duplicates: Whether slides that look nearly the same share a fold.
         grades: How many there are; the largest one in the table + 1 if left out.
-        lr: Peak learning rate.
+        lr: Peak learning rate; .0003 if left out, for sgd .05 from scratch and .01 for trained
+            weights.
         mirror: Whether scores are averaged over tiles and their mirror images.
         shuffle: Probability that tiles change places in training.
         cutout: Probability of a hidden square in a tile.
@@ -172,7 +172,7 @@ def panda(
         backbone=Backbone(backbone, weights, drop_path),
         epochs=epochs,
         batch=batch,
-        optim=OPTIMISERS[optimiser](lr, weight_decay=0.05),
+        optim=optim_of(optimiser, lr, weights, scratch=3e-4, decay=0.05, tuning=3e-4),
         warm_up=warm_up,
         ema=ema,
         clip=clip,
@@ -277,7 +277,8 @@ def small(
         batch: Slides a step.
         near_duplicates: Whether slides that look nearly the same share a fold.
         grades: How many there are; the largest one in the table + 1 if left out.
-        lr: Peak learning rate; .002 from scratch, .0005 for trained weights if left out.
+        lr: Peak learning rate; .002 from scratch, .0005 for trained weights if left out (for
+            sgd .05 and .01).
         mirror: Whether scores are averaged over tiles and their mirror images.
         shuffle: Probability that tiles change places in training.
         cutout: Probability of a hidden square in a tile.
@@ -299,7 +300,7 @@ def small(
         backbone=Backbone(backbone, weights, drop_path),
         epochs=epochs or _epochs(facts.cases * tiles * size**2),
         batch=batch,
-        optim=OPTIMISERS[optimiser](rate_of(lr, weights, 2e-3), weight_decay=0.05),
+        optim=optim_of(optimiser, lr, weights, scratch=2e-3, decay=0.05),
         warm_up=warm_up,
         ema=ema,
         clip=clip,

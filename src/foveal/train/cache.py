@@ -27,7 +27,7 @@ import numpy as np
 from foveal.errors import DataError, DiskFullError, ShapeError, Stopped, StudyError
 from foveal.files import disk_error, lay_out, write_json
 
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 """Raised when other pixels or numbers are made of the same case; part of every cache's name."""
 
 BEGAN = "began"
