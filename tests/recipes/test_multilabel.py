@@ -493,7 +493,7 @@ def test_equal_pictures_with_other_labels_are_told_of(quick: Study) -> None:
 
 def test_the_facts_are_those_of_the_pictures(quick: Study, cells: dict) -> None:
     facts = quick.settings().facts
-    assert facts.target == {"labels": names_of(cells)}
+    assert facts.target["labels"] == names_of(cells)
     assert (facts.cases, facts.height, facts.width, facts.bits) == (24, 40, 40, 8)
     assert facts.channels == len(facts.mean) == len(facts.std) == 4
     folder = Path(cells["images"]).parent

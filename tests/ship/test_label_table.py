@@ -237,3 +237,17 @@ def test_a_rare_label_that_is_always_right_has_no_doubt_and_one_of_nobody_no_f1(
     right, nobody = _f1(both, both, even, group)
     assert right == (1, 1, 1)
     assert np.isnan(nobody).all()
+
+
+@pytest.mark.parametrize(("words", "cells"), [(True, ["golgi", ""]), (False, ["1", "0"])])
+def test_a_column_of_words_may_be_called_like_its_only_label(
+    tmp_path: Path, *, words: bool, cells: list[str]
+) -> None:
+    question = asked("a", "b", columns=("golgi",))
+    answer = Given(
+        ids=("a", "b"),
+        labels=np.array([[True], [False]]),
+        prior={"labels": [False], "probabilities": [0.1]},
+    )
+    got = written(tmp_path / "a.csv", question, answer, LabelTable(("golgi",), words=words))
+    assert [row[1] for row in got] == ["golgi", *cells]

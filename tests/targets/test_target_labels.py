@@ -41,13 +41,13 @@ def test_columns_of_0_and_1_and_words_say_the_same(of: Manifest) -> None:
 
 
 def test_labels_are_in_the_order_of_their_columns_or_of_the_alphabet() -> None:
-    assert Labels.measure(FLAGGED) == {"labels": ["nucleus", "golgi"]}
-    assert Labels.measure(WORDS) == {"labels": ["golgi", "nucleus"]}
+    assert Labels.measure(FLAGGED)["labels"] == ["nucleus", "golgi"]
+    assert Labels.measure(WORDS)["labels"] == ["golgi", "nucleus"]
 
 
 def test_numbers_are_in_the_order_of_their_size_before_other_words() -> None:
     of = manifest(["10 2", "16 0", "b", "1 a", ""])
-    assert Labels.measure(of) == {"labels": ["0", "1", "2", "10", "16", "a", "b"]}
+    assert Labels.measure(of)["labels"] == ["0", "1", "2", "10", "16", "a", "b"]
     assert labels_of(of).encode(of).sum(axis=0).tolist() == [1] * 7
 
 
@@ -55,7 +55,7 @@ def test_an_empty_cell_among_0_and_1_is_no_word() -> None:
     with pytest.raises(TargetError, match=r"1 cells.*are empty.*0 or 1 there too") as refusal:
         Labels.measure(manifest(["0", "1", "", "1"]))
     assert ["c2" in culprit for culprit in refusal.value.culprits] == [True]
-    assert Labels.measure(manifest(["0", "1", "", "0 1"])) == {"labels": ["0", "1"]}
+    assert Labels.measure(manifest(["0", "1", "", "0 1"]))["labels"] == ["0", "1"]
 
 
 @pytest.mark.parametrize("word", ["NA", "N/A", "nan", "NaN", "null", "NULL", "None", " NA "])
@@ -80,14 +80,14 @@ def test_a_name_that_is_like_such_a_word_is_a_label(name: str) -> None:
 
 def test_one_column_of_0_and_1_is_one_label() -> None:
     of = manifest(["0", "1", "1.0", "0"])
-    assert Labels.measure(of) == {"labels": ["who"]}
+    assert Labels.measure(of)["labels"] == ["who"]
     assert labels_of(of).encode(of).tolist() == [[0], [1], [1], [0]]
     assert labels_of(of).names_of(of).tolist() == ["", "who", "who", ""]
 
 
 def test_one_column_with_any_other_number_is_words() -> None:
     of = manifest(["0", "1", "0 2", ""])
-    assert Labels.measure(of) == {"labels": ["0", "1", "2"]}
+    assert Labels.measure(of)["labels"] == ["0", "1", "2"]
     assert labels_of(of).encode(of).tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 1], [0, 0, 0]]
 
 
@@ -230,7 +230,7 @@ def test_several_classes_in_a_cell_are_no_class_of_their_own(rest: list[str]) ->
 
 @pytest.mark.parametrize("names", [["rust", "common rust"], ["l 1", "l 2", "r 1", "r 2", "l 3"]])
 def test_names_may_share_words(names: list[str]) -> None:
-    assert Labels.measure(manifest(names), one_each=True) == {"labels": sorted(names)}
+    assert Labels.measure(manifest(names), one_each=True)["labels"] == sorted(names)
 
 
 def test_a_class_in_two_spellings_is_refused() -> None:
@@ -267,3 +267,8 @@ def test_where_every_label_is_alike_in_all_cases_there_is_nothing_to_learn(
     names = tuple(Labels.measure(of, one_each=one_each)["labels"])
     with pytest.raises(TargetError, match=r"have the same .*nothing to learn"):
         Labels(names, one_each=one_each).encode(of)
+
+
+def test_whether_the_table_has_words_is_measured() -> None:
+    assert Labels.measure(WORDS)["words"]
+    assert "words" not in Labels.measure(FLAGGED)

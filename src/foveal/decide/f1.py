@@ -80,14 +80,16 @@ class Ranked:
         Raises:
             TargetError: A score is not finite.
         """
-        if not np.isfinite(scores).all():
-            raise TargetError("cuts need finite scores, and some are nan or infinite")
         if not weight.all():
             scores, has, weight = scores[weight > 0], has[weight > 0], weight[weight > 0]
         columns, owned = (np.ascontiguousarray(table.T) for table in (scores, has))
         if (weight == weight[0]).all():
-            return Ranked(tuple(_counted(columns, owned, float(weight[0]))))
-        return Ranked(tuple(_weighed(columns, owned, weight)))
+            labels = tuple(_counted(columns, owned, float(weight[0])))
+        else:
+            labels = tuple(_weighed(columns, owned, weight))
+        if not all(np.isfinite(one.scores[[0, -1]]).all() for one in labels):  # nan comes last
+            raise TargetError("cuts need finite scores, and some are nan or infinite")
+        return Ranked(labels)
 
     def own_cuts(self) -> Float[np.ndarray, " label"]:
         """The cut of every label with its highest F1; infinite where no case has it."""

@@ -154,7 +154,7 @@ def small(
         blends=(PowerMean(),),
         decode=DECIDE[decide](),
         probabilities=ClassProbabilities(),
-        answer=LabelTable(names, at_least_one=True),
+        answer=LabelTable(names, at_least_one=True, words="words" in facts.target),
         panels=LABEL_PANELS,
         seed=seed,
         cache_gb=cache_gb,

@@ -212,7 +212,7 @@ def small(
         crop_border=False,
     )
     return _recipe(
-        names,
+        facts,
         (*classical, *available),
         members=members,
         drawn=_mixture(mixture),
@@ -331,7 +331,7 @@ def hpa(
     )
     classical = classical_of(facts, every_label(names), crop_border=False)
     return _recipe(
-        names,
+        facts,
         (*classical, *available),
         members=members,
         drawn=_mixture(mixture),
@@ -353,7 +353,7 @@ def _mixture(shares: str) -> Mixture | None:
 
 
 def _recipe(
-    names: tuple[str, ...],
+    facts: Facts,
     available: Sequence[Member],
     *,
     members: str,
@@ -363,6 +363,7 @@ def _recipe(
     seed: int,
     cache_gb: float,
 ) -> Recipe:
+    names = tuple(facts.target["labels"])
     return Recipe(
         target=LabelTarget(names, drawn=drawn),
         metric=MacroF1(),
@@ -372,7 +373,7 @@ def _recipe(
         blends=(PowerMean(),),
         decode=decode,
         probabilities=LabelProbabilities(),
-        answer=LabelTable(names, decode.at_least_one),
+        answer=LabelTable(names, decode.at_least_one, words="words" in facts.target),
         panels=LABEL_PANELS,
         seed=seed,
         cache_gb=cache_gb,

@@ -112,8 +112,9 @@ class IdentityTable:
     ) -> dict[str, Any]:
         """Those who were seen most often, and somebody new where the share of new ones says."""
         names, place = np.unique(truth, return_inverse=True)
-        is_known = names != self.new
-        names, seen = names[is_known], np.bincount(place, weights=weight)[is_known]
+        seen = np.bincount(place, weights=weight)
+        is_known = (names != self.new) & (seen > 0)
+        names, seen = names[is_known], seen[is_known]
         order = np.argsort(-seen, kind="stable")
         guesses: list[str] = names[order].tolist()
         if self.new is None:

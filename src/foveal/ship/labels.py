@@ -24,12 +24,14 @@ class LabelTable:
     Attributes:
         names: Of the labels.
         at_least_one: Whether a case of which nothing is known has the most frequent label.
+        words: Whether the table has a column of words, though it may be called like a label.
     """
 
     suffix: ClassVar[str] = ".csv"
 
     names: tuple[str, ...]
     at_least_one: bool = False
+    words: bool = False
 
     def prior(
         self, truth: Int[np.ndarray, "case label"], weight: Float[np.ndarray, " case"]
@@ -71,7 +73,7 @@ class LabelTable:
         }
 
     def _row(self, asked: Asked, labels: list[bool], shares: list[float]) -> list[object]:
-        is_words = asked.target_columns != self.names
+        is_words = self.words or asked.target_columns != self.names
         told = [self._words(labels)] if is_words else [int(has) for has in labels]
         return [*told, *(f"{share:.6g}" for share in shares if asked.scores)]
 

@@ -84,7 +84,7 @@ class MaskFolder:
     def out_of_fold(
         self, labels: Sequence[np.ndarray], predictions: Predictions, truth: Truth
     ) -> dict[str, list]:
-        """Pixels found, given and true of every unit, and what they come to."""
+        """Pixels found, given and true of every unit, and what they come to; empty of nothing."""
         judge, dice = CellFBeta(self.beta), CellFBeta(1.0)
         tally = judge.tally(labels, replace(truth, weight=np.ones(len(truth.weight))))
         hit, extra, missed = tally.T
@@ -92,8 +92,13 @@ class MaskFolder:
             "hit": [short(v) for v in hit.tolist()],
             "given": [short(v) for v in (hit + extra).tolist()],
             "true": [short(v) for v in (hit + missed).tolist()],
-            **{one.name: [short(v) for v in one.value(tally).tolist()] for one in (judge, dice)},
+            **{one.name: _shown(one.value(tally), tally) for one in (judge, dice)},
         }
+
+
+def _shown(value: Float[np.ndarray, " unit"], tally: Float[np.ndarray, "unit 3"]) -> list[str]:
+    """Scores as texts; none where nothing is there and nothing was given."""
+    return [short(v) if one.any() else "" for v, one in zip(value.tolist(), tally, strict=True)]
 
 
 def run_lengths(mask: Bool[np.ndarray, "height width"]) -> str:

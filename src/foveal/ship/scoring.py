@@ -151,15 +151,14 @@ def _labels(mine: _Cells, right: _Cells) -> Read:
             for c in (mine, right)
         )
         return MacroF1(), given, true
-    told, said = ({word for r in c.rows for word in r[0].split()} for c in (mine, right))
+    sets = [[set(r[0].split()) for r in c.rows] for c in (mine, right)]
+    told, said = (set().union(*own) for own in sets)
     if not told | said:
         raise DataError(f'column "{mine.columns[0]}" holds no label')
     if said and said <= FLAGS.keys():
         _require_flags(mine.cells_but(_is_flags))
     known = sorted(told | said)
-    given, true = (
-        np.array([[word in r[0].split() for word in known] for r in c.rows]) for c in (mine, right)
-    )
+    given, true = (np.array([[word in one for word in known] for one in own]) for own in sets)
     return MacroF1(), given, true
 
 

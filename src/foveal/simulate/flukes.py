@@ -125,7 +125,7 @@ def simulate_flukes(
         "table": str(folder / "flukes.csv"),
         "images": str(folder / "images" / "{image}"),
         "target": "identity",
-        "columns": {},
+        "columns": {"group": "encounter"},
     }
 
 

@@ -65,7 +65,7 @@ class Labels:
         else:
             names = {word for text in texts for word in text.split()}
             _require_spaces(names, manifest)
-        return {"labels": sorted(names, key=in_order)}
+        return {"labels": sorted(names, key=in_order), "words": True}
 
     def encode(self, manifest: Manifest) -> Int[np.ndarray, "case label"]:
         """0 or 1 for every label of every case.

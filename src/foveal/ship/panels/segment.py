@@ -82,7 +82,7 @@ def masks(study: Study) -> Section:
     header = ["", "fold", "true", "given", "hit", *dict.fromkeys((units.judged_by, "Dice"))]
     lines = [
         [r["id"], r["fold"], *(f"{float(r[k]):,.0f}" for k in ("true", "given", "hit"))]
-        + [number(float(r[k])) for k in dict.fromkeys((units.judge.name, "dice"))]
+        + [number(float(r[k] or "nan")) for k in dict.fromkeys((units.judge.name, "dice"))]
         for r in rows
     ]
     return Section("Masks", lead, table(header, lines) + _pictures(study, units, rows))
@@ -125,8 +125,9 @@ def _units(study: Study) -> _Units:
 
 def _pictures(study: Study, units: _Units, rows: Sequence[Mapping[str, str]]) -> Markup:
     """Slice, scores and errors of some units, the worst first."""
-    f = {r["id"]: float(r[units.judge.name]) for r in rows}
-    order = sorted(range(len(units.cases)), key=lambda k: f[units.cases[k].id])[:SHOWN]
+    f = {r["id"]: float(r[units.judge.name]) for r in rows if r[units.judge.name]}
+    told = [k for k, case in enumerate(units.cases) if case.id in f]
+    order = sorted(told, key=lambda k: f[units.cases[k].id])[:SHOWN]
     scores = units.scores.take([units.cases[k].id for k in order])
     given = revive(chosen_step(study)["decode"])(scores)
     lines = []
