@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -83,7 +84,8 @@ def foveal(*tokens: object) -> None:
 
 
 def ours(folder: Path, images: str, names: tuple[str, ...]) -> tuple[float, np.ndarray]:
-    """Wall seconds of a run, and the labels of the chosen row."""
+    """Wall seconds of a whole run, and the labels of the chosen row."""
+    shutil.rmtree(folder / "study", ignore_errors=True)  # one that was stopped would end sooner
     started = time.monotonic()
     study, target = folder / "study", ",".join(names)
     where = ["--table", folder / "seen.csv", "--images", images, "--target", target]

@@ -37,6 +37,7 @@ from foveal.losses.overlap import foreground
 from foveal.manifest import Case, Window
 from foveal.members.segmenter import Segmenter
 from foveal.members.volumes import StoredVolumes
+from foveal.models.folded import folded
 from foveal.simulate.scroll import simulate_scroll
 from foveal.stages.split import open_split
 from foveal.task import Context, Job, Resources, State
@@ -92,7 +93,7 @@ def ways(member: Segmenter, job: Job, state: State) -> dict[str, Way]:
     lattice, case = member.network.lattice, job.cases[job.held[0]]
     volume = StoredVolumes(member.network.slices, bits=member.training.bits)(case, job.resources)
     step = int(state.notes["dense_step"])
-    model = member._restored(state).eval()
+    model = folded(member._restored(state)).eval()  # the very network that ours asks, for all
     shape = (CORNER.height // lattice, CORNER.width // lattice)
 
     def ours(how: Segmenter, step: int, case: Case = case) -> np.ndarray:
@@ -110,7 +111,7 @@ def ways(member: Segmenter, job: Job, state: State) -> dict[str, Way]:
     crops = {name: replace(plan, phases=n) for name, n in CROPS.items()}
     found: dict[str, Way] = {
         "windows": lambda: ours(windows, 0, replace(case, window=CORNER)),
-        "bare forwards": lambda: bare(windows, job, member._restored(state), volume.values, shape),
+        "bare forwards": lambda: bare(windows, job, model, volume.values, shape),
         **{
             name: (lambda plan=plan: ours(replace(member, dense=plan), step))
             for name, plan in crops.items()

@@ -417,7 +417,7 @@ def show(found: dict[str, dict], truth: np.ndarray, *, of_known: bool) -> bool:
     return is_above
 
 
-def main() -> None:
+def main() -> int:
     """Run or read every contender and print the verdict."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -428,7 +428,7 @@ def main() -> None:
     folder = arguments.data / "omniglot_reid"
     if not folder.is_dir():
         print(f"skipped: {folder} is not there (see --data)")
-        return
+        return 0
     data = read(folder)
     truth = data.held.truth
     known = int((truth != NEW).sum())
@@ -439,10 +439,14 @@ def main() -> None:
     )
     found = answers(data, arguments)
     print("\nseconds  " + ", ".join(f"{name} {f['seconds']:.0f}" for name, f in found.items()))
+    are_met = True
     for of_known, what in ((False, "all queries"), (True, "known queries")):
-        verdict = "MET    " if show(found, truth, of_known=of_known) else "NOT MET"
+        is_met = show(found, truth, of_known=of_known)
+        are_met &= is_met
+        verdict = "MET    " if is_met else "NOT MET"
         print(f"{verdict}  foveal above {len(found) - 1} rivals in MAP@{PLACES} of {what}")
+    return 0 if are_met else 1
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

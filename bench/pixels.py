@@ -1,9 +1,11 @@
 """JPEG file -> varied picture of 224 px: ours, uncached and cached, against the usual ways.
 
 Every way flips, turns by up to 20 degrees, zooms by up to a tenth, varies brightness and contrast
-and ends in a uint8 tensor, on one thread. The limit is the decoding alone. The pictures are real
-photographs, cropped, enlarged and written again as JPEG. Times of one thread are its CPU time, so
-that a neighbour on the same core does not count.
+and ends in a uint8 tensor, on one thread. The limit is the decoding alone, of all pixels. Ours
+decodes a JPEG at a half or a quarter where that is enough, which no rival does by itself; one that
+is told to by hand stands beside, and counts for no goal. The pictures are real photographs,
+cropped, enlarged and written again as JPEG. Times of one thread are its CPU time, so that a
+neighbour on the same core does not count.
 
 Goals: uncached at most 1.8 x the decoding at 512 px, and faster than every rival; from the cache
 10 x as fast as the fastest uncached rival at 1400 x 2100 and 1.5 x at 512; batches made by two
@@ -52,6 +54,8 @@ AUGMENT = Augment(
     brightness=0.4,
     contrast=0.2,
 )
+BY_HAND = "beside: cv2 reduced by hand + albumentations, aliased"
+REDUCED = {BIG: cv2.IMREAD_REDUCED_COLOR_4, SMALL: cv2.IMREAD_REDUCED_COLOR_2}
 Way = Callable[[str], object]
 """From the path of a picture to its tensor."""
 
@@ -119,7 +123,7 @@ def torchvision_way() -> Way:
     return lambda path: vary(Image.open(path).convert("RGB"))
 
 
-def albumentations_way(shrink: int) -> Way:
+def albumentations_way(shrink: int, flag: int = cv2.IMREAD_COLOR) -> Way:
     """The usual pipeline with OpenCV; `shrink` decides between speed and aliasing."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import asks the network for news
     import albumentations
@@ -137,7 +141,7 @@ def albumentations_way(shrink: int) -> Way:
     )
 
     def way(path: str) -> Tensor:
-        image = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
+        image = cv2.cvtColor(cv2.imread(path, flag), cv2.COLOR_BGR2RGB)
         return tensor(vary(image=image)["image"])
 
     return way
@@ -181,8 +185,9 @@ def table(title: str, seconds: dict[str, float], unit: str) -> None:
         print(f"  {name:52s}{value / seconds[unit]:7.2f}")
 
 
-def verdict(goal: str, measured: float, *, met: bool) -> None:
+def verdict(goal: str, measured: float, *, met: bool) -> bool:
     print(f"  {'MET' if met else 'NOT MET':8s} {goal}: {measured:.2f}")
+    return met
 
 
 class Rows:
@@ -205,33 +210,42 @@ def exhaust(made: Iterable[object]) -> None:
 
 def one_thread(
     size: tuple[int, int], paths: Sequence[str], folder: Path, rivals: dict[str, Way]
-) -> None:
-    """What a picture costs, in decodings."""
+) -> list[bool]:
+    """What a picture costs, in decodings, and which goals are met."""
+    met = []
+    if any("albumentations" in name for name in rivals):
+        by_hand = {BY_HAND: albumentations_way(cv2.INTER_LINEAR, REDUCED[size])}
+    else:
+        by_hand = {}
     ways = {LIMIT: decoding, OURS: ours, CACHED: from_cache(paths, stored_pictures(paths, folder))}
-    runs = {name: partial(exhaust, Rows(paths, way)) for name, way in (ways | rivals).items()}
+    ways |= rivals | by_hand
+    runs = {name: partial(exhaust, Rows(paths, way)) for name, way in ways.items()}
     seconds = least_seconds(runs, ROUNDS, time.thread_time)
     kilobytes = sum(Path(path).stat().st_size for path in paths) / len(paths) / 1024
     table(f"{size[0]} x {size[1]}, {kilobytes:.0f} KB: cost in decodings", seconds, LIMIT)
     if size == SMALL:
         share = seconds[OURS] / seconds[LIMIT]
-        verdict("uncached, in decodings, at most 1.8", share, met=share <= 1.8)
+        met.append(verdict("uncached, in decodings, at most 1.8", share, met=share <= 1.8))
     if rivals:
         best = min(seconds[name] for name in rivals)
         gain, goal = best / seconds[OURS], 10 if size == BIG else 1.5
-        verdict("uncached, times as fast as the fastest rival, above 1", gain, met=gain > 1)
+        met.append(verdict("uncached, times the fastest rival, above 1", gain, met=gain > 1))
         gain = best / seconds[CACHED]
-        verdict(f"cached, times as fast as that rival, at least {goal}", gain, met=gain >= goal)
+        met.append(verdict(f"cached, times that rival, at least {goal}", gain, met=gain >= goal))
+    return met
 
 
-def loaders(paths: Sequence[str], folder: Path, rivals: dict[str, Way]) -> None:
+def loaders(paths: Sequence[str], folder: Path, rivals: dict[str, Way]) -> list[bool]:
     """Batches by two threads against the two lasting workers of a DataLoader."""
     stored = stored_pictures(paths, folder)
     direct = Direct(lambda row: prepared(paths[row]), (SIDE, SIDE, 3), np.dtype(np.uint8))
-    loader("nothing cached", direct, paths, {"our function": ours} | rivals)
-    loader("from the cache", stored, paths, {"our function": from_cache(paths, stored)})
+    return [
+        loader("nothing cached", direct, paths, {"our function": ours} | rivals),
+        loader("from the cache", stored, paths, {"our function": from_cache(paths, stored)}),
+    ]
 
 
-def loader(title: str, pictures: Pictures, paths: Sequence[str], ways: dict[str, Way]) -> None:
+def loader(title: str, pictures: Pictures, paths: Sequence[str], ways: dict[str, Way]) -> bool:
     batches = Batches(pictures, threads=2, augment=AUGMENT)
     parts = np.array_split(np.arange(len(paths)), len(paths) // BATCH)
     mine, one, two = "Batches, 2 threads", "decoding alone, 1 thread", "decoding alone, 2 threads"
@@ -248,24 +262,30 @@ def loader(title: str, pictures: Pictures, paths: Sequence[str], ways: dict[str,
         seconds = least_seconds(passes, LOADER_ROUNDS, time.perf_counter)
     table(f"Loaders, 512 px, batches of {BATCH}, {title}: time in ours", seconds, mine)
     gain = min(seconds[name] for name in theirs) / seconds[mine]
-    verdict("times as fast as the fastest DataLoader, at least 1.5", gain, met=gain >= 1.5)
+    met = verdict("times as fast as the fastest DataLoader, at least 1.5", gain, met=gain >= 1.5)
     if seconds[one] < 1.5 * seconds[two]:
         print("  no second core was free: the verdict on loaders says little")
+    return met
 
 
-def main() -> None:
+def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--data", type=Path, default=Path("../shared/data"))
     data = arguments.parse_args().data
+    if not (data / "idrid_grade").is_dir():
+        print(f"skipped: {data / 'idrid_grade'} is not there (see --data)")
+        return 0
     torch.set_num_threads(1)
     quiet_libraries()
     rivals = importable()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        met = []
         for size, count in COUNTS.items():
-            one_thread(size, photographs(data, folder, size, count), folder, rivals)
-        loaders(photographs(data, folder, SMALL, LOADED), folder, rivals)
+            met += one_thread(size, photographs(data, folder, size, count), folder, rivals)
+        met += loaders(photographs(data, folder, SMALL, LOADED), folder, rivals)
+    return 0 if all(met) else 1
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -96,7 +97,8 @@ def foveal(*tokens: object) -> None:
 
 
 def ours(folder: Path, words: dict[str, str], seen: Rows, unseen: Rows) -> tuple[float, list[int]]:
-    """Wall seconds of a run, and the grades of the chosen row."""
+    """Wall seconds of a whole run, and the grades of the chosen row."""
+    shutil.rmtree(folder / "study", ignore_errors=True)  # one that was stopped would end sooner
     started = time.monotonic()
     write(folder / "seen.csv", seen)
     write(folder / "unseen.csv", unseen)

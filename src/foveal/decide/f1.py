@@ -50,7 +50,11 @@ class RankedLabel:
         """Midway between the best score to cut at and the next lower one."""
         if not self.own_above[0] > 0:
             return float("inf")
-        return self.just_below(float(self.own[self.f1(self.own).argmax()]))
+        first = np.flatnonzero(np.append(True, self.own[1:] != self.own[:-1]))
+        values = self.own[first]
+        given = self.above[np.searchsorted(self.scores, values)]
+        f1 = self.own_above[first] / np.maximum(given + self.own_above[0], 1e-300)  # a half of it
+        return self.just_below(float(values[f1.argmax()]))
 
     def cut_of_share(self) -> float:
         """The cut that gives the label to as much weight as has it."""
