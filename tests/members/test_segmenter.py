@@ -22,7 +22,7 @@ from foveal.files import read_json
 from foveal.lattice import cells, part_of, region_of
 from foveal.losses.overlap import CrossEntropyAndFBeta
 from foveal.losses.overlap import foreground as plain_foreground
-from foveal.manifest import Case
+from foveal.manifest import Case, Window
 from foveal.members.crops import Crops
 from foveal.members.segmenter import Segmenter
 from foveal.members.training import Training
@@ -30,6 +30,7 @@ from foveal.members.volumes import StoredVolumes, learnable
 from foveal.models.backbone import Backbone
 from foveal.models.volumetric import VolumetricModel
 from foveal.predictions import Predictions
+from foveal.read import slices
 from foveal.read.volume import Volume
 from foveal.split.record import Split
 from foveal.stages.open import Opened
@@ -913,3 +914,21 @@ def test_what_is_judged_takes_time_too(cut: Units, tmp_path: Path) -> None:
     ):
         assert more.estimate(8, work.resources) > 2 * one.estimate(8, work.resources)
         assert digest(one) == digest(more)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("once", [False, True])
+def test_a_picture_that_is_stored_is_not_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int, *, once: bool
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (40, 50, channels), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    stored, case = StoredVolumes(channels), Case(id="a", paths=(str(tmp_path / "a.png"),))
+    resources = Resources(cache=tmp_path / "cache", once=once)
+    first = stored(case, resources)
+    monkeypatch.setattr(slices, "decode", None)
+    again = stored(case, resources)
+    whole = Window(top=0, left=0, height=40, width=50)
+    np.testing.assert_array_equal(again(whole), first(whole))
+    stored.forget(case, resources)
+    assert any((tmp_path / "cache").glob("*.npy")) != once

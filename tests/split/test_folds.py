@@ -19,7 +19,7 @@ from foveal.split import (
     groups,
     imbalance,
 )
-from foveal.split.folds import by_grade
+from foveal.split.folds import by_grade, by_name
 from foveal.split.record import NONE, own_folds
 
 
@@ -341,3 +341,14 @@ def test_folds_that_tear_a_group_have_a_cure_of_their_own() -> None:
         Folds(2)(replace(own, measured={"sha256": np.array(list("aabbccdd"))}))
     with pytest.raises(SplitError, match="near_duplicates=false"):
         Folds(2, near=True)(replace(own, measured={"look": np.array(list("aabbccdd"))}))
+
+
+def test_classes_by_name_are_spread_as_labels_would_be() -> None:
+    rng = np.random.default_rng(0)
+    names = rng.choice(list("abcd"), 300, p=[0.6, 0.2, 0.15, 0.05])
+    of = manifest(names.tolist(), site=rng.choice(list("xy"), 300).tolist())
+    of = replace(of, measured={"label_names": names})
+    made = Folds(5, strata=by_name)(of)
+    counts = [np.bincount(made.fold[names == name], minlength=5) for name in "abcd"]
+    assert all(np.ptp(count) <= 1 for count in counts)
+    assert made.lines()[0].split() == ["fold", "a", "b", "c", "d", "cases"]

@@ -4,11 +4,13 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from conftest import truth_of
+from conftest import FAST, INLINE, small_study, truth_of
+from foveal import stages
 from foveal.combine.blend import CalibratedMean, LabelAverage, NonNegative
 from foveal.combine.leaderboard import Leaderboard, rank
 from foveal.manifest import Facts, Truth
@@ -137,3 +139,16 @@ def test_the_leaderboard_is_valid_json_where_nothing_can_be_told() -> None:
     wanted = [[v if np.isfinite(v) else None for v in r.folds.values()] for r in board.rows]
     assert [list(row["folds"].values()) for row in told["rows"]] == wanted
     assert any(None in scores for scores in wanted)
+
+
+def test_trainings_on_other_kinds_of_device_are_told_of(eyes: dict, tmp_path: Path) -> None:
+    study = small_study("grade", {"small": FAST}, tmp_path / "s", eyes, members="floor,regression")
+    stages.train(study, context=INLINE)
+    notes = study.job_folder("regression", 0) / "state.json"
+    said: list[str] = []
+    context = replace(INLINE, warn=lambda text, _about: said.append(text))
+    before = notes.read_text()
+    assert '"cpu"' in before
+    notes.write_text(before.replace('"cpu"', '"gpu"'))  # as long
+    stages.combine(study, context)
+    assert any("regression was trained on cpu and gpu" in text for text in said)

@@ -18,7 +18,7 @@ from foveal.manifest import Case, Window
 from foveal.predictions import NO_FOLD, Predictions
 from foveal.read.image import check_depth
 from foveal.read.slices import Stack, find_slices, gap_of
-from foveal.read.volume import Volume, store
+from foveal.read.volume import Volume, load, store
 from foveal.task import Resources
 from foveal.train.cache import CACHE_FORMAT, alone
 
@@ -47,8 +47,8 @@ class StoredVolumes:
                 study.
             StudyError: The disk is full.
         """
-        stack = find_slices(case.paths[0])
-        first, path = self._first(stack), self._path(stack, resources)
+        stack = self._stack(case, resources)
+        first, path = self._first(stack.names), self._path(stack.names, resources)
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path):
             volume = store(
@@ -67,19 +67,23 @@ class StoredVolumes:
     def forget(self, case: Case, resources: Resources) -> None:
         """Give back what was stored of a case, if nobody asks for it again."""
         if resources.once:
-            path = self._path(find_slices(case.paths[0]), resources)
+            path = self._path(self._stack(case, resources).names, resources)
             for suffix in (".npy", ".json"):
                 path.with_suffix(suffix).unlink(missing_ok=True)
 
-    def _path(self, stack: Stack, resources: Resources) -> Path:
+    def _stack(self, case: Case, resources: Resources) -> Stack:
+        """The slices of a case; those of a picture that is stored are not decoded again."""
+        return find_slices(case.paths[0], lambda n: load(self._path(n, resources)) is not None)
+
+    def _path(self, names: tuple[str, ...], resources: Resources) -> Path:
         """Where the slices are stored; a job of its own where it gives them back."""
         owner = f"{os.getpid()}-" if resources.once else ""
-        name = digest(CACHE_FORMAT, stack.names, self._first(stack), self.slices)
+        name = digest(CACHE_FORMAT, names, self._first(names), self.slices)
         return resources.cache / f"volume-{owner}{name}.npy"
 
-    def _first(self, stack: Stack) -> int:
+    def _first(self, names: tuple[str, ...]) -> int:
         """The first slice that is looked at; below 0 where there are too few."""
-        return (len(stack) - self.slices) // 2
+        return (len(names) - self.slices) // 2
 
     def _doubts(self, stack: Stack, volume: Volume) -> list[str]:
         """Why what is said of a volume may be wrong."""

@@ -2,7 +2,8 @@
 
 8 or 16 bit, grey, colour or any number of channels, the camera's orientation honoured, alpha left
 out. A file is readable only when it decodes in full: OpenCV fills the missing end of a truncated
-file with grey and says nothing, so the end is looked for first.
+file with grey and says nothing, so the end is looked for first. What is harmed between is seen
+where a format has sums to tell by, as PNG; of a JPEG its decoder goes on and says nothing.
 """
 
 from __future__ import annotations

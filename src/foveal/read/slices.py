@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from foveal.errors import UnreadableImage
 from foveal.read.image import decode
 from foveal.read.limits import PLANE_LIMIT
 from foveal.read.omezarr import is_zarr, open_zarr
-from foveal.read.stack import Stack, grey, is_grey
+from foveal.read.stack import Slice, Stack, grey, is_grey
 from foveal.read.tiff import stack_of_pages
 
 COLOURS = ("red", "green", "blue")
@@ -24,12 +24,19 @@ COLOURS = ("red", "green", "blue")
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 
 
-def find_slices(place: str) -> Stack:
+def _unknown(names: tuple[str, ...]) -> bool:
+    """Nothing was found before."""
+    return False
+
+
+def find_slices(place: str, known: Callable[[tuple[str, ...]], bool] = _unknown) -> Stack:
     """The slices of a volume.
 
     Args:
         place: A folder, a pattern with `*`, a picture, a multi-page TIFF, or the folder of an
             OME-Zarr image or of a zarr array.
+        known: Whether slices of these names were found there before; of a picture only its pixels
+            tell which there are.
 
     Raises:
         UnreadableImage: Nothing is there, or it holds no slices.
@@ -45,7 +52,7 @@ def find_slices(place: str) -> Stack:
     if path.is_file():
         is_tiff = path.suffix.lower() in (".tif", ".tiff")
         pages = stack_of_pages(path) if is_tiff else None
-        return _picture(path) if pages is None else pages
+        return _picture(path, known) if pages is None else pages
     return _files(_matching(path), f"{place}: no such file, folder or pattern of slices")
 
 
@@ -61,17 +68,24 @@ def _require_one_kind(found: Sequence[Path]) -> None:
             )
 
 
-def _picture(path: Path) -> Stack:
-    """The one slice of a grey picture, the three of one in colour.
+def _picture(path: Path, known: Callable[[tuple[str, ...]], bool]) -> Stack:
+    """The one slice of a grey picture, the three of one in colour."""
+    files, colours = (str(path.resolve()),), tuple(f"{path} {colour}" for colour in COLOURS)
+    for names in (colours, (str(path),)):
+        if known(names):  # then it need not be decoded
+            is_colour = names == colours
+            return Stack(names, files, read=lambda k: _planes(path)[k], is_colour=is_colour)
+    planes = _planes(path)
+    names = colours if len(planes) > 1 else (str(path),)
+    return Stack(names, files, read=lambda k: planes[k], is_colour=len(planes) > 1)
 
-    How many there are, only the pixels tell: grey pictures are often saved in colour.
-    """
-    image, files = decode(str(path), limit=PLANE_LIMIT), (str(path.resolve()),)
+
+def _planes(path: Path) -> list[Slice]:
+    """How many there are, only the pixels tell: grey pictures are often saved in colour."""
+    image = decode(str(path), limit=PLANE_LIMIT)
     if image.shape[2] == len(COLOURS) and not is_grey(image):
-        names = tuple(f"{path} {colour}" for colour in COLOURS)
-        return Stack(names=names, files=files, read=lambda k: image[:, :, k], is_colour=True)
-    plane = grey(image, str(path))
-    return Stack(names=(str(path),), files=files, read=lambda _: plane)
+        return [image[:, :, k] for k in range(len(COLOURS))]
+    return [grey(image, str(path))]
 
 
 def _matching(pattern: Path) -> list[Path]:

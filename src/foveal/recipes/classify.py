@@ -44,7 +44,7 @@ from foveal.options import (
 from foveal.ship.labels import LabelTable
 from foveal.ship.panels.labels import LABEL_PANELS
 from foveal.simulate.cells import simulate_cells
-from foveal.split.folds import Folds, by_label
+from foveal.split.folds import Folds, by_name
 from foveal.survey import survey
 from foveal.targets.labels import Labels
 from foveal.task import Approach, Family, Recipe
@@ -148,7 +148,7 @@ def small(
     return Recipe(
         target=Labels(names, one_each=True),
         metric=MacroF1(),
-        folds=Folds(folds, seed, by_label, near_duplicates),
+        folds=Folds(folds, seed, by_name, near_duplicates),
         members=wanted((*classical, network), members),
         floor=FLOOR,
         blends=(PowerMean(),),

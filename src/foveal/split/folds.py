@@ -83,6 +83,11 @@ def by_grade(manifest: Manifest) -> Strata:
     return _of_one_class(np.array(grades, dtype=np.str_), _site(manifest))
 
 
+def by_name(manifest: Manifest) -> Strata:
+    """The same of classes as they were measured, whether a column has them or one each."""
+    return _of_one_class(manifest.measured["label_names"], _site(manifest))
+
+
 def _of_one_class(kind: Shaped[np.ndarray, " case"], site: Stratum) -> Strata:
     parts = numbered(kind), site
     return Strata(cells=(crossed(*parts),), parts=parts, kind=kind)

@@ -13,7 +13,7 @@ from typing import Any
 from foveal.combine.leaderboard import Entry, Leaderboard, fits, leave_one_fold_out, rank
 from foveal.digests import describe, digest
 from foveal.errors import StudyError
-from foveal.files import csv_text
+from foveal.files import csv_text, read_json
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
 from foveal.settings import Settings
@@ -22,7 +22,7 @@ from foveal.stages.open import Opened, held, say_why
 from foveal.stages.progress import Steps
 from foveal.stages.split import SPLIT_FORMAT, open_split, truth_of
 from foveal.stages.train import TRAIN_FORMAT, is_trained, marks, out_of_fold, place, why_not
-from foveal.study import DONE, Study, changed, is_done, publish
+from foveal.study import DONE, NOTES, Study, changed, is_done, publish
 from foveal.task import Context, Recipe
 
 COMBINE_FORMAT = 9
@@ -57,6 +57,7 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
         say_why("combine", study.combine_folder, depends, context)
         truth = truth_of(opened, made)
         predictions = {m.name: out_of_fold(opened, m.name, made) for m in recipe.members}
+        _say_devices(opened, made, context)
         listed = entries(recipe)
         step = Steps("judging", fits(listed, truth) + len(listed), context)
         board = rank(
@@ -92,6 +93,19 @@ def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
         }
         publish(study.combine_folder, files, depends)
         return board
+
+
+def _say_devices(opened: Opened, made: Split, context: Context) -> None:
+    """Say where trainings of a member computed on other kinds of device, which changes bits."""
+    for member in opened.recipe.members:
+        folders = [opened.study.job_folder(member.name, k) for k in range(made.folds)]
+        kinds = sorted({str(read_json(f / NOTES).get("device", "")) for f in folders} - {""})
+        if len(kinds) > 1:
+            context.warn(
+                f"{member.name} was trained on {' and '.join(kinds)}: a study made anew would "
+                "answer a little otherwise; cure: delete its folder under members/, and foveal run",
+                [],
+            )
 
 
 def _combine_depends(opened: Opened, made: Split) -> dict[str, object]:
