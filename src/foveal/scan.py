@@ -3,7 +3,8 @@
 Everything is decoded once, a piece at a time; a slice, region or mask that does not fit the others
 is an error that names its file::
 
-    manifest, facts = measure(manifest, [scan(case) for case in manifest.cases()])
+    found = [scan(case, mask) for case, (mask,) in zip(manifest.cases(), manifest.target)]
+    manifest, facts = measure(manifest, found)
 """
 
 from __future__ import annotations
@@ -29,6 +30,24 @@ TOLD = 0.93
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Marked:
+    """What one mask marks inside its region.
+
+    Attributes:
+        share: Of the region.
+        is_hidden: Whether it marks something, but nothing there.
+        told: For every one of `LATTICES` the pixels right, given and true, where a cell that is
+            mostly foreground is given whole.
+        trouble: Why it cannot be used; empty where it can.
+    """
+
+    share: float = 0.0
+    is_hidden: bool = False
+    told: tuple[Float[np.ndarray, "3"], ...] = ()
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scanned:
     """What one volume is, from decoding all its slices.
 
@@ -44,6 +63,7 @@ class Scanned:
         files: That the slices lie in, links resolved.
         gap: Between which slices one seems to be missing; empty where none is.
         is_colour: Whether the slices are the colours of one picture.
+        masks: What its masks mark.
     """
 
     height: int
@@ -57,10 +77,15 @@ class Scanned:
     files: tuple[str, ...]
     gap: str = ""
     is_colour: bool = False
+    masks: tuple[Marked, ...] = ()
 
 
-def scan(case: Case) -> Scanned:
-    """Decode all slices of a volume, a piece at a time, and measure them.
+def scan(case: Case, *masks: str) -> Scanned:
+    """Decode all slices of a volume, a piece at a time, and its masks, and measure them.
+
+    Args:
+        case: The volume.
+        masks: Files; what is wrong with them is told later, of all volumes together.
 
     Raises:
         UnreadableImage: A slice does not decode or has another shape than the first, or the region
@@ -94,6 +119,20 @@ def scan(case: Case) -> Scanned:
         files=stack.files,
         gap=gap_of(stack.names),
         is_colour=stack.is_colour,
+        masks=tuple(_marked(case, path, plane) for path in masks),
+    )
+
+
+def _marked(case: Case, path: str, plane: tuple[int, int]) -> Marked:
+    try:
+        region, whole = region_of(case, *plane), read_mask(path, plane)
+    except TargetError as error:
+        return Marked(trouble=str(error))
+    mask = whole & region
+    return Marked(
+        share=float(mask.sum() / max(region.sum(), 1)),
+        is_hidden=bool(whole.any() and not mask.any()),
+        told=tuple(_told(mask, lattice) for lattice in LATTICES),
     )
 
 
@@ -166,27 +205,14 @@ def _measured_masks(
     manifest: Manifest, found: Sequence[Scanned]
 ) -> tuple[list[float], dict[str, float]]:
     """Every volume's share of foreground; their mean, and the cells that masks can be told in."""
-    shares, bad, hidden = [], [], []
-    counts = {lattice: np.zeros(3) for lattice in LATTICES}
-    for k, volume in enumerate(found):
-        for path in manifest.target[k].tolist():
-            try:
-                size = (volume.height, volume.width)
-                region = region_of(manifest.case(k), *size)
-                whole = read_mask(path, size)
-            except TargetError as error:
-                bad.append(f"{manifest.name(k)}: {error}")
-                continue
-            mask = whole & region
-            if whole.any() and not mask.any():
-                hidden.append(f"{manifest.name(k)}: {manifest.paths[k][1]}")
-            shares.append(float(mask.sum() / max(region.sum(), 1)))
-            for lattice, count in counts.items():
-                count += _told(mask, lattice)
+    each = [(k, mask) for k, volume in enumerate(found) for mask in volume.masks]
+    bad = [f"{manifest.name(k)}: {mask.trouble}" for k, mask in each if mask.trouble]
     if bad:
         raise TargetError(f"{len(bad)} masks cannot be used; cure: correct them", bad)
-    if not shares:
-        return shares, {}
+    if not each:
+        return [], {}
+    hidden = [f"{manifest.name(k)}: {manifest.paths[k][1]}" for k, m in each if m.is_hidden]
+    shares = [mask.share for _, mask in each]
     if not any(shares) and hidden:
         raise TargetError(
             "no mask marks anything inside its region; there is nothing to learn; cure: regions "
@@ -195,7 +221,8 @@ def _measured_masks(
         )
     if not any(shares):
         raise TargetError("all masks are empty; there is nothing to learn; cure: another --target")
-    fine = [n for n, (hit, given, true) in counts.items() if 2 * hit >= TOLD * (given + true)]
+    counts = zip(LATTICES, np.sum([mask.told for _, mask in each], axis=0), strict=True)
+    fine = [n for n, (hit, given, true) in counts if 2 * hit >= TOLD * (given + true)]
     return shares, {"share": round(float(np.mean(shares)), 6), "lattice": max([1, *fine])}
 
 

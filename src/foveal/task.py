@@ -299,7 +299,8 @@ class Family:
     """What must be known of a family before a recipe of it can be built.
 
     Attributes:
-        survey: From a case to what was measured of it and a small picture, decoding it in full.
+        survey: From a case, and the files of its target where they are files, to what was measured
+            of it and a small picture, decoding all in full.
         facts: From manifest and measurements to facts.
         audit: From the manifest to findings, in plain words.
         simulate: Writes a small data set with known truth into a folder and says how to use it.
@@ -310,7 +311,7 @@ class Family:
         target_is_file: Whether the target columns lead to files too.
     """
 
-    survey: Callable[[Case], Any]
+    survey: Callable[..., Any]
     facts: Callable[[Manifest, Sequence[Any]], tuple[Manifest, Facts]]
     audit: Callable[[Manifest], list[str]]
     simulate: Callable[..., Mapping[str, Any]]

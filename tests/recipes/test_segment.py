@@ -26,9 +26,9 @@ from effects import digests, tried, untried
 from foveal import stages
 from foveal.digests import digest
 from foveal.errors import DataError, SplitError, TargetError, UsageError
-from foveal.manifest import load
+from foveal.manifest import Manifest, load
 from foveal.recipes import segment
-from foveal.scan import scan
+from foveal.scan import Scanned, scan
 from foveal.stages.open import Opened, open_study
 from foveal.stages.split import split_of
 from foveal.study import Study
@@ -53,10 +53,17 @@ RECIPES = {
 make = partial(small_study, "segment", RECIPES)
 
 
+def scanned(manifest: Manifest) -> list[Scanned]:
+    return [
+        scan(case, *masks)
+        for case, masks in zip(manifest.cases(), manifest.target.tolist(), strict=True)
+    ]
+
+
 def made_of(recipe: str, of: dict, **options: object) -> object:
     """The recipe for the volumes of a table."""
     manifest = load(source_of(of))
-    _, facts = segment.FAMILY.facts(manifest, [scan(case) for case in manifest.cases()])
+    _, facts = segment.FAMILY.facts(manifest, scanned(manifest))
     return getattr(segment, recipe)(facts, **{**RECIPES[recipe], **options})
 
 
@@ -248,7 +255,7 @@ def test_a_study_may_hold_a_zarr(scans: dict, tmp_path: Path) -> None:
     study = make(tmp_path / "s", of, members="floor")
     stages.split(study, INLINE)
     manifest, before = study.manifest(), load(source_of(scans))
-    whole = [scan(case) for case in before.cases()]
+    whole = scanned(before)
     assert manifest.measured["sha256"].tolist() == [volume.sha256 for volume in whole]
     assert manifest.measured["depth"].tolist() == [str(depth) for depth in DEPTHS]
     stages.run(study, INLINE)
@@ -684,7 +691,7 @@ def test_pictures_in_colour_are_told_of_once_and_grey_ones_take_no_colour_away(
 
 def test_the_facts_are_those_of_the_volumes(scans: dict) -> None:
     manifest = load(source_of(scans))
-    measured, facts = segment.FAMILY.facts(manifest, [scan(case) for case in manifest.cases()])
+    measured, facts = segment.FAMILY.facts(manifest, scanned(manifest))
     assert (facts.cases, facts.height, facts.width, facts.bits) == (4, 64, 96, 8)
     assert facts.depth == min(DEPTHS)
     assert facts.sizes == {"64x96": 3, "60x90": 1}
@@ -708,7 +715,7 @@ def test_the_facts_are_those_of_the_volumes(scans: dict) -> None:
 
 def test_the_depth_is_that_of_the_shallowest_volume_up_to_sixteen(scans: dict) -> None:
     manifest = load(source_of(scans))
-    _, facts = segment.FAMILY.facts(manifest, [scan(case) for case in manifest.cases()])
+    _, facts = segment.FAMILY.facts(manifest, scanned(manifest))
     for depth, wanted in ((1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (10, (3, 3)), (65, (5, 3))):
         made = segment.small(replace(facts, depth=depth))
         (network,) = [m for m in made.members if m.name == "network"]
@@ -798,7 +805,7 @@ def test_volumes_that_share_a_file_are_one(scans: dict, tmp_path: Path) -> None:
         with Path(of["table"]).open("a") as table:
             table.write(f"{name},{name},a-mask.png,\n")
     manifest = load(source_of(of))
-    measured, _ = segment.FAMILY.facts(manifest, [scan(case) for case in manifest.cases()])
+    measured, _ = segment.FAMILY.facts(manifest, scanned(manifest))
     physical = measured.measured["physical"].tolist()
     assert physical[1] == physical[3] == physical[4] == physical[5]
     assert len(set(physical)) == 3
@@ -815,7 +822,7 @@ def test_an_image_that_two_rows_name_is_one_volume(scans: dict, tmp_path: Path) 
     with Path(of["table"]).open("a") as table:
         table.write("e,link,b-mask.png,\nf,b/full,b-mask.png,\n")
     manifest = load(source_of(of))
-    measured, _ = segment.FAMILY.facts(manifest, [scan(case) for case in manifest.cases()])
+    measured, _ = segment.FAMILY.facts(manifest, scanned(manifest))
     physical = measured.measured["physical"].tolist()
     assert physical[1] == physical[4] == physical[5]
     assert len(set(physical)) == 4
@@ -839,7 +846,7 @@ def test_slices_that_seem_to_be_missing_are_told_of(scans: dict, tmp_path: Path)
         if path not in names:
             path.unlink()
     manifest = load(source_of(of))
-    measured, _ = segment.FAMILY.facts(manifest, [scan(case) for case in manifest.cases()])
+    measured, _ = segment.FAMILY.facts(manifest, scanned(manifest))
     (said,) = [s for s in segment.suspicions(measured) if "slices" in s]
     assert "1 volumes (a: z2" in said
     assert "is followed by z4" in said

@@ -292,7 +292,8 @@ def _survey(
 
     def one(row: int) -> None:
         try:
-            found[row] = family.survey(manifest.case(row))
+            told = manifest.target[row].tolist() if family.target_is_file else []
+            found[row] = family.survey(manifest.case(row), *told)
         except DataError as error:
             bad[row] = f"{manifest.name(row)}: {error}"
 
