@@ -106,7 +106,9 @@ def _make_room(study: Study, address: str, options: Mapping[str, Any]) -> None:
     """
     folder = study.folder.parent
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
-        raise UsageError(f"{folder} holds something else than a demo; cure: another --out")
+        raise UsageError(
+            f"{folder} holds something else than a demo; cure: another --out, or delete it"
+        )
     write_text(folder / MARK, "Made by `foveal demo`; the next one here writes all of it anew.\n")
     plain = {name: value for name, value in options.items() if name not in OF_SOURCE}
     with suppress(DataError, UsageError):
