@@ -256,7 +256,7 @@ def test_samplers(sampler: object) -> None:
     if label(sampler) in OF_LABELS:
         target = contracts.labels_truth().target.astype(np.float32)
         contracts.check_sampler(sampler, target)
-        contracts.check_sampler(dataclasses.replace(sampler, shares=(0.0, 0.0, 1.0)), target)
+        contracts.check_sampler(dataclasses.replace(sampler, shares=(0.2, 0.0, 0.8)), target)
     if label(sampler) not in OF_INDIVIDUALS:
         contracts.check_sampler(sampler, np.eye(GRADES, dtype=np.float32)[grades])
         return
