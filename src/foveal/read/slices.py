@@ -97,14 +97,16 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """A key that puts slice 10 after slice 9.
+    """A key that puts slice 10 after slice 9, and slice -1, behind _ or =, before slice 0.
 
     Example:
         >>> sorted(["z10", "z9", "a"], key=natural)
         ['a', 'z9', 'z10']
+        >>> sorted(["p_0", "p_5", "p_-5", "p_-10"], key=natural)
+        ['p_-10', 'p_-5', 'p_0', 'p_5']
     """
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p]
+    parts = re.split(r"((?<=[_=])-\d+|\d+)", name)
+    return [(0, int(p), "") if p.lstrip("-").isdecimal() else (1, 0, p) for p in parts if p]
 
 
 def gap_of(names: Sequence[str]) -> str:
