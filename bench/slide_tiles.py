@@ -154,7 +154,7 @@ def ours(path: str, level: int, places: Places) -> Job:
     import numpy.ma  # which NumPy's quantile imports when it is first called
 
     from foveal.manifest import Case
-    from foveal.members.slides import Tiles, find_tissue
+    from foveal.members.slides import FindTissue, Tiles
 
     assert numpy.ma
     codecs()
@@ -163,7 +163,7 @@ def ours(path: str, level: int, places: Places) -> Job:
         Case(id="slide", paths=(path,)),
         Tiles(side=TILE, count=COUNT, downsample=STEPS[level]),
     )
-    return lambda: tiles(case, find_tissue(case)).reshape(-1, TILE, TILE, 3)
+    return lambda: tiles(case, FindTissue()(case)).reshape(-1, TILE, TILE, 3)
 
 
 def limit(path: str, level: int, places: Places) -> Job:
@@ -267,12 +267,12 @@ def importable(path: str, level: int, places: Places) -> dict[str, Job]:
 def chosen(path: str, level: int) -> Places:
     """Where ours reads."""
     from foveal.manifest import Case
-    from foveal.members.slides import Tiles, find_tissue
+    from foveal.members.slides import FindTissue, Tiles
     from foveal.read.slide import open_slide
 
     with open_slide(path) as slide:
         (places,) = Tiles(side=TILE, count=COUNT, downsample=STEPS[level]).places(
-            slide, find_tissue(Case(id="slide", paths=(path,)))
+            slide, FindTissue()(Case(id="slide", paths=(path,)))
         )
         corners = np.round(places / slide.levels[level].downsample).astype(int)
     return [(top, left) for top, left in corners.tolist()]

@@ -359,3 +359,39 @@ def test_blocks_are_never_small() -> None:
     assert np.unique(plane).tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
     assert (plane[:8, :8] == 0).all()
     assert plane.dtype == np.int32
+
+
+def discs() -> np.ndarray:
+    """Discs of some sizes, on black."""
+    drawn = np.zeros((96, 128), dtype=np.uint8)
+    for x, radius in ((20, 9), (60, 14), (105, 12)):
+        cv2.circle(drawn, (x, 48), radius, 255, -1)
+    return drawn
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [("png", []), ("tif", []), ("webp", [cv2.IMWRITE_WEBP_QUALITY, 60]), ("jp2", [])],
+)
+def test_a_mask_with_soft_edges_is_cut_at_half(
+    tmp_path: Path, suffix: str, options: list[int]
+) -> None:
+    sharp = discs()
+    path = tmp_path / f"m.{suffix}"
+    cv2.imwrite(str(path), cv2.GaussianBlur(sharp, (0, 0), 1.5), options)
+    got = read_mask(str(path))
+    assert np.mean(got != (sharp > 0)) < 0.005
+    cv2.imwrite(str(path), cv2.GaussianBlur(sharp, (0, 0), 1.5).astype(np.uint16) * 257)
+    if suffix != "webp":
+        assert np.mean(read_mask(str(path)) != (sharp > 0)) < 0.005
+
+
+@pytest.mark.parametrize("top", [255, 250, 40])
+def test_numbers_of_objects_and_classes_are_all_foreground(tmp_path: Path, top: int) -> None:
+    """Up to the last number of 8 bit, and classes beside 255 for what is not known."""
+    objects = (np.arange(96 * 128).reshape(96, 128) // 37 % (top + 1)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "m.png"), objects)
+    np.testing.assert_array_equal(read_mask(str(tmp_path / "m.png")), objects > 0)
+    classes = np.where(discs() > 0, 255, objects % 21).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "m.png"), classes)
+    np.testing.assert_array_equal(read_mask(str(tmp_path / "m.png")), classes > 0)

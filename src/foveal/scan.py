@@ -25,8 +25,11 @@ from foveal.read.slices import COLOURS, find_slices, gap_of
 LATTICES = (2, 4)
 """Pixels that a cell may be wide if masks can be told in it."""
 
-TOLD = 0.93
-"""Dice score of masks told in whole cells that is good enough."""
+TOLD, SHARP = 0.93, 0.98
+"""Dice score of masks told in whole cells that is good enough, and where finer ones cost little."""
+
+FEW_CELLS = 1 << 21
+"""Of all planes together that cost little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,8 +224,18 @@ def _measured_masks(
         )
     if not any(shares):
         raise TargetError("all masks are empty; there is nothing to learn; cure: another --target")
+    if min(shares) == 1:
+        raise TargetError(
+            "all masks mark everything, for anything but 0 is marked; there is nothing to learn; "
+            "cure: masks with 0 for background, or another --target"
+        )
     counts = zip(LATTICES, np.sum([mask.told for _, mask in each], axis=0), strict=True)
-    fine = [n for n, (hit, given, true) in counts if 2 * hit >= TOLD * (given + true)]
+    pixels = sum(v.height * v.width for v in found)
+    fine = []
+    for n, (hit, given, true) in counts:
+        is_cheap = pixels <= FEW_CELLS * (n // 2) ** 2  # in cells of half the width
+        if 2 * hit >= (SHARP if is_cheap else TOLD) * (given + true):
+            fine.append(n)
     return shares, {"share": round(float(np.mean(shares)), 6), "lattice": max([1, *fine])}
 
 

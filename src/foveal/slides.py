@@ -36,6 +36,9 @@ NAMED = 5
 APART = 0.05
 """By which levels, and the shapes of masks, may differ from each other unremarked."""
 
+STAINED = 0.25
+"""Share of what is dark on a typical slide from which colours of pens are taken for a stain."""
+
 OVERVIEW_SIDE = 512
 """Most pixels along a side of the picture that a slide is measured on."""
 
@@ -49,6 +52,7 @@ class SlideSeen:
         downsamples: Of every level, 1 first.
         spacing_um: Microns a pixel of the largest level; None where nobody says.
         tissue: Share of the slide, 0 to 1.
+        dark: Likewise, with what has the colour of a pen or of dirt.
         mask: Digest of the mask's pixels; empty where there is none.
         stretch: Width over height of the mask, of that of the slide; 1 where there is none.
     """
@@ -57,6 +61,7 @@ class SlideSeen:
     downsamples: tuple[float, ...]
     spacing_um: float | None
     tissue: float
+    dark: float
     mask: str
     stretch: float
 
@@ -70,8 +75,9 @@ def survey(case: Case) -> SlideSeen:
     mask = None if case.mask is None else scene(case.mask, OVERVIEW_SIDE)
     with open_slide(case.paths[0]) as slide:
         seen = overview(slide, OVERVIEW_SIDE)
-        amount = tissue(seen)
-        dyed = seen[amount > 0] if amount.any() else seen.reshape(-1, slide.channels)
+        shown, dark = tissue(seen) > 0, tissue(seen, pens=False) > 0
+        is_dyed = shown if shown.sum() > (1 - STAINED) * dark.sum() else dark
+        dyed = seen[is_dyed] if is_dyed.any() else seen.reshape(-1, slide.channels)
         unit = dyed / 255.0
         grey = cv2.resize(seen.mean(axis=2) / 255, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         picture = Inspection(
@@ -87,7 +93,8 @@ def survey(case: Case) -> SlideSeen:
             picture=foveal.survey.Surveyed(picture, 1.0, grey.astype(np.float32)),
             downsamples=tuple(one.downsample for one in slide.levels),
             spacing_um=slide.spacing_um,
-            tissue=float((amount > 0).mean()),
+            tissue=float(shown.mean()),
+            dark=float(dark.mean()),
             mask="" if mask is None else _digest(mask),
             stretch=1.0 if mask is None else _stretch(mask, slide.levels[0]),
         )
@@ -120,6 +127,8 @@ def measure(
     spacings = [f.spacing_um for f in found if f.spacing_um is not None]
     spacing = float(np.median(spacings)) if len(spacings) == len(found) else None
     mute = [name for name, f in zip(manifest.ids, found, strict=True) if f.spacing_um is None]
+    if is_stain := _looks_stained(found):
+        found = [replace(f, tissue=f.dark) for f in found]
     shown = [f for f in found if f.tissue > 0] or list(found)
     facts = replace(
         facts,
@@ -130,17 +139,32 @@ def measure(
             for k in range(len(usual))
         ),
         spacing_um=spacing,
-        target={**facts.target, **({"without_spacing": listed(mute)} if spacings and mute else {})},
+        target={
+            **facts.target,
+            **({"without_spacing": listed(mute)} if spacings and mute else {}),
+            **({"pens": False} if is_stain else {}),
+        },
         tissue_pixels=round(float(np.median([_tissue_pixels(f, spacing) for f in shown]))),
     )
     more = {
         "spacing_um": np.array([f"{f.spacing_um:.5g}" if f.spacing_um else "" for f in found]),
         "levels": np.array([" ".join(f"{d:.5g}" for d in f.downsamples) for f in found]),
         "tissue": np.array([f"{f.tissue:.5f}" for f in found], dtype=np.str_),
+        "stain": np.array([STAIN if is_stain else "" for _ in found], dtype=np.str_),
         "mask_stretch": np.array([f"{f.stretch:.3f}" for f in found], dtype=np.str_),
         "mask_sha256": np.array([f.mask for f in found], dtype=np.str_),
     }
     return replace(manifest, measured={**manifest.measured, **more}), facts
+
+
+STAIN = "as pens"
+"""What is measured of slides whose stain has the colour of pens."""
+
+
+def _looks_stained(found: Sequence[SlideSeen]) -> bool:
+    """Whether colours of pens are as common as only a stain is: pens mark few slides, or little."""
+    taken = [1 - f.tissue / f.dark for f in found if f.dark > 0]
+    return bool(taken) and float(np.median(taken)) > STAINED
 
 
 def _tissue_pixels(seen: SlideSeen, spacing_um: float | None) -> float:
@@ -153,7 +177,14 @@ def _tissue_pixels(seen: SlideSeen, spacing_um: float | None) -> float:
 
 def remarks(manifest: Manifest) -> list[str]:
     """What a person should know of the slides before anything is trained."""
-    return [*_of_spacing(manifest), *_of_levels(manifest), *_of_masks(manifest)]
+    of_stain = [PENS_COUNT] if STAIN in manifest.measured["stain"] else []
+    return [*of_stain, *_of_spacing(manifest), *_of_levels(manifest), *_of_masks(manifest)]
+
+
+PENS_COUNT = (
+    "much of what is dark on most slides has the colour of a pen or of dirt, so it is taken for a "
+    "stain, and pens for tissue"
+)
 
 
 def _of_spacing(manifest: Manifest) -> list[str]:

@@ -334,7 +334,8 @@ def path_column(source: Source, name: str, texts: list[str], gaps: Refuse) -> li
     empty = [f"row {k + 1}: the cell is empty" for k, text in enumerate(texts) if not text]
     must = name not in source.optional
     if empty and must:
-        gaps(f'{len(empty)} rows say no path in column "{name}"', empty)
+        cure = "cure: a path, or leave these rows out; a mask where nothing is marked is all black"
+        gaps(f'{len(empty)} rows say no path in column "{name}"; {cure}', empty)
     root = Path(source.table).absolute().parent
     return [str(root / (text or NOWHERE)) if text or must else "" for text in texts]
 

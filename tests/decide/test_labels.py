@@ -126,13 +126,21 @@ def test_few_cases_pull_a_cut_away_from_its_own() -> None:
     assert ways[1].sum() < 0.3 * ways[0].sum()
 
 
-def test_what_pulls_is_chosen_on_folds_left_out() -> None:
-    scores, truth = cases(2, n=400)
-    ways = Ranked.of(scores.matrix().values, truth.target != 0, truth.weight).shrunk()
-    chosen = ShrunkCuts().fit(scores, truth).cuts
-    value = ShrunkCuts()._left_out(scores.matrix().values, truth.target != 0, truth)
-    assert chosen == tuple(ways[int(value.argmax())].tolist())
-    assert 0 < value.min() < value.max() < 1
+@pytest.mark.parametrize("off_by", [0.0, 3.0])
+def test_the_common_cut_pulls_where_it_is_clearly_better_on_folds_left_out(off_by: float) -> None:
+    """Where scores mean the same in every label, most of them rare; not where they do not."""
+    rng = np.random.default_rng(0)
+    odds = np.log(0.03 / 0.97) + rng.normal(0, 5, (100, 100))
+    has = rng.random(odds.shape) < 1 / (1 + np.exp(-odds))
+    scores = (1 / (1 + np.exp(-odds - rng.normal(0, off_by, 100)))).astype(np.float32)
+    n = np.arange(100)
+    truth = Truth(target=has, weight=np.ones(100), group=n, fold=n % 5)
+    ways = Ranked.of(scores, has, truth.weight).shrunk()
+    (common, share), error = ShrunkCuts()._left_out(scores, has, truth)
+    assert (common - share > 2 * error) == (off_by == 0)
+    assert error > 0
+    chosen = ShrunkCuts().fit(predicted(scores), truth).cuts
+    assert chosen == pytest.approx(ways[0 if off_by == 0 else 1], abs=1e-6)
 
 
 @pytest.mark.parametrize("labels", [1, 3])

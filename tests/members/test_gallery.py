@@ -253,7 +253,7 @@ def test_the_loss_learns_individuals_their_mirror_images_and_nobody(
     }
 
 
-@pytest.mark.parametrize(("most", "parts"), [(4, 4), (2, 8)])
+@pytest.mark.parametrize(("most", "parts"), [(4, 2), (2, 4)])
 def test_out_of_memory_halves_the_batch_and_writes_it_down(
     swum: Opened, tmp_path: Path, most: int, parts: int
 ) -> None:

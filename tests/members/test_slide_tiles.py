@@ -12,15 +12,15 @@ from PIL import Image
 
 from foveal.errors import UnreadableImage
 from foveal.manifest import Case
-from foveal.members import slides as members
 from foveal.members.slides import (
     MAP_SIDE,
+    FindTissue,
     NoTissue,
     ShownTiles,
     StoredTiles,
     Tiles,
-    find_tissue,
 )
+from foveal.models.features import TissueFeatures
 from foveal.read.slide import open_slide
 from foveal.task import Resources
 from foveal.transforms.augment import resize
@@ -42,13 +42,13 @@ def case_of(path: Path, mask: Path | None = None) -> Case:
 def cut(tiles: Tiles, path: Path, mask: Path | None = None) -> np.ndarray:
     """The tiles of a slide, "shift tile height width channel"."""
     case = case_of(path, mask)
-    made = tiles(case, find_tissue(case))
+    made = tiles(case, FindTissue()(case))
     return made.reshape(tiles.shifts, tiles.count, tiles.side, tiles.side, -1)
 
 
 def places(tiles: Tiles, path: Path, mask: Path | None = None) -> list[np.ndarray]:
     with open_slide(str(path)) as slide:
-        return tiles.places(slide, find_tissue(case_of(path, mask)))
+        return tiles.places(slide, FindTissue()(case_of(path, mask)))
 
 
 def region(pixels: np.ndarray, top: float, left: float, side: int) -> np.ndarray:
@@ -81,7 +81,7 @@ def corner_mask(path: Path, *boxes: tuple[int, int, int, int, int]) -> Path:
 
 
 def test_a_map_shows_where_tissue_is(slide: Path) -> None:
-    amount = find_tissue(case_of(slide))
+    amount = FindTissue()(case_of(slide))
     assert (amount.shape, amount.dtype) == ((MAP_SIDE, MAP_SIDE), np.float32)
     wanted = np.zeros(SIZE)
     for top, left, height, width in BOXES:
@@ -94,7 +94,7 @@ def test_a_map_shows_where_tissue_is(slide: Path) -> None:
 def test_a_blank_slide_has_no_tissue_and_no_tiles(tmp_path: Path) -> None:
     for glass in (255, 235):
         path = write_slide(tmp_path / "blank.tiff", tissue_picture(*SIZE, glass=glass), 4)
-        amount = find_tissue(case_of(path))
+        amount = FindTissue()(case_of(path))
         assert not amount.any()
         with pytest.raises(NoTissue, match=f"{path}: no tissue"):
             Tiles(side=32, count=4)(case_of(path), amount)
@@ -137,22 +137,22 @@ def test_a_mask_in_any_colour_steers_as_one_in_grey(
     if "alpha" in name:
         colour[:, :, 3] = 255 - labels
     Image.fromarray(colour).save(tmp_path / name)
-    wanted = find_tissue(case_of(slide, grey))
-    np.testing.assert_array_equal(find_tissue(case_of(slide, tmp_path / name)), wanted)
+    wanted = FindTissue()(case_of(slide, grey))
+    np.testing.assert_array_equal(FindTissue()(case_of(slide, tmp_path / name)), wanted)
 
 
 def test_an_even_or_empty_mask_changes_nothing(slide: Path, tmp_path: Path) -> None:
-    plain = find_tissue(case_of(slide))
+    plain = FindTissue()(case_of(slide))
     empty = corner_mask(tmp_path / "empty.png")
     even = corner_mask(tmp_path / "even.png", (0, 0, 40, 60, 3))
     for mask in (empty, even):
-        np.testing.assert_allclose(find_tissue(case_of(slide, mask)), plain, rtol=1e-6)
+        np.testing.assert_allclose(FindTissue()(case_of(slide, mask)), plain, rtol=1e-6)
 
 
 def test_a_mask_that_does_not_decode_is_named(slide: Path, tmp_path: Path) -> None:
     (tmp_path / "m.png").write_bytes(b"nothing")
     with pytest.raises(UnreadableImage, match=r"m\.png"):
-        find_tissue(case_of(slide, tmp_path / "m.png"))
+        FindTissue()(case_of(slide, tmp_path / "m.png"))
 
 
 # --- resolution -----------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def test_a_file_that_says_no_microns_is_an_error_with_a_cure(slide: Path) -> Non
 
 
 def test_the_best_tile_comes_first(slide: Path) -> None:
-    tiles, amount = Tiles(side=64, count=12, shifts=4), find_tissue(case_of(slide))
+    tiles, amount = Tiles(side=64, count=12, shifts=4), FindTissue()(case_of(slide))
     whole = cv2.resize(amount, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
     for corners in places(tiles, slide):
         held = [
@@ -352,7 +352,7 @@ def test_tiles_are_the_same_for_any_number_of_threads(several: list[Case], tmp_p
         assert "no tissue" in one.failed[2]
         assert "s4.tiff" in one.failed[4]
     for row in (0, 1, 3, 5):
-        alone = stored.tiles(several[row], find_tissue(several[row]))
+        alone = stored.tiles(several[row], FindTissue()(several[row]))
         for one in found:
             np.testing.assert_array_equal(one(row), alone)
     files = [sorted(p.name for p in (tmp_path / name).glob("*.npy")) for name in ("one", "three")]
@@ -401,12 +401,13 @@ def test_what_a_slide_costs_is_told_by_few_of_them(
     slide: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[Case] = []
+    find = FindTissue.__call__
 
-    def watched(case: Case) -> np.ndarray:
+    def watched(self: FindTissue, case: Case) -> np.ndarray:
         looked.append(case)
-        return find_tissue(case)
+        return find(self, case)
 
-    monkeypatch.setattr(members, "find_tissue", watched)
+    monkeypatch.setattr(FindTissue, "__call__", watched)
     stored = StoredTiles(tiles=Tiles(side=32, count=4))
     assert stored.seconds([case_of(slide)] * 9, np.arange(9)) > 0
     assert len(looked) == 2
@@ -441,3 +442,25 @@ def test_a_grey_slide_may_be_among_coloured_ones(slide: Path, tmp_path: Path) ->
     found = StoredTiles(tiles=Tiles(side=32, count=4))(cases, on(tmp_path / "cache"))
     assert found.failed == {}
     assert np.ptp(found(1), axis=2).max() == 0
+
+
+def test_the_map_of_tissue_is_told_beside_the_tiles(slide: Path, tmp_path: Path) -> None:
+    tiles = Tiles(side=32, count=4, downsample=2.0)
+    plain = StoredTiles(kind="features", tiles=tiles, steps=(to_mean,))
+    beside = replace(plain, beside=TissueFeatures())
+    resources, cases = on(tmp_path / "cache"), [case_of(slide)]
+    few, more = plain(cases, resources)(0), beside(cases, resources)(0)
+    np.testing.assert_array_equal(more[: len(few)], few)
+    amount = FindTissue()(cases[0])
+    share, pixels = (amount > 0).mean(), SIZE[0] * SIZE[1] / 4
+    assert more[len(few) :][[0, 4]] == pytest.approx([share, np.log1p(share * pixels)], rel=1e-5)
+    assert tiles.pixels(cases[0]) == pixels
+
+
+def test_slides_of_a_stain_in_the_colour_of_pens_show_tissue(tmp_path: Path) -> None:
+    picture = np.full((256, 256, 3), 240, dtype=np.uint8)
+    picture[64:128, 64:128] = (60, 90, 200)
+    write_slide(tmp_path / "blue.tif", picture)
+    case = case_of(tmp_path / "blue.tif")
+    assert not FindTissue()(case).any()
+    assert (FindTissue(pens=False)(case) > 0).mean() == pytest.approx(1 / 16, rel=0.3)

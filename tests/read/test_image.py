@@ -149,6 +149,8 @@ def test_a_photograph_has_the_channels_and_bits_of_the_study(tmp_path):
     np.testing.assert_array_equal(up, planes(GREY).astype(np.uint16) * 257)
     with pytest.raises(UnreadableImage, match="16 bit, where the study has 8"):
         photograph(tmp_path, EXACT["png grey 16"][0], channels=1)
+    stretched = cv2.imencode(".png", GREY.astype(np.uint16) * 257)[1].tobytes()
+    np.testing.assert_array_equal(photograph(tmp_path, stretched, channels=1), planes(GREY))
     for wanted in (1, 4):
         with pytest.raises(UnreadableImage, match=f"3 channels, where the study has {wanted}"):
             photograph(tmp_path, EXACT["png colour"][0], channels=wanted)

@@ -84,7 +84,8 @@ def test_masks_are_pooled_and_anything_above_zero_is_foreground(tmp_path: Path) 
     for beta, value in wanted.items():
         assert score("f_beta", *pair, beta=beta).value == pytest.approx(value)
     assert score("f_beta", *pair).value == pytest.approx(wanted[0.5])
-    assert score("dice", *pair)[::2] == (pytest.approx(wanted[1.0]), 6)
+    got = score("dice", *pair)
+    assert (got.value, got.cases) == (pytest.approx(wanted[1.0]), 6)
 
 
 def test_masks_in_colour_are_read_as_a_study_reads_them(tmp_path: Path) -> None:
@@ -93,6 +94,30 @@ def test_masks_in_colour_are_read_as_a_study_reads_them(tmp_path: Path) -> None:
     blue[..., 0] = y * 200  # in OpenCV's order
     answer, truth = masks(tmp_path / "a", blue), masks(tmp_path / "t", y * 255)
     assert score("dice", answer, truth).value == 1
+
+
+def test_masks_are_scored_by_a_table_of_their_paths(tmp_path: Path) -> None:
+    y, z = drawn(2, 2, 3, 9, 7)
+    answer = masks(tmp_path / "a", z)
+    masks(tmp_path / "t", y * 255)
+    (answer / "2.png").rename(answer / "x%2F2.jpg.png")
+    table = tmp_path / "truth.csv"
+    table.write_text("case,slices,outline\n0,a,t/0.png\n1,b,t/1.png\nx/2.jpg,c,t/2.png\n")
+    got = score("dice", answer, table, targets=["outline"])
+    assert (got.value, got.cases) == (pytest.approx(fbeta_score(y.ravel(), z.ravel(), beta=1)), 3)
+    assert score("dice", answer, table, id_column="case", targets=["outline"]).value == got.value
+    with pytest.raises(DataError, match=r'no column "mask" in .*truth\.csv'):
+        score("dice", answer, table)
+
+
+def test_names_of_classes_with_spaces_that_are_counted_as_words_are_told(tmp_path: Path) -> None:
+    truth = "id,kind\nv,red cell\nw,white cell\nx,red cell\ny,white cell\n"
+    answer = "id,kind\nv,white cell\nw,red cell\nx,red cell\ny,white cell\n"
+    got = of_texts(tmp_path, answer, truth, "macro_f1")
+    assert got.value == pytest.approx(2 / 3)
+    assert got.doubt.endswith("--one-each counts whole cells as classes")
+    lists = "id,kind\nv,a b\nw,b c\nx,a c\ny,a\n"
+    assert of_texts(tmp_path, lists, lists, "macro_f1").doubt == ""
 
 
 def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Folds that imitate a search among known individuals and new ones."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -115,7 +117,7 @@ def test_own_folds_name_the_queries_and_empty_cells_the_gallery() -> None:
 def test_what_cannot_be_imitated_is_an_error() -> None:
     with pytest.raises(SplitError, match="--group"):
         QueryFolds("new")(manifest(["a", "a", "b", "b"], ["g", "g", "h", "h"]))
-    with pytest.raises(SplitError, match="--group"):
+    with pytest.raises(SplitError, match="each has one picture; cure: two or more of some"):
         QueryFolds("new")(manifest(["a", "b", "c", "new"]))
     with pytest.raises(SplitError, match="no query would be new"):
         QueryFolds("new")(manifest(["a", "a", "b", "b"]))
@@ -190,3 +192,36 @@ def test_in_a_closed_set_own_folds_ask_for_nobody_they_do_not_know() -> None:
     assert (made.fold[4:] == -1).all()
     assert not made.learns(0)[[4, 6]].any()  # as the column has it
     assert "4 pictures are no queries" in " ".join(made.notes)
+
+
+def in_encounters(individuals: int, seed: int = 0) -> tuple[list[str], list[str]]:
+    """One to fifteen pictures of each, taken two to four at a time."""
+    rng = np.random.default_rng(seed)
+    identity, group = [], []
+    for k in range(individuals):
+        left = int(rng.integers(1, 16))
+        while left > 0:
+            burst = min(left, int(rng.integers(2, 5)))
+            identity += [f"w{k}"] * burst
+            group += [f"e{len(set(group))}"] * burst
+            left -= burst
+    return identity, group
+
+
+@pytest.mark.parametrize("individuals", [25, 60, 200])
+def test_encounters_leave_queries_of_both_kinds(individuals: int) -> None:
+    """Who was met once can be hidden for nothing; of the others an encounter each is a query."""
+    identity, group = in_encounters(individuals)
+    made = QueryFolds("new", new_share=0.3)(manifest(identity, group))
+    known, new = ((made.kind == kind).sum() for kind in ("known", "new"))
+    met = Counter(dict(zip(group, identity, strict=True)).values())
+    possible = sum(min(count, 5) for count in met.values() if count > 1)
+    assert known > 0.6 * possible
+    assert 0.1 <= new / (known + new) <= 0.35
+    assert not any("rest on them" in note for note in made.notes if known >= 20 and new >= 20)
+
+
+def test_few_queries_of_a_kind_are_told() -> None:
+    made = QueryFolds("new")(manifest(["a", "a", "b", "b", "c", "c", "d", "e", "f", "new"]))
+    told = [note for note in made.notes if "rest on them" in note]
+    assert [note.split(" queries")[0] for note in told] == ["only 6", "only 1"]

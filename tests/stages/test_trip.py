@@ -296,6 +296,8 @@ def test_a_refused_init_names_the_culprit_and_leaves_the_disk_alone(
         ("a", "img/{image}", "did you mean {folder}/img/{{image}}.jpg?"),
         ("a.b", "img/{image}.png", "did you mean {folder}/img/{{image}}.tiff?"),
         ("a.png", "img/{image}", "did you mean {folder}/img/a.jpg?"),
+        ("A.JPG", "img/{image}", "there is a.jpg: upper and lower case differ"),
+        ("7.jpg", "img/{image}", "there is 007.jpg: zeros in front of numbers were lost"),
         ("a", "imgs/{image}.jpg", "there is no folder {folder}/imgs"),
         ("x\\a", "img/{image}.jpg", "backslashes"),
         ("zebra", "img/{image}.jpg", "/img/{{image}}.jpg)"),
@@ -305,7 +307,7 @@ def test_a_pattern_that_leads_to_no_file_is_told_of_what_lies_there(
     tmp_path: Path, cell: str, pattern: str, words: str
 ) -> None:
     (tmp_path / "img").mkdir()
-    for name in ("a.jpg", "a.b.tiff", "b.png"):
+    for name in ("a.jpg", "a.b.tiff", "b.png", "007.jpg"):
         (tmp_path / "img" / name).write_bytes(b"")
     (tmp_path / "t.csv").write_text(f"image,grade\n{cell},0\nnone,1\nnone2,1\n")
     with pytest.raises(ManifestError, match="none of the files of 3 rows is there") as error:

@@ -106,12 +106,58 @@ def test_what_is_neither_0_nor_1_is_named_with_row_and_column(cell: str) -> None
     assert error.value.culprits == (f'row 2 (id "c1"): golgi is "{cell}"',)
 
 
-@pytest.mark.parametrize("name", ["golgi body", "a\tb", "a\u00a0b", ""])
-def test_labels_with_white_space_in_their_names_are_refused(name: str) -> None:
-    of = columns(nucleus=["0", "1"], **{name: ["1", "0"]})
+def test_a_column_without_a_name_is_refused() -> None:
+    of = columns(nucleus=["0", "1"], **{"": ["1", "0"]})
     with pytest.raises(TargetError, match="1 labels have white space") as error:
         labels_of(of).encode(of)
-    assert error.value.culprits == (f'"{name}"',)
+    assert error.value.culprits == ('""',)
+
+
+@pytest.mark.parametrize("name", ["Pleural Effusion", "a\tb", "a\u00a0b"])
+def test_columns_may_have_white_space_in_their_names(name: str) -> None:
+    of = columns(nucleus=["0", "1"], **{name: ["1", "0"]})
+    assert labels_of(of).encode(of).tolist() == [[0, 1], [1, 0]]
+    assert labels_of(of).names_of(of).tolist() == ["_".join(name.split()), "nucleus"]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("nucleus_p", 'the column of the probability of "nucleus"'), ("a b", '"a b" is as "a_b"')],
+)
+def test_names_that_an_answer_would_hold_twice_are_refused(name: str, why: str) -> None:
+    of = columns(nucleus=["0", "1"], a_b=["1", "1"], **{name: ["1", "0"]})
+    with pytest.raises(TargetError, match="1 labels have names that answers have") as error:
+        labels_of(of).encode(of)
+    assert why in error.value.culprits[0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "mark"),
+    [
+        (["alpha", "alpha/beta", "beta"], "/"),
+        (["alpha", "beta", "alpha+beta"], "+"),
+        (["alpha-beta-gamma", "alpha", "beta", "gamma"], "-"),
+        (["rust & miner", "rust", "miner"], "&"),
+        (["rust and miner", "rust", ""], "and"),
+    ],
+)
+def test_a_mark_between_words_that_are_labels_without_it_is_refused(
+    cells: list[str], mark: str
+) -> None:
+    with pytest.raises(TargetError, match="separated by spaces") as error:
+        Labels.measure(manifest(cells))
+    assert f"'{mark}'" in str(error.value)
+
+
+@pytest.mark.parametrize("cells", [["T-cell", "B-cell", "cell"], ["+", "-", "+ a"], ["a/b", "a"]])
+def test_a_mark_that_no_labels_stand_around_belongs_to_a_name(cells: list[str]) -> None:
+    assert set(Labels.measure(manifest(cells))["labels"]) == {w for c in cells for w in c.split()}
+
+
+def test_labels_that_only_upper_and_lower_case_tell_apart_are_remarked() -> None:
+    of = manifest(["Cat", "cat dog", "dog"] * 5)
+    said = labels_of(of).remarks(labels_of(of).encode(of), of.weight)
+    assert said == ["upper and lower case alone tell labels apart: Cat, cat"]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +274,14 @@ def test_several_classes_in_a_cell_are_no_class_of_their_own(rest: list[str]) ->
     assert error.value.culprits[0] == 'row 3 (id "c2"): a b'
 
 
-@pytest.mark.parametrize("names", [["rust", "common rust"], ["l 1", "l 2", "r 1", "r 2", "l 3"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["blue", "dark blue", "dark red", "light blue", "light red", "red"],
+        ["rust", "common rust"],
+        ["l 1", "l 2", "r 1", "r 2", "l 3"],
+    ],
+)
 def test_names_may_share_words(names: list[str]) -> None:
     assert Labels.measure(manifest(names), one_each=True)["labels"] == sorted(names)
 
@@ -237,6 +290,9 @@ def test_a_class_in_two_spellings_is_refused() -> None:
     with pytest.raises(TargetError, match=r"1 classes.*two ways; cure") as error:
         Labels.measure(manifest(["2", "2.0", "1.0", "3"]), one_each=True)
     assert error.value.culprits == ('"2.0" is "2"',)
+    with pytest.raises(TargetError, match=r"1 classes.*two ways; cure") as error:
+        Labels.measure(manifest(["red  cell", "red cell", "white"]), one_each=True)
+    assert error.value.culprits == ('"red  cell" is "red cell"',)
 
 
 def test_the_truth_of_labels_is_what_the_table_says() -> None:

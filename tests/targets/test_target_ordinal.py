@@ -31,8 +31,9 @@ def test_grades_are_read_as_numbers_and_counted() -> None:
     ],
 )
 def test_what_is_no_grade_is_named_with_its_row(cell: str, why: str) -> None:
-    with pytest.raises(TargetError, match="0 to 2") as error:
+    with pytest.raises(TargetError, match="are no grades") as error:
         Ordinal(3).encode(manifest(["0", cell, "1"]))
+    assert ("of 0 to 2" in str(error.value)) is (cell == "3")
     assert error.value.culprits == (f'row 2 (id "c1"): {why}',)
 
 
@@ -41,6 +42,7 @@ def test_what_is_no_grade_is_named_with_its_row(cell: str, why: str) -> None:
     [
         ("", "leave rows with an empty cell out"),
         ("mild", "number words 0, 1, 2, ... in their order"),
+        ("1,0", "a point in place of a decimal comma"),
         ("-1", "correct what is no whole number"),
         ("1.5", "correct what is no whole number"),
         ("3", "correct what is too large, or grades=K for K grades"),

@@ -267,3 +267,20 @@ def test_no_tile_of_bare_glass_is_chosen() -> None:
         table = SummedArea.of(amount, height=size[0], width=size[1])
         got = best_tiles(table, side=side, count=1000)
         assert (counted(amount, size, *got.T, side) > 0).all()
+
+
+@pytest.mark.parametrize("count", [1, 4, 10, 40, 200])
+def test_a_share_of_the_tiles_is_spread_over_all_tissue(count: int) -> None:
+    rng = np.random.default_rng(0)
+    amount = rng.random((32, 32))
+    amount[:8] = 0
+    table = SummedArea.of(amount, height=320, width=320)
+    best = best_tiles(table, side=32, count=count)
+    mixed = best_tiles(table, side=32, count=count, evenly=0.5)
+    assert len(mixed) == len(best) == len(np.unique(mixed, axis=0))
+    assert (mixed[: count - count // 2] == best[: count - count // 2]).all()
+    filled = np.round(table(*mixed.T, 32), 6)
+    assert (np.diff(filled) <= 0).all()
+    if count == 10:  # of 70 and more
+        assert filled.min() < table(*best.T, 32).min()
+        assert filled.min() > 0.25 * filled.max()

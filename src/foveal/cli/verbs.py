@@ -150,8 +150,13 @@ def audit(folder: Path, /, *, common: Common = QUIET, session: Hidden) -> Result
 
     with session.work(common, folder) as (study, context):
         findings = stages.audit(study, context)
+        following = (
+            _to_predict(study, folder)
+            if study.report_file.is_file()
+            else next_call("split", folder)
+        )
     text = "\n".join(findings) or "nothing suspicious"
-    return Result(text, {"findings": findings}, next_call("split", folder))
+    return Result(text, {"findings": findings}, following)
 
 
 @app.command
@@ -345,11 +350,11 @@ def score(
 
     Args:
         answer: A table, or a folder of masks.
-        truth: The same with what is true.
+        truth: The same with what is true; for masks also a table of their paths.
         metric: quadratic_kappa, macro_f1, map_at_5, f_beta or dice. For macro_f1 a single column of
             0 and 1 is one label, not two classes, but with --one-each.
         id: Column of ids; the answer's first one if left out.
-        target: Column to score, or several with commas.
+        target: Column to score, or several with commas; of masks `mask` if left out.
         beta: Of f_beta.
         one_each: For macro_f1: a cell is the name of one class, spaces and all.
     """
@@ -362,6 +367,8 @@ def score(
         )
         if got.without_truth:
             context.warn(f"{got.without_truth} answers have no truth and do not count", [])
+        if got.doubt:
+            context.warn(got.doubt, [])
     data = {"metric": metric, "value": got.value, "interval": got.interval, "cases": got.cases}
     return Result(f"{got.value:.10g}", data)
 

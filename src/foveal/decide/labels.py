@@ -4,8 +4,8 @@ Each label has a cut of its own that is best for its F1, found exactly: no cut i
 just below the score of a case that has the label, so those are all there is to try. A rare label
 has few such cases, and its best cut is then mostly luck. Steadier are one cut for all labels, which
 suits scores that mean the same in all of them, and a cut that gives a label as often as it occurs,
-which suits scores that do not. `ShrunkCuts`, the default, find out which, and go from there to the
-label's own cut as its cases grow in number.
+which suits scores that do not. `ShrunkCuts`, the default, take the latter unless the former is
+clearly better, and go from there to the label's own cut as its cases grow in number.
 
 A case has a label where its score, 0 to 1, is at least the cut.
 """
@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 
 from foveal.decide.f1 import Has, Ranked, Scores, Weight, log_odds
 from foveal.manifest import Text, Truth
+from foveal.metrics.interval import Resamples, paired_error, resampled_sums
 from foveal.metrics.overlap import MacroF1
 from foveal.predictions import Predictions
 
@@ -102,10 +103,11 @@ class SharedOut:
 class ShrunkCuts:
     """Each label's own cut, pulled towards a steadier one where few cases have the label.
 
-    A label of n cases gets n / (n + pull) of its own cut, counted in log odds. The rest is the
-    common cut where that has the higher macro F1 on folds left out, else that of the label's share:
-    a single label has no common cut but its own. Where no fold of several can judge, such as where
-    one case has a label, the share's cut counts alone.
+    A label of n cases gets n / (n + pull) of its own cut, counted in log odds. The rest is the cut
+    of the label's share, or the common one where that has clearly the higher macro F1 on folds left
+    out: where scores are weak, the best common cut gives nearly every label to nearly everybody.
+    Where no fold of several can judge, such as where one case has a label, the share's cut counts
+    alone.
 
     Attributes:
         at_least_one: As in `LabelCuts`.
@@ -116,29 +118,40 @@ class ShrunkCuts:
     def fit(self, predictions: Predictions, truth: Truth) -> LabelCuts:
         """Fit on out-of-fold scores; their folds are left out in turn to choose what pulls."""
         scores, has = predictions.matrix().values, truth.target != 0
-        by_common, by_share = self._left_out(scores, has, truth)
+        (by_common, by_share), error = self._left_out(scores, has, truth)
         several = len(np.unique(truth.fold)) > 1
         if several and not max(by_common, by_share) > 0:  # scored by what never saw the label
             return SharedOut(self.at_least_one).fit(predictions, truth)
         to_common, to_share = Ranked.of(scores, has, truth.weight).shrunk()
-        chosen = to_common if by_common > by_share else to_share
+        chosen = to_common if by_common - by_share > CLEARLY * error else to_share
         return LabelCuts(tuple(chosen.tolist()), self.at_least_one)
 
-    def _left_out(self, scores: Scores, has: Has, truth: Truth) -> Float[np.ndarray, " way"]:
-        """The macro F1 of both ways on cases that they were not fitted on.
+    def _left_out(
+        self, scores: Scores, has: Has, truth: Truth
+    ) -> tuple[Float[np.ndarray, " way"], float]:
+        """The macro F1 of both ways on cases that they were not fitted on; their paired error.
 
         0 or nan where every fold left out either has no label or holds all cases that have one.
         """
-        metric, sums = MacroF1(), np.zeros((2, 3 * has.shape[1]))
-        folds = np.unique(truth.fold)
-        for out in (truth.fold == fold for fold in folds):
+        metric = MacroF1()
+        block = np.unique(truth.group, return_inverse=True)[1] % BLOCKS
+        sums = np.zeros((2, int(block.max(initial=0)) + 1, 3 * has.shape[1]))
+        for out in (truth.fold == fold for fold in np.unique(truth.fold)):
             if not has[~out & (truth.weight > 0)].any():
                 continue
             ranked = Ranked.of(scores[~out], has[~out], truth.weight[~out])
-            for k, cuts in enumerate(ranked.shrunk()):
+            for of_way, cuts in zip(sums, ranked.shrunk(), strict=True):
                 given = LabelCuts(tuple(cuts.tolist()), self.at_least_one).given(scores[out])
-                sums[k] += metric.tally(given, truth.take(out)).sum(axis=0)
-        return metric.value(sums)
+                np.add.at(of_way, block[out], metric.tally(given, truth.take(out)))
+        drawn = [Resamples(resampled_sums(one, resamples=RESAMPLES), len(one)) for one in sums]
+        return metric.value(sums.sum(axis=1)), paired_error(metric, *drawn)
+
+
+CLEARLY = 2.0
+"""Paired standard errors by which the common cut must be better (docs/LOG.md)."""
+
+BLOCKS, RESAMPLES = 200, 200
+"""Blocks of groups, at most, from which that error is told, and how often they are drawn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ class FilterTrees:
         name: Of the member.
         trees: Of the forest.
         samples: Most cells that it learns from.
+        position: Whether it is told where in its plane a cell lies, as shares of both sides.
         guard: Pixels that learning keeps away from parts that the fold judges.
         spare_bits: Of 16, that the study's volumes leave empty.
         bits: Of the study.
@@ -73,6 +74,7 @@ class FilterTrees:
     name: str = "floor"
     trees: int = 50
     samples: int = 60_000
+    position: bool = False
     guard: int = 0
     spare_bits: int = 0
     bits: int = 8
@@ -162,8 +164,21 @@ class FilterTrees:
                 width=window.width + 2 * HALO,
             )
             table = self._responses(np.moveaxis(volume(around), 2, 0))
+            if self.position:
+                table = self._placed(table, top, window.left, volume.plane)
             first = (top - window.top) // self.lattice
             yield slice(first, first + len(table)), table
+
+    def _placed(
+        self, table: Float[np.ndarray, "_ _ _"], top: int, left: int, plane: tuple[int, int]
+    ) -> Float[np.ndarray, "_ _ _"]:
+        """The same and where each cell lies, from 0 to 1 down and across."""
+        down, across = (
+            (first + (np.arange(count, dtype=np.float32) + 0.5) * self.lattice) / length
+            for first, count, length in zip((top, left), table.shape, plane, strict=False)
+        )
+        places = np.stack(np.meshgrid(down, across, indexing="ij"), axis=2)
+        return np.concatenate([table, places], axis=2)
 
     def _responses(
         self, slices: Shaped[np.ndarray, "slice height width"]

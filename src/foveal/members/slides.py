@@ -49,27 +49,36 @@ class NoTissue(DataError):
     """A slide shows nothing but glass."""
 
 
-def find_tissue(case: Case) -> Float[np.ndarray, "row column"]:
+@dataclass(frozen=True, slots=True)
+class FindTissue:
     """How much tissue every cell of a slide holds, 0 to 1; all zeros for a blank one.
 
     Where a case has a mask, a picture of the same scene, what has higher values there is wanted
     more, and what has 0 is not wanted, unless that leaves nothing. In colour the highest counts.
+
+    Attributes:
+        pens: Whether what has the colour of a pen or of dirt is no tissue.
     """
-    with open_slide(case.paths[0]) as slide:
-        amount = tissue(overview(slide, 2 * MAP_SIDE))
-    amount = cv2.resize(amount, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
-    if case.mask is not None:
-        picture = scene(case.mask, 2 * MAP_SIDE)
-        colours = picture[:, :, : 3 if picture.shape[2] > 2 else 1]  # what is behind them is alpha
-        wanted = colours.max(axis=2).astype(np.float64)
-        wanted = cv2.resize(wanted, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
-        steered = amount * wanted / max(float(wanted.max()), 1e-12)
-        amount = steered if steered.any() else amount
-    return amount.astype(np.float32)
 
+    pens: bool = True
 
-TISSUE_MAPS = Stored("tissue", find_tissue, ())
-"""Made once a slide, whatever is made of them later."""
+    def __call__(self, case: Case) -> Float[np.ndarray, "row column"]:
+        """The map of a case.
+
+        Raises:
+            UnreadableImage: The slide or its mask does not decode.
+        """
+        with open_slide(case.paths[0]) as slide:
+            amount = tissue(overview(slide, 2 * MAP_SIDE), pens=self.pens)
+        amount = cv2.resize(amount, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
+        if case.mask is not None:
+            picture = scene(case.mask, 2 * MAP_SIDE)
+            colours = picture[:, :, : 3 if picture.shape[2] > 2 else 1]  # what is behind is alpha
+            wanted = colours.max(axis=2).astype(np.float64)
+            wanted = cv2.resize(wanted, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
+            steered = amount * wanted / max(float(wanted.max()), 1e-12)
+            amount = steered if steered.any() else amount
+        return amount.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +94,8 @@ class Tiles:
         spacing_um: Microns along a side of a pixel instead, where every slide says its own; new
             ones must then say it too.
         channels: Of a tile; grey is repeated where there are more.
+        evenly: Share of the tiles that is spread over all tissue, 0 to 1.
+        find: Where tissue is; found once a slide, whatever tiles are chosen by it later.
     """
 
     side: int
@@ -93,6 +104,8 @@ class Tiles:
     downsample: float = 1.0
     spacing_um: float | None = None
     channels: int = 3
+    evenly: float = 0.0
+    find: FindTissue = FindTissue()
 
     def __call__(self, case: Case, amount: Float[np.ndarray, "row column"]) -> Pixels:
         """All tiles of a case, one under the other.
@@ -124,9 +137,15 @@ class Tiles:
         area = SummedArea.of(amount.astype(np.float64), height=largest.height, width=largest.width)
         side = self.side * self.scale(slide)
         return [
-            best_tiles(area, side=side, count=self.count, offset=shift)
+            best_tiles(area, side=side, count=self.count, offset=shift, evenly=self.evenly)
             for shift in PHASES[: self.shifts]
         ]
+
+    def pixels(self, case: Case) -> float:
+        """How many pixels of tiles the whole slide of a case would be."""
+        with open_slide(case.paths[0]) as slide:
+            largest = slide.levels[0]
+            return largest.height * largest.width / self.scale(slide) ** 2
 
     def scale(self, slide: Slide) -> float:
         """Pixels of the largest level along a side of a pixel of a tile."""
@@ -180,7 +199,7 @@ class ShownTiles:
         Raises:
             UnreadableImage: The slide is gone.
         """
-        amount = find_tissue(case)
+        amount = self.tiles.find(case)
         with open_slide(case.paths[0]) as slide:
             image = overview(slide, self.side)
             corners = self.tiles.places(slide, amount)[0]
@@ -195,19 +214,20 @@ class StoredTiles:
 
     Attributes:
         kind: First word of the cache's name; the rest follows from parts and cases.
-        tissue: Where every slide shows tissue.
         tiles: Which of them are wanted, and how.
         steps: From them to what is cached, one after the other.
+        beside: From the map of tissue, and how many pixels of tiles it stands for, to numbers that
+            stand behind that.
     """
 
     kind: str = "tiles"
-    tissue: Stored = TISSUE_MAPS
     tiles: Tiles
     steps: tuple[Callable, ...] = ()
+    beside: Callable | None = None
 
     def __call__(self, cases: Sequence[Case], resources: Resources) -> Mapped | Direct:
         """The arrays of all cases, from the study's cache or through it."""
-        maps = self.tissue(cases, resources)
+        maps = Stored("tissue", self.tiles.find, ())(cases, resources)
         return stored(self.kind, self, self._maker(cases, maps), cases, resources)
 
     def seconds(self, cases: Sequence[Case], rows: Int[np.ndarray, " row"]) -> float:
@@ -223,10 +243,13 @@ class StoredTiles:
         def make(row: int) -> np.ndarray:
             if maps is not None and row in maps.failed:
                 raise UnreadableImage(maps.failed[row])
-            amount = find_tissue(cases[row]) if maps is None else maps(row)
+            amount = self.tiles.find(cases[row]) if maps is None else maps(row)
             value = self.tiles(cases[row], amount)
             for step in self.steps:
                 value = step(value)
+            if self.beside is not None:
+                more = self.beside(amount, self.tiles.pixels(cases[row]))
+                value = np.concatenate([value, more]).astype(value.dtype)
             return value
 
         return make

@@ -153,7 +153,7 @@ def _tint(unit: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class TileFeatures:
-    """Numbers that describe the tiles of a slide together: mean, spread and high end of each.
+    """Numbers that describe the tiles of a slide together: mean, spread and ends of each.
 
     Attributes:
         side: Of a tile, in pixels; tiles lie one under the other.
@@ -168,9 +168,24 @@ class TileFeatures:
         tiles = tall.reshape(-1, self.side, self.side, tall.shape[2])
         shown = tiles[tiles.min(axis=(1, 2, 3)) < np.iinfo(tall.dtype).max]
         found = np.stack([self.of_tile(tile) for tile in (shown if len(shown) else tiles)])
-        parts = [found.mean(axis=0), found.std(axis=0), np.quantile(found, HIGH_END, axis=0)]
+        parts = [found.mean(axis=0), found.std(axis=0), *np.quantile(found, ENDS, axis=0)]
         return np.concatenate(parts).astype(np.float32)
 
 
-HIGH_END = 0.8
-"""Share of the tiles that have less of what a slide is graded by: the worst spots."""
+ENDS = (0.05, 0.2, 0.8, 0.95)
+"""Shares of the tiles that have less of what a slide is graded by: the best and the worst spots."""
+
+
+@dataclass(frozen=True, slots=True)
+class TissueFeatures:
+    """How much tissue there is, and how dense: numbers that tiles of one size do not tell."""
+
+    def __call__(
+        self, amount: Float[np.ndarray, "row column"], pixels: float
+    ) -> Float[np.ndarray, " feature"]:
+        """Describe a map of tissue, 0 to 1, that stands for so many pixels."""
+        shown = amount[amount > 0] if amount.any() else np.zeros(1, dtype=np.float32)
+        share = (amount > 0).mean()
+        area = np.log1p(share * pixels)
+        numbers = [share, amount.mean(), shown.mean(), shown.std(), area]
+        return np.array(numbers, dtype=np.float32)

@@ -81,14 +81,36 @@ class Photograph:
             raise UnreadableImage(
                 f"{case.paths[0]}: {image.shape[2]} channels, where the study has {self.channels}"
             )
-        check_depth(image.dtype, self.bits, case.paths[0])
+        image = not_deeper(image, self.bits, case.paths[0])
         return np.moveaxis(at_depth(image, self.bits, self.spare_bits), 2, 0)
 
 
+def not_deeper(values: Shaped[np.ndarray, "*_"], bits: int, name: str) -> Shaped[np.ndarray, "*_"]:
+    """Values no deeper than a study: those of 16 bit that were stretched from 8 are so again.
+
+    Raises:
+        UnreadableImage: They are deeper.
+    """
+    if bits == 8 and values.dtype == np.uint16 and not (values % STRETCH).any():
+        return (values // STRETCH).astype(np.uint8)
+    check_depth(values.dtype, bits, name)
+    return values
+
+
+STRETCH = 257
+"""What 8 bit are multiplied by to fill 16."""
+
+
 def check_depth(dtype: np.dtype, bits: int, name: str) -> None:
-    """Raise `UnreadableImage` where a file is deeper than the study."""
+    """Raise `UnreadableImage` where a file is deeper than the study.
+
+    How much of its depth is used, one file does not tell.
+    """
     if dtype.itemsize * 8 > bits:
-        raise UnreadableImage(f"{name}: {dtype.itemsize * 8} bit, where the study has {bits}")
+        raise UnreadableImage(
+            f"{name}: {dtype.itemsize * 8} bit, where the study has {bits}; cure: save it with "
+            f"{bits} bit, as bright as the others"
+        )
 
 
 def at_depth(
@@ -101,7 +123,7 @@ def at_depth(
         [257, 65535]
     """
     if values.dtype == np.uint8:
-        return values.astype(np.uint16) * np.uint16(257) if bits == 16 else values
+        return values.astype(np.uint16) * np.uint16(STRETCH) if bits == 16 else values
     return filled(values, spare_bits)
 
 
@@ -281,10 +303,34 @@ def _marked(mask: MaskValues) -> Bool[np.ndarray, "height width 1"]:
         values, alpha = values[:, :, :-1], values[:, :, -1:]
         if not alpha.all() and (values == values[0, 0]).all():
             return alpha != 0  # one colour all over: the shape lies in what is transparent
-    found = values > np.iinfo(values.dtype).max // 2 if mask.is_jpeg else values != 0
+    is_soft = mask.is_jpeg or _has_soft_edges(values)
+    found = values > np.iinfo(values.dtype).max // 2 if is_soft else values != 0
     if values.dtype.kind == "f":
         found &= ~np.isnan(values)
     return np.asarray(found.any(axis=2, keepdims=True))
+
+
+def _has_soft_edges(values: Shaped[np.ndarray, "height width channel"]) -> bool:
+    """Whether a mask of 0 and full scale was smoothed, or kept lossily: it has all between, too.
+
+    Numbers of objects or classes, with or without 255 for what is not known, look otherwise: few
+    values of them are bright, or few pixels of full scale.
+    """
+    if values.dtype not in (np.uint8, np.uint16):
+        return False
+    bright = values.max(axis=2)
+    counts = np.bincount(
+        (bright if bright.itemsize == 1 else bright >> 8).reshape(-1), minlength=256
+    )
+    dim, light = counts[NEAR:128], counts[128 : 256 - NEAR]
+    between = min(np.count_nonzero(dim), np.count_nonzero(light))
+    white, shown = counts[256 - NEAR :].sum(), counts[NEAR:].sum()
+    return bool(between >= SOFT_VALUES and white > SOFT_SHARE * shown)
+
+
+NEAR, SOFT_VALUES, SOFT_SHARE = 6, 4, 0.3
+"""Values from black and from white that count as such in a mask; how many of each half lie between
+where it has soft edges, and how much of what is not black is white."""
 
 
 def _indices_without_black(data: bytes, path: str) -> Shaped[np.ndarray, "height width 1"] | None:

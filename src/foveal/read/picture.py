@@ -1,4 +1,4 @@
-"""A slide that is an ordinary picture, PNG or JPEG: one level, decoded in full when it is opened.
+"""A slide that is an ordinary picture, such as a PNG: one level, decoded in full when it is opened.
 
 Crops of slides and thumbnails are published so. What is too large for that is refused with its
 size, as a photograph is: it needs a form that can be read in parts.

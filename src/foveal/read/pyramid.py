@@ -186,13 +186,21 @@ class TiffSlide:
         _refuse_odd(self.path, self._pages[0])
 
 
+AS_RGB = (
+    "cure: write it as red, green and blue side by side, for example with "
+    "`vips icc_transform` or `vips colourspace` and `vips tiffsave --tile --pyramid`"
+)
+
+
 def _refuse_odd(path: str, page: Any) -> None:
     import tifffile
 
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-        raise UnreadableImage(f"{path}: colours from a palette are not read as a slide")
+        raise UnreadableImage(f"{path}: colours from a palette are not read as a slide; {AS_RGB}")
+    if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+        raise UnreadableImage(f"{path}: inks (CMYK) are not read as a slide; {AS_RGB}")
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1:
-        raise UnreadableImage(f"{path}: channels kept apart are not read as a slide")
+        raise UnreadableImage(f"{path}: channels kept apart are not read as a slide; {AS_RGB}")
     if page.dtype not in (np.uint8, np.uint16):
         raise UnreadableImage(f"{path}: {page.dtype} pixels; 8 or 16 bit unsigned are read")
 

@@ -23,7 +23,7 @@ from jaxtyping import Int, Shaped
 
 from foveal.arrays import Pixels
 from foveal.errors import UnreadableImage
-from foveal.read.image import JPEG_START, PNG_START, decode
+from foveal.read.image import BMP_START, JPEG_START, PNG_START, decode
 from foveal.read.level import Level
 from foveal.read.picture import PictureSlide
 from foveal.read.pyramid import TiffSlide
@@ -112,9 +112,12 @@ def _opened(path: str) -> TiffSlide | PictureSlide | VendorSlide:
         raise UnreadableImage(f"{path}: the file is empty")
     if start[:4] in TIFF_START:
         return TiffSlide(path)
-    is_picture = start.startswith((PNG_START, JPEG_START)) and Path(path).suffix.lower() != MIRAX
+    is_picture = start.startswith(PICTURES) and Path(path).suffix.lower() != MIRAX
     return PictureSlide(path) if is_picture else VendorSlide(path)
 
+
+PICTURES = (PNG_START, JPEG_START, BMP_START, b"RIFF", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
+"""How PNG, JPEG, BMP, WebP and JPEG 2000 begin, with and without a head."""
 
 MIRAX = ".mrxs"
 """Of slides whose file is a small JPEG, and whose pixels lie in a folder beside it."""

@@ -135,6 +135,7 @@ def small(
     halo: Count | None = None,
     phases: Annotated[int, Field(ge=1, le=4)] = 4,
     trees: Count = 40,
+    position: bool = False,
     precision: Precision = "auto",
     layout: Layout = "channels_last",
 ) -> Recipe:
@@ -185,6 +186,8 @@ def small(
             where that is less.
         phases: How often large crops see the plane, each time shifted and flipped.
         trees: Of the floor member's forest.
+        position: Whether the floor member is told where in its plane a cell lies, as organs or
+            layers are told by; harmful where volumes to come show other places.
     """
     groups, channels = _groups(depth, group, facts.depth)
     lattice = lattice or facts.target["lattice"]
@@ -244,6 +247,7 @@ def small(
         slices=groups * channels,
         name=FLOOR,
         trees=trees,
+        position=position,
         guard=guard,
         spare_bits=facts.spare_bits,
         bits=facts.bits,

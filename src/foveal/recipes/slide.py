@@ -25,10 +25,10 @@ from foveal.manifest import Facts, Manifest
 from foveal.members.classical import Classical
 from foveal.members.network import Network
 from foveal.members.ridge import Learns
-from foveal.members.slides import ShownTiles, StoredTiles, Tiles
+from foveal.members.slides import FindTissue, ShownTiles, StoredTiles, Tiles
 from foveal.members.training import Training
 from foveal.models.backbone import Backbone
-from foveal.models.features import TileFeatures
+from foveal.models.features import TileFeatures, TissueFeatures
 from foveal.options import (
     FLOOR,
     Clip,
@@ -360,7 +360,10 @@ def _networks(
 
 
 def _floor(facts: Facts, tiles: Tiles, trees: int) -> Classical:
-    """Features of small tiles where tissue is densest, twice as fine, without a network."""
+    """Features of small tiles, twice as fine, and of how much tissue there is; no network.
+
+    Half of the tiles lie where tissue is densest, the others all over it.
+    """
     fine = replace(
         tiles,
         side=TEXTURE_SIDE,
@@ -372,8 +375,13 @@ def _floor(facts: Facts, tiles: Tiles, trees: int) -> Classical:
     if fine.spacing_um and facts.spacing_um:
         scale = fine.spacing_um / facts.spacing_um
     wanted = DENSEST * facts.tissue_pixels / (scale * TEXTURE_SIDE) ** 2
-    chosen = replace(fine, count=int(np.clip(round(wanted), *TEXTURE_COUNTS)))
-    features = StoredTiles(kind="features", tiles=chosen, steps=(TileFeatures(TEXTURE_SIDE),))
+    chosen = replace(fine, count=int(np.clip(round(wanted), *TEXTURE_COUNTS)), evenly=0.5)
+    features = StoredTiles(
+        kind="features",
+        tiles=chosen,
+        steps=(TileFeatures(TEXTURE_SIDE),),
+        beside=TissueFeatures(),
+    )
     return Classical(name=FLOOR, features=features, trees=trees, learns=Learns())
 
 
@@ -387,7 +395,8 @@ def _tiles(
     shifts: int,
 ) -> Tiles:
     """Tiles at the resolution that was said, or at one where they cover enough tissue."""
-    chosen = Tiles(side=size, count=tiles, shifts=shifts, channels=facts.channels)
+    find = FindTissue(pens=facts.target.get("pens", True))
+    chosen = Tiles(side=size, count=tiles, shifts=shifts, channels=facts.channels, find=find)
     if level is not None and spacing_um is not None:
         raise UsageError("level= and spacing_um= say the same thing; cure: one of them")
     if spacing_um is not None:

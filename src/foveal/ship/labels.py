@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from foveal.files import csv_text, write_text
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
+from foveal.targets.labels import joined_up
 from foveal.task import Asked, Given
 
 
@@ -67,7 +68,7 @@ class LabelTable:
             "label": [self._words(row) for row in labels.tolist()],
             "weight": [f"{weight:.6g}" for weight in truth.weight.tolist()],
             **{
-                f"score:{name}": [f"{score:.6g}" for score in column]
+                f"score:{self._shown(name)}": [f"{score:.6g}" for score in column]
                 for name, column in zip(self.names, scores.tolist(), strict=True)
             },
         }
@@ -78,7 +79,12 @@ class LabelTable:
         return [*told, *(f"{share:.6g}" for share in shares if asked.scores)]
 
     def _words(self, labels: list[bool]) -> str:
-        return " ".join(name for name, has in zip(self.names, labels, strict=True) if has)
+        named = zip(self.names, labels, strict=True)
+        return " ".join(self._shown(name) for name, has in named if has)
+
+    def _shown(self, name: str) -> str:
+        """A name as it is listed: a column's with spaces becomes one word."""
+        return name if self.words else joined_up(name)
 
     def _shares(self, given: Given) -> list[list[float]]:
         if given.predictions is None:

@@ -49,7 +49,7 @@ class MaskFolder:
     def files(self, path: Path, asked: Asked) -> list[Path]:
         """The masks, the table of runs, and with scores the pictures of them."""
         folders = [path, path / "probability"] if asked.scores else [path]
-        names = [_file_name(case) for case in asked.cases]
+        names = [mask_name(case.id) for case in asked.cases]
         return [path / "masks.csv", *(folder / name for folder in folders for name in names)]
 
     def write(self, path: Path, asked: Asked, given: Given) -> None:
@@ -66,7 +66,7 @@ class MaskFolder:
                 if has_region(case):
                     score[~region_of(case, *size)] = 0
                 mask = score >= _threshold(planes[case.id], labels[case.id])
-            name = _file_name(case)
+            name = mask_name(case.id)
             write_bytes(path / name, png(mask * np.uint8(255)))
             if asked.scores:
                 deep = np.round(score * 65535).astype(np.uint16)
@@ -130,8 +130,9 @@ def _threshold(plane: np.ndarray, label: Bool[np.ndarray, "_ _"]) -> float:
     return float(plane[label].min() + plane[~label].max(initial=0.0)) / 2
 
 
-def _file_name(case: Case) -> str:
-    return f"{case.id.replace('%', '%25').replace('/', '%2F')}.png"
+def mask_name(name: str) -> str:
+    """The file of a case's mask in an answer."""
+    return f"{name.replace('%', '%25').replace('/', '%2F')}.png"
 
 
 def _slice_size(case: Case) -> tuple[int, int]:

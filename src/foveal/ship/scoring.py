@@ -1,11 +1,11 @@
 """Score an answer against the truth, the metric alone.
 
-Tables are joined by id; folders of masks by file name.
+Tables are joined by id; folders of masks by file name, or by the ids of a table of their paths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from foveal.metrics.interval import Metric, bootstrap
 from foveal.metrics.kappa import quadratic_kappa
 from foveal.metrics.overlap import FBeta, MacroF1
 from foveal.metrics.ranking import MapAtK
+from foveal.ship.masks import mask_name
 from foveal.table import read_table
 from foveal.targets.labels import FLAGS
 
@@ -28,12 +29,16 @@ METRICS = ("quadratic_kappa", "macro_f1", "map_at_5", "f_beta", "dice")
 
 
 class Scored(NamedTuple):
-    """A score, its 95 % interval over cases, how many there were, and how many had no truth."""
+    """A score, its 95 % interval over cases, how many there were, and how many had no truth.
+
+    `doubt` says what else may have been meant.
+    """
 
     value: float
     interval: tuple[float, float]
     cases: int
     without_truth: int = 0
+    doubt: str = ""
 
 
 def score(
@@ -51,9 +56,9 @@ def score(
     Args:
         metric: One of `METRICS`.
         answer: A table, or a folder of masks.
-        truth: The same with what is true.
-        id_column: The answer's first column if empty.
-        targets: The answer's second column if empty (macro_f1: all but the first).
+        truth: The same with what is true; for masks also a table of their paths.
+        id_column: The answer's first column if empty; of a table of masks its own first.
+        targets: The answer's second column if empty (macro_f1: all but the first; masks: `mask`).
         beta: Of `f_beta`.
         one_each: Whether a cell is one label, spaces and all (macro_f1).
 
@@ -64,7 +69,8 @@ def score(
     if metric not in METRICS:
         raise UsageError(f'no metric "{metric}"{nearest(metric, METRICS)}')
     if metric in ("f_beta", "dice"):
-        return _masks(FBeta(1.0, "dice") if metric == "dice" else FBeta(beta), answer, truth)
+        judge = FBeta(1.0, "dice") if metric == "dice" else FBeta(beta)
+        return _masks(judge, answer, _true_masks(judge, answer, truth, id_column, targets))
     if metric != "macro_f1" and len(targets) > 1:
         raise UsageError(f"{metric} scores one column, not {len(targets)}; cure: one in --target")
     given, true = read_table(answer), read_table(truth)
@@ -87,7 +93,22 @@ def score(
     right = _Cells(truth, columns, ids, [[true[c][k] for c in columns] for k in range(len(ids))])
     is_classes = one_each and metric == "macro_f1" and len(columns) == 1
     read = _classes if is_classes else _READERS[metric]
-    return _judged(*read(mine, right))._replace(without_truth=len(given[id_column]) - len(ids))
+    without_truth = len(given[id_column]) - len(ids)
+    doubt = _doubt(right) if read is _labels else ""
+    return _judged(*read(mine, right))._replace(without_truth=without_truth, doubt=doubt)
+
+
+def _doubt(right: _Cells) -> str:
+    """Whether cells that were read as words look like names of one class, with spaces in them.
+
+    Lists of labels differ more than their words do.
+    """
+    cells = [row[0].split() for row in right.rows]
+    words = {word for cell in cells for word in cell}
+    is_class = len(right.columns) == 1 and all(cells) and max(map(len, cells)) > 1
+    if is_class and len({" ".join(cell) for cell in cells}) < len(words):
+        return "every word was counted as a label; --one-each counts whole cells as classes"
+    return ""
 
 
 def _aligned(given: Sequence[str], true: Sequence[str], answer: Path, truth: Path) -> list[int]:
@@ -199,24 +220,41 @@ def _names(mine: _Cells, right: _Cells) -> Read:
 _READERS = {"quadratic_kappa": _grades, "macro_f1": _labels, "map_at_5": _names}
 
 
-def _masks(metric: FBeta, answer: Path, truth: Path) -> Scored:
-    files = sorted(truth.glob("*.png")) if truth.is_dir() else []
-    if not files or not answer.is_dir():
+def _true_masks(
+    metric: FBeta, answer: Path, truth: Path, id_column: str, targets: Sequence[str]
+) -> dict[str, Path]:
+    """Where the mask of every case lies, by the name that it has in an answer."""
+    if truth.is_file() and truth.suffix.lower() != ".png":
+        table = read_table(truth)
+        id_column, target = id_column or next(iter(table)), targets[0] if targets else "mask"
+        for column in (id_column, target):
+            if column not in table:
+                raise DataError(f'no column "{column}" in {truth}{nearest(column, table)}')
+        pairs = zip(table[id_column], table[target], strict=True)
+        found = {mask_name(name): truth.absolute().parent / path for name, path in pairs}
+    else:
+        found = {file.name: file for file in sorted(truth.glob("*.png"))}
+    if not found or not answer.is_dir():
         raise DataError(
-            f"{metric.name} is scored on two folders of PNG masks: {answer} and {truth}"
+            f"{metric.name} is scored on two folders of PNG masks, or a folder and a table of "
+            f"masks: {answer} and {truth}"
         )
+    return found
+
+
+def _masks(metric: FBeta, answer: Path, truth: Mapping[str, Path]) -> Scored:
     answers = {file.name for file in answer.glob("*.png")}
-    if missing := [file.name for file in files if file.name not in answers]:
-        raise DataError(f"{answer} has no mask for {len(missing)} of {len(files)}", missing)
+    if missing := [name for name in truth if name not in answers]:
+        raise DataError(f"{answer} has no mask for {len(missing)} of {len(truth)}", missing)
     tallies = []
     one = _truth(np.zeros(1, dtype=np.int64))
-    for file in files:
-        mine, right = read_mask(str(answer / file.name)), read_mask(str(file))
+    for name, file in truth.items():
+        mine, right = read_mask(str(answer / name)), read_mask(str(file))
         if mine.shape != right.shape:
-            raise DataError(f"{file.name}: {mine.shape} in the answer, {right.shape} in the truth")
+            raise DataError(f"{name}: {mine.shape} in the answer, {right.shape} in the truth")
         pair = Truth(target=right[None], weight=one.weight, group=one.group, fold=one.fold)
         tallies.append(metric.tally(mine[None], pair)[0])
-    return _summed(metric, np.stack(tallies))._replace(without_truth=len(answers) - len(files))
+    return _summed(metric, np.stack(tallies))._replace(without_truth=len(answers) - len(truth))
 
 
 def _truth(target: np.ndarray) -> Truth:

@@ -12,6 +12,7 @@ one fold, and pictures of no fold are always gallery::
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
@@ -29,6 +30,9 @@ NEW_QUERIES = (0.1, 0.25)
 """Least and most share of new ones among a fold's queries: enough to place the cut, few enough that
 little is lost for learning. What share is expected later is a matter of weights."""
 
+
+FEW_QUERIES = 20
+"""Of a kind, under which a person is told."""
 
 NEW_SHARE = 0.3
 """Of queries that are new, where nothing tells: about that of the whales it was made for."""
@@ -74,9 +78,12 @@ class QueryFolds:
             fold, hidden = self._dealt(identity, group, manifest.weight > 0)
         kind = kinds(identity, fold, hidden, manifest.weight > 0, self.new)
         if not (kind == KNOWN).any():
+            alone = len(np.unique(group)) == len(group)
             raise SplitError(
-                "no query would be of a known individual: all pictures of each lie in one group, "
-                "or each has one picture; cure: another --group column, or none"
+                "no query would be of a known individual: "
+                + ("each has one picture" if alone else "all pictures of each lie in one group")
+                + "; cure: "
+                + ("two or more of some" if alone else "another --group column, or none")
             )
         asked, made = fold != NONE, int(fold.max()) + 1
         if made != self.folds:
@@ -99,20 +106,33 @@ class QueryFolds:
     ) -> tuple[Int[np.ndarray, " case"], Int[np.ndarray, " case"]]:
         deal = _Deal(identity, group, counts, self.folds, self.per_identity, self.new, self.seed)
         if self.new is not None:
-            deal.hide(self._hidden_a_fold(deal, share_of_new(identity, self.new, self.new_share)))
+            deal.hide(self._to_hide(deal, share_of_new(identity, self.new, self.new_share)))
             deal.ask_unknown()
         deal.ask_known()
         if self.new is None:
             _take_back(identity, deal.fold, deal.hidden, counts)
         return deal.fold, deal.hidden
 
-    def _hidden_a_fold(self, deal: _Deal, expected: float) -> int:
-        """How many individuals a fold hides: at most its share of them all."""
+    def _to_hide(self, deal: _Deal, expected: float) -> list[str]:
+        """Who is hidden by some fold: at most a fold's share of all individuals a fold.
+
+        Those of the fewest encounters go first. Of one encounter, nobody could be asked for as
+        known; others are lost as known ones when they are hidden.
+        """
         most = self.folds * self.per_identity
-        known = sum(min(len(rows) - 1, most) for rows in deal.rows.values()) / self.folds
+        met = {n: len({int(deal.group[row]) for row in rows}) for n, rows in deal.rows.items()}
+        known = {name: min(count, most) if count > 1 else 0 for name, count in met.items()}
         share = float(np.clip(expected, *NEW_QUERIES))
-        wanted = share / (1 - share) * known - len(deal.unknown) / self.folds
-        return int(np.clip(np.ceil(wanted / self.per_identity), 0, len(deal.rows) // self.folds))
+        ratio = share / (1 - share)
+        left, asked = sum(known.values()), len(deal.unknown)
+        hidden: list[str] = []
+        for name in sorted(met, key=lambda name: met[name])[: len(met) // self.folds * self.folds]:
+            if asked >= ratio * left:
+                break
+            hidden.append(name)
+            left -= known[name]
+            asked += min(len(deal.rows[name]), self.per_identity)
+        return hidden
 
     def _said(
         self,
@@ -128,7 +148,8 @@ class QueryFolds:
             len(everybody - set(identity[(fold != k) & (hidden != k)].tolist()))
             for k in range(int(fold.max()) + 1)
         ]
-        few_to_many = f"{min(counts)} to {max(counts)}" if max(counts) else "no"
+        few, many = min(counts), max(counts)
+        few_to_many = "no" if not many else f"{many}" if few == many else f"{few} to {many}"
         said = [f"{few_to_many} individuals are unknown to a fold, as if new"]
         if not (kind == NEW).any():
             raise SplitError(
@@ -136,6 +157,12 @@ class QueryFolds:
                 "more individuals (with --fold: some in one fold alone), or no new="
             )
         share = share_of_new(identity, self.new, self.new_share)
+        for one in (KNOWN, NEW):
+            if (count := np.count_nonzero(kind == one)) < FEW_QUERIES:
+                said.append(
+                    f"only {count} queries are of {one} individuals: scores, and the place of "
+                    f'"{self.new}" in answers, rest on them'
+                )
         return [*said, f"{100 * share:.3g} % of queries are taken to be new"]
 
 
@@ -257,13 +284,12 @@ class _Deal:
         self.unknown = rows.pop(self.new, []) if self.new is not None else []
         self.rows, self.inside = dict(rows), dict(inside)
 
-    def hide(self, count: int) -> None:
-        """Choose `count` individuals a fold, of all sizes alike, and some pictures of each."""
-        by_size = sorted(self.rows, key=lambda name: len(self.rows[name]))
-        places = np.linspace(0, len(by_size), count * self.folds, endpoint=False).astype(int)
-        turns = [k for _ in range(count) for k in self.rng.permutation(self.folds).tolist()]
-        for name, k in zip((by_size[p] for p in places), turns, strict=True):
-            self._hide(name, k)
+    def hide(self, names: Sequence[str]) -> None:
+        """Hide individuals in turn, each in one fold, which asks for some pictures of it."""
+        turns: list[int] = []
+        for name in names:
+            turns = turns or self.rng.permutation(self.folds).tolist()
+            self._hide(name, turns.pop())
 
     def _hide(self, name: str, k: int) -> None:
         mine = self.rows[name]

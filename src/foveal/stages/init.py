@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +101,7 @@ def init(
     options = {name: _absolute(name, value) for name, value in (options or {}).items()}
     address = _absolute_address(recipe)
     family, function = resolve(address)
-    names = tuple(t for t in target.split(",") if t)
+    names = tuple(t for t in target.split(",") if t.strip())
     if not names:
         raise UsageError("no column is to be predicted; cure: --target COLUMN")
     roles: dict[str, Any] = {**(columns or {}), **_where(family, recipe, images, names)}
@@ -331,15 +330,27 @@ def _require_pattern(images: str, manifest: Manifest, culprit: str) -> None:
     if not first.parent.is_dir():
         hint = f"; there is no folder {first.parent}"
     else:
-        beside = (p for s in (first.name, first.stem) for p in first.parent.glob(f"{escape(s)}.*"))
-        found = min(beside, key=lambda path: (len(path.name), path), default=None)
-        if found is not None:
-            hint = f"; did you mean {_towards(found, first, images)}?"
+        hint = _beside(first, images)
     if "\\" in str(first):
         hint += "; there are backslashes in it: write / in their place"
     raise ManifestError(
         f"none of the files of {len(manifest)} rows is there (--images {images}){hint}", [culprit]
     )
+
+
+def _beside(first: Path, images: str) -> str:
+    """What to try for a file that is missing, from those in its folder; empty for nothing."""
+    files = sorted(first.parent.iterdir(), key=lambda path: (len(path.name), path))
+    for path in files:
+        if path.name.casefold() == first.name.casefold():
+            return f"; there is {path.name}: upper and lower case differ"
+    for path in files:
+        if path.name.startswith(f"{first.name}.") or path.name.startswith(f"{first.stem}."):
+            return f"; did you mean {_towards(path, first, images)}?"
+    for path in files:
+        if path.stem.isdigit() and path.stem.lstrip("0") == first.stem.lstrip("0"):
+            return f"; there is {path.name}: zeros in front of numbers were lost in the table"
+    return ""
 
 
 def _towards(found: Path, first: Path, images: str) -> str:

@@ -12,7 +12,7 @@ from foveal.stages.open import Opened, held, open_study, say_why
 from foveal.study import Study, is_done, publish
 from foveal.task import Context
 
-SPLIT_FORMAT = 5
+SPLIT_FORMAT = 6
 
 
 def audit(study: Study, context: Context = Context()) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -74,13 +76,15 @@ class Labels:
             TargetError: A cell is neither 0 nor 1, a word is no label, a label's name has white
                 space, or there is nothing to learn.
         """
-        spaced = [n for n in self.names if not n or (_has_space(n) and not self.one_each)]
+        is_list = not self.one_each and not self._has_flags(manifest)
+        spaced = [n for n in self.names if not n or (is_list and _has_space(n))]
         if spaced:
             raise TargetError(
                 f"{len(spaced)} labels have white space in their names, and labels are listed with "
                 "spaces between them; cure: other names, such as red_cell",
                 [f'"{name}"' for name in spaced],
             )
+        _require_own_columns(self.names)
         has = self._flags(manifest) if self._has_flags(manifest) else self._words(manifest)
         counted = has[manifest.weight > 0]
         if len(counted) and not np.ptp(counted, axis=0).any():
@@ -110,7 +114,7 @@ class Labels:
             ]
         else:
             own = [sorted(self._own(text)) for text in manifest.target[:, 0].tolist()]
-        words = (["_".join(name.split()) for name in names] for names in own)
+        words = ([joined_up(name) for name in names] for names in own)
         return np.array([" ".join(names) for names in words], dtype=np.str_)
 
     def _own(self, text: str) -> set[str]:
@@ -173,6 +177,7 @@ class Labels:
         said = [
             f"{start} {listed(names)}{end}"
             for start, names, end in (
+                ("upper and lower case alone tell labels apart:", _alike(self.names), ""),
                 ("every case has label", every, ""),
                 ("no case has label", nobody, ""),
                 (f"fewer than {FEW} cases have label", few, ": its score will be mostly luck"),
@@ -197,6 +202,13 @@ class Labels:
         return split.truth(manifest, encoded)
 
 
+def _alike(names: Sequence[str]) -> list[str]:
+    """Those that are one name but for upper and lower case."""
+    folded = [name.casefold() for name in names]
+    counts = Counter(folded)
+    return [name for name, own in zip(names, folded, strict=True) if counts[own] > 1]
+
+
 FLAGS = {
     **dict.fromkeys(("0", "0.0", "False", "false", "FALSE"), 0),
     **dict.fromkeys(("1", "1.0", "True", "true", "TRUE"), 1),
@@ -213,6 +225,9 @@ ONE_EACH = (
 
 SEPARATORS = "|;,["
 """What some tables have between labels, or before a list of them."""
+
+DOUBTFUL = re.compile(r"[/+&:-]")
+"""What may stand between labels, and in a name as well."""
 
 BETWEEN = re.compile(r"[|;,\[\]]")
 
@@ -259,6 +274,25 @@ def _has_space(name: str) -> bool:
     return any(letter.isspace() for letter in name)
 
 
+def _require_own_columns(names: Sequence[str]) -> None:
+    """Raise where an answer or a list of what is out of fold would have a column or name twice."""
+    taken = {f"{name}_p": name for name in names}
+    twice = [f'"{n}" is the column of the probability of "{taken[n]}"' for n in names if n in taken]
+    joined = [joined_up(name) for name in names]
+    twice += [f'"{n}" is as "{j}"' for n, j in zip(names, joined, strict=True) if n != j in names]
+    if twice:
+        raise TargetError(
+            f"{len(twice)} labels have names that answers have for something else; "
+            "cure: other names",
+            twice,
+        )
+
+
+def joined_up(name: str) -> str:
+    """A name as one word."""
+    return "_".join(name.split())
+
+
 def _require_spaces(words: set[str], manifest: Manifest) -> None:
     """Raise where something else than spaces stands between labels, and would be learned with them.
 
@@ -268,7 +302,9 @@ def _require_spaces(words: set[str], manifest: Manifest) -> None:
     texts = manifest.target[:, 0].tolist()
     counts = {mark: sum(mark in text for text in texts) for mark in SEPARATORS}
     mark = max(counts, key=lambda mark: counts[mark])
-    if counts[mark] and len(names) < len(words):
+    if not counts[mark] or len(names) >= len(words):
+        mark, names = _doubtful(words, texts)
+    if mark:
         raise TargetError(
             f"labels are separated by spaces; the cells of column "
             f"\"{manifest.target_columns[0]}\" seem to use '{mark}' ({len(words)} words, and "
@@ -278,9 +314,28 @@ def _require_spaces(words: set[str], manifest: Manifest) -> None:
         )
 
 
+def _doubtful(words: set[str], texts: Sequence[str]) -> tuple[str, set[str]]:
+    """A mark that may belong to a name but here stands between labels, and these; "" for none.
+
+    It stands alone, and never in a cell of its own, or between words that are labels without it.
+    """
+    for mark in sorted(words & {"/", "+", "&", ":", "-", "and"}):
+        if not any(text.split() == [mark] for text in texts):
+            return mark, words - {mark}
+    for word in sorted(words):
+        parts = [part for part in DOUBTFUL.split(word) if part]
+        if len(parts) > 1 and words.issuperset(parts):
+            return DOUBTFUL.findall(word)[0], {p for w in words for p in DOUBTFUL.split(w)} - {""}
+    return "", set()
+
+
 def _require_one_spelling(names: set[str], column: str) -> None:
-    """Raise where a class has two names: a table joined of two may hold both 2 and 2.0."""
+    """Raise where a class has two names: a table joined of two may hold both 2 and 2.0.
+
+    So are "red cell" and the same with two spaces.
+    """
     pairs = [(whole[1], name) for name in names if (whole := WHOLE.fullmatch(name))]
+    pairs += [(plain, name) for name in names if (plain := " ".join(name.split())) != name]
     twice = [f'"{name}" is "{short}"' for short, name in sorted(pairs) if short in names]
     if twice:
         raise TargetError(
@@ -292,11 +347,14 @@ def _require_one_spelling(names: set[str], column: str) -> None:
 def _require_single(names: set[str], manifest: Manifest) -> None:
     """Raise where cells that should name a class seem to name several, with spaces between them.
 
-    Classes recur in others then: all words of one are classes, or there are fewer words than names.
+    Classes recur in others then: all words of one are classes, or there are fewer words than names
+    and some change their place, as those of "dark red" and "light red" do not.
     """
     words = {name: {*name.split()} for name in names}
     recurring = [own for own in words.values() if len(own) > 1 and own & names]
-    is_list = len(set().union(*words.values())) < len(names)
+    places = {(word, k) for name in names for k, word in enumerate(reversed(name.split()))}
+    known = {word for word, _ in places}
+    is_list = len(known) < min(len(names), len(places))
     if any(is_list or own <= names for own in recurring):
         cells = [text.strip() for text in manifest.target[:, 0].tolist()]
         several = [k for k, cell in enumerate(cells) if len(words.get(cell, ())) > 1]

@@ -19,7 +19,11 @@ MOST_GRADES = 100
 NUMBER_THEM = (
     "number words 0, 1, 2, ... in their order, or a recipe for classes where they have none"
 )
-CORRECT_THEM = "correct what is no whole number of 0 or more"
+POINT_THEM = "a point in place of a decimal comma"
+CORRECT_THEM = (
+    "correct what is no whole number of 0 or more, or number the steps of another scale 0, 1, ..."
+)
+LOWER_THEM = "correct what is too large, or grades=K for K grades"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ class Ordinal:
                 f"{MOST_GRADES}; cure: number the grades 0, 1, 2, ..., or another --target"
             )
         if culprits:
-            scale = f" of 0 to {self.grades - 1}" if self.grades > 1 else ""
+            is_large = any(cure == LOWER_THEM for _, _, cure in wrong)
+            scale = f" of 0 to {self.grades - 1}" if is_large else ""
             cures = dict.fromkeys(cure for _, _, cure in wrong if cure)
             raise TargetError(
                 f'{len(culprits)} values of column "{column}" are no grades{scale}; '
@@ -75,13 +80,14 @@ class Ordinal:
         if not text.strip():
             return "the cell is empty", "leave rows with an empty cell out"
         if math.isnan(value):
-            return f'"{text}" is no number', NUMBER_THEM
+            is_comma = not math.isnan(_number(text.replace(",", ".", 1)))
+            return f'"{text}" is no number', POINT_THEM if is_comma else NUMBER_THEM
         if value < 0:
             return f"{text} is negative", CORRECT_THEM
         if value != int(value):
             return f"{text} is fractional", CORRECT_THEM
         if value >= self.grades:
-            return f"{text} is too large", "correct what is too large, or grades=K for K grades"
+            return f"{text} is too large", LOWER_THEM
         return "", ""
 
     def remarks(

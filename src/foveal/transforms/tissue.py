@@ -51,16 +51,21 @@ STRAY = 3
 """Cells along a side of what is taken away as dust."""
 
 
-def tissue(overview: Pixels) -> Amount:
+def tissue(overview: Pixels, *, pens: bool = True) -> Amount:
     """How much tissue every pixel of a small picture of the slide shows.
 
     A pixel counts by its optical density, against the glass of this slide. Grey pictures and those
     of other channels than red, green and blue count by density alone.
+
+    Args:
+        overview: The picture.
+        pens: Whether what has the colour of a pen or of dirt counts nothing. Some stains have them
+            too, such as aniline blue and picrosirius red.
     """
     density = np.moveaxis(optical_density(overview), 2, 0)
     mean = np.sum(density, axis=0) / len(density)
     shown = mean > LEAST_DENSITY
-    if len(density) == 3:
+    if pens and len(density) == 3:
         place = np.flatnonzero(shown)
         shown.reshape(-1)[place] = ~_is_ink(density.reshape(3, -1).take(place, axis=1))
     kernel = np.ones((STRAY, STRAY), dtype=np.uint8)
@@ -149,7 +154,12 @@ class SummedArea:
 
 
 def best_tiles(
-    tissue: SummedArea, *, side: float, count: int, offset: tuple[float, float] = (0.0, 0.0)
+    tissue: SummedArea,
+    *,
+    side: float,
+    count: int,
+    offset: tuple[float, float] = (0.0, 0.0),
+    evenly: float = 0.0,
 ) -> Float[np.ndarray, "tile corner"]:
     """The squares of a grid that hold most tissue, the best first; fewer where fewer hold any.
 
@@ -160,6 +170,8 @@ def best_tiles(
         side: Of a square, in pixels of the largest level.
         count: Most squares.
         offset: Of the grid, down and across, in squares.
+        evenly: Share of them, 0 to 1, that is spread over all squares with tissue, full and less
+            full: what is pale or hollow shows there.
 
     Returns:
         Top and left of each.
@@ -170,9 +182,19 @@ def best_tiles(
     ]
     top, left = (axis.reshape(-1) for axis in np.meshgrid(*lines, indexing="ij"))
     amount = np.round(tissue(top, left, side), 9)  # sums leave crumbs where there is nothing
-    order = np.argsort(-amount, kind="stable")[:count]
+    order = np.argsort(-amount, kind="stable")
     order = order[amount[order] > 0]
+    spread = int(evenly * count)
+    filled = np.count_nonzero(amount[order] > FILLED * amount.max(initial=0.0))
+    ranks = np.linspace(0, filled - 1, spread).round().astype(int) if filled else []
+    first = np.union1d(np.arange(min(count - spread, len(order))), ranks)
+    rest = np.setdiff1d(np.arange(len(order)), first)[: count - len(first)]
+    order = order[np.union1d(first, rest).astype(int)]
     return np.stack([top[order], left[order]], axis=1)
+
+
+FILLED = 0.25
+"""Tissue of a square, as a share of the fullest one's, from which it is one of those."""
 
 
 def _grid(length: float, side: float, shift: float) -> Float[np.ndarray, " line"]:
