@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,7 +12,7 @@ import torch
 import contracts
 from conftest import CELLS, FAST, INLINE, NEW, SWIM, TISSUE, job_of
 from contracts import GRADES, LABELS, label, parts
-from foveal import options, stages
+from foveal import stages
 from foveal.combine.blend import PowerMean
 from foveal.decide.share import AsTheyAre
 from foveal.errors import UnreadableImage
@@ -306,18 +305,14 @@ def test_readers_of_a_file_a_channel(tmp_path: Path) -> None:
     contracts.check_reader(Photograph(channels=5), whole, broken, UnreadableImage)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_floor() -> Iterator[None]:
-    """Floor members look at small pictures, in a tenth of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(options, "FLOOR_SIDE", 64)
-        yield
+SMALL_FLOOR = {"features_size": 64}
+"""In a tenth of the time."""
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory, eyes: dict) -> Opened:
     folder = tmp_path_factory.mktemp("contracts") / "study"
-    study = stages.init(folder, recipe="grade:small", options=FAST, **eyes)
+    study = stages.init(folder, recipe="grade:small", options={**FAST, **SMALL_FLOOR}, **eyes)
     stages.split(study, INLINE)
     return open_study(study)
 
@@ -345,7 +340,9 @@ def test_members_that_find(inked: Opened, tmp_path: Path, name: str) -> None:
 def labelled(tmp_path_factory: pytest.TempPathFactory, cells: dict) -> Opened:
     """A study of cells with folds, nothing trained."""
     folder = tmp_path_factory.mktemp("labelled") / "study"
-    study = stages.init(folder, recipe="multilabel:small", options=CELLS, **cells)
+    study = stages.init(
+        folder, recipe="multilabel:small", options={**CELLS, **SMALL_FLOOR}, **cells
+    )
     stages.split(study, INLINE)
     return open_study(study)
 

@@ -88,8 +88,17 @@ Layout = Annotated[
 FLOOR = "floor"
 """The member that a network must pass."""
 
-FLOOR_SIDE = 256
-"""Side of the picture that the floor member looks at, in pixels."""
+FeaturesSize = Annotated[
+    int,
+    Field(
+        ge=64,
+        le=2048,
+        description="Side of the square, in pixels, that features are measured on; what is smaller "
+        "than a pixel of it is not seen by the members without a network.",
+    ),
+]
+FEATURES_SIZE = 256
+"""The usual one."""
 
 PATCHES_SIDE = 96
 """Side of the picture that is described by patches, in pixels; a square, whatever its shape was."""
@@ -237,6 +246,7 @@ def classical_of(
     *,
     trees: int = 300,
     words: int = 256,
+    features_size: int = FEATURES_SIZE,
     mirrored: bool = True,
     crop_border: bool = True,
 ) -> tuple[Dictionary, Classical]:
@@ -246,7 +256,7 @@ def classical_of(
     """
     square, patch = (
         Prepare(height=side, width=side, crop_border=crop_border)
-        for side in (FLOOR_SIDE, PATCHES_SIDE)
+        for side in (features_size, PATCHES_SIDE)
     )
     features = Stored("features", reader_of(facts, square), (square, PictureFeatures()))
     return (

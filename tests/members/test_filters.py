@@ -109,6 +109,21 @@ def test_a_part_has_the_responses_of_its_place(window: tuple[int, int, int, int]
     np.testing.assert_array_equal(part, whole)
 
 
+@pytest.mark.parametrize("band", [3000, 1 << 20])
+def test_where_a_cell_lies_is_told_in_shares_of_the_plane(
+    monkeypatch: pytest.MonkeyPatch, band: int
+) -> None:
+    monkeypatch.setattr(filters, "BAND", band)
+    of, part = volume(), Window(top=40, left=60, height=64, width=62)
+    bands = replace(member(), position=True)._bands(of, part, Resources(cache=Path()))
+    table = np.concatenate([table for _, table in bands])
+    np.testing.assert_array_equal(table[:, :, :-2], responses(of, part))
+    down = np.broadcast_to(((42 + 4 * np.arange(16)) / HEIGHT)[:, None], (16, 16))
+    np.testing.assert_allclose(table[:, :, -2], down, rtol=1e-6)
+    across = np.broadcast_to((62 + 4 * np.arange(16)) / WIDTH, (16, 16))
+    np.testing.assert_allclose(table[:, :, -1], across, rtol=1e-6)
+
+
 def test_slices_are_seen_whatever_their_order_and_brightness_by_its_share_of_full_scale() -> None:
     of = volume(5)
     turned = Volume(np.ascontiguousarray(of.values[:, :, ::-1]))
@@ -156,7 +171,9 @@ def test_it_learns_blobs(inked: Opened, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"trees": 5}, {"samples": 100}, {"slices": 1}], ids=lambda c: next(iter(c))
+    "change",
+    [{"trees": 5}, {"samples": 100}, {"slices": 1}, {"position": True}],
+    ids=lambda c: next(iter(c)),
 )
 def test_settings_reach_the_scores(inked: Opened, tmp_path: Path, change: dict) -> None:
     work = job_of(inked, tmp_path)

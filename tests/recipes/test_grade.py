@@ -58,6 +58,7 @@ EFFECTS = [
     ("crop_border", False, MEMBERS),
     ("trees", 9, {"floor", "patches"}),
     ("words", 9, {"patches"}),
+    ("features_size", 128, {"floor", "patches"}),
     *(("cuts", rule, {"decisions"}) for rule in RULES),
     ("grades", 6, {*MEMBERS, "decisions"}),
     ("folds", 2, {*MEMBERS, "split"}),

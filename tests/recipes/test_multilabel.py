@@ -582,6 +582,7 @@ EFFECTS = [
     ("flip", 0.0, {"networks", "patches"}),  # which then tell mirror images apart
     ("trees", 5, {"floor", "patches"}),
     ("words", 9, {"patches"}),
+    ("features_size", 128, {"floor", "patches"}),
     ("near_duplicates", True, {"split"}),  # of the same folds, whose groups hold them already
     *(("cuts", rule, {"decisions"}) for rule in ("own", "common", "share")),
     ("at_least_one", True, {"decisions"}),

@@ -591,6 +591,7 @@ EFFECTS = [
     ("depth", 2, MEMBERS),
     ("guard", 8, MEMBERS),
     ("trees", 5, {"floor"}),
+    ("position", True, {"floor"}),
     ("decide", "share", {"decisions"}),
     ("beta", 1.0, {"networks", "decisions"}),
     ("lattice", 16, {*MEMBERS, "split", "decisions"}),
@@ -702,7 +703,7 @@ def test_the_facts_are_those_of_the_volumes(scans: dict) -> None:
     region = cv2.imread(str(folder / "a-region.png"), -1) > 0
     shares = [masks[0][region].mean(), *(m.mean() for m in masks[1:])]
     assert facts.target["share"] == pytest.approx(np.mean(shares), abs=1e-6)
-    assert facts.target["lattice"] == 2
+    assert facts.target["lattice"] == 1
     pixels = [cv2.imread(str(folder / f"{n}/{z}.png"), -1) / 255
               for n, d in zip("abcd", DEPTHS, strict=True) for z in range(d)]  # fmt: skip
     per_volume = np.split(
@@ -736,8 +737,8 @@ def test_a_shallow_volume_that_takes_slices_from_all_is_told_of(
 
 def test_cells_that_are_coarser_than_the_masks_are_told_of(scans: dict, tmp_path: Path) -> None:
     (told,) = told_of(tmp_path / "s", scans, lattice=16)
-    assert told == "the masks are finer than cells of lattice=16; cure: lattice=2"
-    assert told_of(tmp_path / "given", scans, lattice=2) == []
+    assert told == "the masks are finer than cells of lattice=16; cure: lattice=1"
+    assert told_of(tmp_path / "given", scans, lattice=1) == []
 
 
 def test_nothing_is_told_of_depths_that_change_nothing(tmp_path: Path) -> None:
@@ -782,10 +783,19 @@ def test_large_crops_that_cannot_be_are_refused(
         make(tmp_path / "s", scans, **options)
 
 
-@pytest.mark.parametrize(("width", "lattice"), [(4, 1), (10, 2), (26, 4)])
-def test_cells_are_as_fine_as_the_masks_need(
-    scans: dict, tmp_path: Path, width: int, lattice: int
+@pytest.mark.parametrize(
+    ("width", "cheap", "lattice"),
+    [(4, 0, 1), (10, 0, 2), (26, 0, 4), (26, 5900, 4), (26, 6000, 2), (26, 30_000, 1)],
+)
+def test_cells_are_as_fine_as_the_masks_need_or_finer_where_that_is_cheap(
+    scans: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+    cheap: int,
+    lattice: int,
 ) -> None:
+    monkeypatch.setattr("foveal.scan.FEW_CELLS", cheap)
     of = copied(scans, tmp_path / "thin")
     for name, size in zip("abcd", SIZES, strict=True):
         stripes = (np.add.outer(np.arange(size[0]), np.arange(size[1])) + 1) // width % 3 == 0

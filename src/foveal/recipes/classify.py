@@ -20,10 +20,12 @@ from foveal.metrics.overlap import MacroF1
 from foveal.models.backbone import Backbone
 from foveal.models.heads import Classes
 from foveal.options import (
+    FEATURES_SIZE,
     FLOOR,
     CacheGb,
     Count,
     Degrees,
+    FeaturesSize,
     FoldCount,
     MemberNames,
     Positive,
@@ -85,6 +87,7 @@ def small(
     balance: Share = 0.3,
     trees: Count = 300,
     words: Count = 256,
+    features_size: FeaturesSize = FEATURES_SIZE,
     decide: Literal["even", "likeliest"] = "even",
     cache_gb: CacheGb = 8.0,
 ) -> Recipe:
@@ -143,7 +146,13 @@ def small(
         columns=names,
     )
     classical = classical_of(
-        facts, every_label(names), trees=trees, words=words, mirrored=flip > 0, crop_border=False
+        facts,
+        every_label(names),
+        trees=trees,
+        words=words,
+        features_size=features_size,
+        mirrored=flip > 0,
+        crop_border=False,
     )
     return Recipe(
         target=Labels(names, one_each=True),

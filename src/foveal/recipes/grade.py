@@ -22,6 +22,7 @@ from foveal.members.ridge import Learns
 from foveal.members.training import Training
 from foveal.models.backbone import Backbone
 from foveal.options import (
+    FEATURES_SIZE,
     VIEWS,
     CacheGb,
     Clip,
@@ -29,6 +30,7 @@ from foveal.options import (
     Degrees,
     DropPath,
     Ema,
+    FeaturesSize,
     FoldCount,
     Layout,
     MemberNames,
@@ -214,6 +216,7 @@ def small(
     balance: Share = 0.3,
     trees: Count = 300,
     words: Count = 256,
+    features_size: FeaturesSize = FEATURES_SIZE,
     precision: Precision = "auto",
     layout: Layout = "channels_last",
     cuts: CutName = "closed_form",
@@ -285,7 +288,13 @@ def small(
         ),
     )
     classical = classical_of(
-        facts, Learns(), trees=trees, words=words, mirrored=flip > 0, crop_border=crop_border
+        facts,
+        Learns(),
+        trees=trees,
+        words=words,
+        features_size=features_size,
+        mirrored=flip > 0,
+        crop_border=crop_border,
     )
     pictures = pictures_of(facts, Prepare(height=height, width=width, crop_border=crop_border))
     approaches = networks(APPROACHES, pictures, training, pooling=pooling, dropout=dropout)

@@ -24,6 +24,7 @@ from foveal.metrics.overlap import MacroF1
 from foveal.models.backbone import Backbone, Inflation
 from foveal.models.heads import Labels
 from foveal.options import (
+    FEATURES_SIZE,
     FLOOR,
     VIEWS,
     CacheGb,
@@ -32,6 +33,7 @@ from foveal.options import (
     Degrees,
     DropPath,
     Ema,
+    FeaturesSize,
     FoldCount,
     Layout,
     MemberNames,
@@ -116,6 +118,7 @@ def small(
     mixture: Shares = "",
     trees: Count = 300,
     words: Count = 256,
+    features_size: FeaturesSize = FEATURES_SIZE,
     precision: Precision = "auto",
     layout: Layout = "channels_last",
     cuts: CutName = "shrunk",
@@ -208,6 +211,7 @@ def small(
         every_label(names),
         trees=trees,
         words=words,
+        features_size=features_size,
         mirrored=flip > 0,
         crop_border=False,
     )
