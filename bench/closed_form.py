@@ -120,6 +120,7 @@ def features(folder: Path, rows: list[dict[str, str]], cache: Path | None) -> np
     with ThreadPoolExecutor(2) as pool:
         x = np.stack(list(pool.map(described, rows)))
     if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
         np.save(kept, x)
     return x
 

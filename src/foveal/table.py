@@ -282,11 +282,14 @@ def paths_of(
             columns.append(_images(source, with_channel, ids, gaps))
     for name in source.files:
         if name not in source.target and (name in table or name not in source.optional):
-            texts = column_of(table, name, "the recipe reads paths from columns", source.table)
+            texts = column_of(table, name, PATHS_OR_IMAGES, source.table)
             columns.append(path_column(source, name, texts, gaps))
     if not columns:
         raise ManifestError("where are the pictures? cure: --images 'img/{image}'")
     return tuple(tuple(p for p in row if p) for row in zip(*columns, strict=True))
+
+
+PATHS_OR_IMAGES = "the recipe reads paths from columns, or --images says where pictures are"
 
 
 def _images(

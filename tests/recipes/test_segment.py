@@ -25,7 +25,7 @@ from conftest import (
 from effects import digests, tried, untried
 from foveal import stages
 from foveal.digests import digest
-from foveal.errors import DataError, SplitError, TargetError, UsageError
+from foveal.errors import DataError, ManifestError, SplitError, TargetError, UsageError
 from foveal.manifest import Manifest, load
 from foveal.recipes import segment
 from foveal.scan import Scanned, scan
@@ -431,11 +431,20 @@ def test_volumes_that_say_their_group_are_never_cut(scans: dict, tmp_path: Path)
 # --- what is refused ------------------------------------------------------------------------------
 
 
-def test_a_family_of_path_columns_takes_no_pattern_and_one_of_patterns_needs_it(
-    finished: Study, scans: dict, eyes: dict, tmp_path: Path
+def test_a_family_of_path_columns_takes_a_pattern_and_one_of_patterns_needs_it(
+    scans: dict, eyes: dict, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="takes no --images"):
-        make(tmp_path / "s", {**scans, "images": "{slices}"})
+    of = copied(scans, tmp_path / "new")
+    table = Path(of["table"])
+    plain = make(tmp_path / "plain", of)
+    table.write_text(table.read_text().replace("slices", "scan"))
+    with pytest.raises(ManifestError, match=r"or --images says where.*no column \"slices\""):
+        make(tmp_path / "s", of)
+    study = make(tmp_path / "named", {**of, "images": "{scan}"})
+    assert study.manifest().paths == plain.manifest().paths
+    assert (
+        study.manifest().measured["sha256"].tolist() == plain.manifest().measured["sha256"].tolist()
+    )
     without = {k: v for k, v in eyes.items() if k != "images"}
     with pytest.raises(UsageError, match="needs --images"):
         stages.init(tmp_path / "s", recipe="grade:small", options=FAST, context=INLINE, **without)

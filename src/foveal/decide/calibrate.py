@@ -20,6 +20,10 @@ PRIOR_GROUPS = 5.0
 """Independent groups that say beforehand: the score is the grade, and kappa is .8."""
 
 KNOTS = 12
+TAIL, TAIL_CASES = 5, 4.0
+"""Further knots at each end, each half as far from it, if so many cases lie beyond: where a grade
+is rare, all of it lies beyond the outermost of the others."""
+
 BEND_LENGTH = 0.8
 """Distance over which a bend changes, in standard deviations of the score."""
 
@@ -108,7 +112,7 @@ class Bend:
         level, slope = _shrunk_line(x, y, w, groups / (groups + PRIOR_GROUPS))
         if slope <= 0 or spread <= 0:  # it runs against the truth: the mean for everybody
             return RisingCurve((float(centre),), (float(level),))
-        knots = np.unique(np.quantile(x, (np.arange(KNOTS) + 0.5) / KNOTS))
+        knots = np.unique(np.quantile(x, _knot_places(len(x))))
         near = np.searchsorted((knots[1:] + knots[:-1]) / 2, x)
         mass = np.bincount(near, weights=w, minlength=len(knots))
         knots, mass, near = knots[mass > 0], mass[mass > 0], np.unique(near, return_inverse=True)[1]
@@ -136,6 +140,14 @@ class Bend:
             means.append(bend**2 * likeness @ solved)
         chance = np.exp(np.array(chances) - max(chances))
         return chance @ np.array(means) / chance.sum()
+
+
+def _knot_places(cases: int) -> Float[np.ndarray, " knot"]:
+    """Shares of the scores that lie below each knot."""
+    even = (np.arange(KNOTS) + 0.5) / KNOTS
+    tail = even[0] / 2.0 ** np.arange(1, TAIL + 1)
+    tail = tail[tail * cases >= TAIL_CASES]
+    return np.concatenate([tail, even, 1 - tail])
 
 
 def groups_seen(truth: Truth) -> float:

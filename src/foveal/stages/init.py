@@ -66,7 +66,8 @@ def init(
         recipe: Its address, such as `grade:small`.
         table: CSV or Parquet.
         target: The target column, or several with commas.
-        images: Pattern over the table's columns; none for a family whose columns are paths.
+        images: Pattern over the table's columns; may be left out for a family whose columns are
+            paths.
         options: Of the recipe.
         columns: Which column is the id, group, site, weight, fold or source.
         replace_old: Whether a study that is there already may be described anew.
@@ -196,23 +197,23 @@ def _names_of_nothing(manifest: Manifest) -> list[str]:
 
 
 def _where(family: Family, recipe: str, images: str, targets: tuple[str, ...]) -> dict[str, Any]:
-    """How a table leads to the files: by a pattern, or by columns that are paths."""
+    """How a table leads to the files: by a pattern, or by columns that are paths.
+
+    Of a family with path columns a pattern may stand for the first, that of the pictures.
+    """
     if not family.files:
         if not images:
             raise UsageError(f"{recipe} needs --images, such as --images 'img/{{image}}'")
         return {"images": images}
-    if images:
-        raise UsageError(
-            f"{recipe} takes no --images: the columns {', '.join(family.files)} are paths"
-        )
-    if both := {*targets} & {*family.files}:
+    files = family.files[1:] if images else family.files
+    if both := {*targets} & {*files}:
         raise UsageError(
             f"--target {', '.join(sorted(both))}: {recipe} reads pictures from that column; cure: "
             "the column of what is to be told of them"
         )
     of_targets = targets if family.target_is_file else ()
     optional = family.optional_files
-    return {"files": (*family.files, *optional, *of_targets), "optional": optional}
+    return {"images": images, "files": (*files, *optional, *of_targets), "optional": optional}
 
 
 def _absolute(name: str, value: Any) -> Any:

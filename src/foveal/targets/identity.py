@@ -48,8 +48,8 @@ class Identity:
         if culprits:
             raise TargetError(
                 f'{len(culprits)} values of column "{column}" are no names: empty, or with spaces, '
-                "which stand between names in an answer; cure: correct them, or leave those rows "
-                "out",
+                "which stand between names in an answer; cure: correct them, "
+                f"{self._instead()}or leave those rows out",
                 culprits,
             )
         if nothing := sorted(MISSING & {*names.tolist()} - {self.new}):
@@ -86,6 +86,10 @@ class Identity:
                 f'no case is called "{self.new}"{nearest(self.new, np.unique(encoded).tolist())}'
             )
         return said
+
+    def _instead(self) -> str:
+        """What an empty cell may have meant."""
+        return f'write "{self.new}" where nobody is known, ' if self.new is not None else ""
 
     def train(self, encoded: Shaped[np.ndarray, " case"]) -> Shaped[np.ndarray, " case"]:
         """The names, an empty one for somebody unknown."""
