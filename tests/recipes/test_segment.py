@@ -575,12 +575,21 @@ def test_a_crop_is_of_whole_cells_or_refused(scans: dict, size: int, lattice: in
     ("depth", "lattice", "epochs"), [(1, 4, 84), (1, 2, 67), (1, 1, 67), (9, 4, 28), (9, 2, 26)]
 )
 def test_epochs_follow_from_slices_and_cells(
-    scans: dict, depth: int, lattice: int, epochs: int
+    scans: dict, monkeypatch: pytest.MonkeyPatch, depth: int, lattice: int, epochs: int
 ) -> None:
+    monkeypatch.setattr(segment, "LOOKS", 1e9)
     options = {"size": 256, "depth": depth, "group": 3, "crops": 100, "epochs": None}
     made = made_of("small", scans, lattice=lattice, **options)
     (network,) = [m for m in made.members if m.name == "network"]
     assert network.training.epochs == epochs
+
+
+def test_small_volumes_get_small_crops_and_are_not_looked_at_forever(scans: dict) -> None:
+    made = made_of("small", scans, size=None, epochs=None, crops=5, lattice=4)  # 64 x 96 pixels
+    (network,) = [m for m in made.members if m.name == "network"]
+    assert network.training.size == (96, 96)
+    pixels = 3 * 64 * 96 + 60 * 90
+    assert network.training.epochs == round(segment.LOOKS * pixels / (5 * 96**2))
 
 
 # --- options --------------------------------------------------------------------------------------

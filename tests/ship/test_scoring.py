@@ -70,6 +70,13 @@ def test_map_at_5_of_names_best_first(tmp_path: Path) -> None:
     assert got.value == pytest.approx((0 + 1 / 2 + 1 + 0) / 4)
 
 
+def test_names_that_no_answer_has_are_told(tmp_path: Path) -> None:
+    truth = "id,who\nx,7\ny,8\nz,9\n"
+    got = of_texts(tmp_path, "id,who\nx,7.0 8.0\ny,8.0\nz,9 7.0\n", truth, "map_at_5")
+    assert got.doubt == ("2 of 3 true names are in no answer, such as 7; answers name 7.0, 8.0, 9")
+    assert of_texts(tmp_path, "id,who\nx,7 8\ny,8\nz,7 8\n", truth, "map_at_5").doubt == ""
+
+
 def masks(folder: Path, arrays: np.ndarray) -> Path:
     folder.mkdir()
     for k, array in enumerate(arrays):

@@ -63,6 +63,12 @@ Decide = Literal["share", "absolute"]
 WORK = 5.5e8
 """Pixels that all epochs of a training of `small` look at, those of each slice group counted."""
 
+LOOKS = 200
+"""How often they look at every pixel of the volumes, at most."""
+
+USUAL_SIZE, SIZE_STEP = 256, 32
+"""Of a crop of large volumes; that of small ones is a multiple of the other."""
+
 COARSE, FINE = 4, 0.25
 """Cells of so many pixels cost a decoder little; finer ones so many slice groups more."""
 
@@ -92,7 +98,7 @@ def small(
     facts: Facts,
     /,
     *,
-    size: Annotated[int, Field(ge=32, le=1024)] = 256,
+    size: Annotated[int, Field(ge=32, le=1024)] | None = None,
     lattice: Lattice | None = None,
     depth: Depth | None = None,
     group: Count = 3,
@@ -142,11 +148,12 @@ def small(
     """Any stacks of slices on a CPU: filter responses with trees, and a small 2.5-D network.
 
     Where not given, `epochs` follows from the slices that are looked at and from the cells, so that
-    `run` is to take at most 30 minutes on 2 busy cores.
+    `run` is to take at most 30 minutes on 2 busy cores; small sets are not looked at forever.
 
     Args:
         facts: What `init` measured.
-        size: Side of a crop and of a window, in pixels.
+        size: Side of a crop and of a window, in pixels; 256, or less where volumes are smaller, if
+            left out.
         lattice: Pixels a cell is wide, 1 to 32; if left out 4, or finer where the masks are.
         depth: Slices around the middle, whole groups of them; as many as the shallowest volume has,
             16 at most and rounded down to whole groups, if left out.
@@ -191,6 +198,7 @@ def small(
     """
     groups, channels = _groups(depth, group, facts.depth)
     lattice = lattice or facts.target["lattice"]
+    size = size or _usual_size(facts)
     cells = size // lattice
     network = Segmenter(
         name="network",
@@ -221,7 +229,7 @@ def small(
                 elastic=elastic,
             ),
             mix=_mix(cutmix, mixup),
-            epochs=epochs or _epochs(crops * size**2, groups, lattice),
+            epochs=epochs or _epochs(facts, crops * size**2, groups, lattice),
             batch=batch,
             optim=optim_of(optimiser, lr, weights, scratch=2e-3, decay=0.02),
             warm_up=warm_up,
@@ -324,10 +332,17 @@ def _colour(facts: Facts) -> list[str]:
     return [f"{said}red, green and blue"] if count else []
 
 
-def _epochs(pixels: int, groups: int, lattice: int) -> int:
+def _usual_size(facts: Facts) -> int:
+    """Side of a crop: no larger than the volumes, but for a part of `SIZE_STEP`."""
+    longer = max(facts.height, facts.width)
+    return min(USUAL_SIZE, -(-longer // SIZE_STEP) * SIZE_STEP)
+
+
+def _epochs(facts: Facts, pixels: int, groups: int, lattice: int) -> int:
     """Epochs of so many pixels of a slice each."""
     cost = groups + (FINE if lattice < COARSE else 0)
-    return max(round(WORK / (pixels * cost)), 8)
+    most = min(WORK / cost, LOOKS * facts.pixels)
+    return max(round(most / pixels), 8)
 
 
 def vesuvius(

@@ -94,11 +94,24 @@ def score(
     is_classes = one_each and metric == "macro_f1" and len(columns) == 1
     read = _classes if is_classes else _READERS[metric]
     without_truth = len(given[id_column]) - len(ids)
-    doubt = _doubt(right) if read is _labels else ""
+    doubt = _doubt_of_words(right) if read is _labels else ""
+    doubt = _doubt_of_names(mine, right) if read is _names else doubt
     return _judged(*read(mine, right))._replace(without_truth=without_truth, doubt=doubt)
 
 
-def _doubt(right: _Cells) -> str:
+def _doubt_of_names(mine: _Cells, right: _Cells) -> str:
+    """Whether most true names are in no answer, as where one table has 7 and the other 7.0."""
+    given = {name for row in mine.rows for name in row[0].split()}
+    true = {row[0] for row in right.rows}
+    if len(missing := sorted(true - given)) <= len(true) / 2:
+        return ""
+    return (
+        f"{len(missing)} of {len(true)} true names are in no answer, such as {missing[0]}; "
+        f"answers name {', '.join(sorted(given)[:3])}"
+    )
+
+
+def _doubt_of_words(right: _Cells) -> str:
     """Whether cells that were read as words look like names of one class, with spaces in them.
 
     Lists of labels differ more than their words do.
