@@ -74,9 +74,9 @@ class FixedCuts:
 class ClosedFormCuts:
     """Half-integers pulled towards the mean grade by 1 - kappa, on the calibrated score.
 
-    Grades below and above all that cases have are never given: a scale may begin at 1. Kappa is the
-    fixed point of "the kappa that these cuts reach on the fitted cases", shrunk towards
-    `PRIOR_KAPPA` where there are few groups.
+    Grades below all that cases have are never given: a scale may begin at 1. Kappa is the fixed
+    point of "the kappa that these cuts reach on the fitted cases", shrunk towards `PRIOR_KAPPA`
+    where there are few groups.
 
     Attributes:
         grades: K.
@@ -101,8 +101,7 @@ class ClosedFormCuts:
             evidence = groups * curve.kappa(passed) + PRIOR_GROUPS * PRIOR_KAPPA
             kappa = 0.5 * (kappa + max(evidence / (groups + PRIOR_GROUPS), 0.0))
         cuts = meaning.inverse((1 - kappa) * mean + kappa * half)
-        seen = truth.target[truth.weight > 0]
-        cuts[: seen.min()], cuts[seen.max() :] = -np.inf, np.inf
+        cuts[: truth.target[truth.weight > 0].min()] = -np.inf
         return Cuts(tuple(cuts.tolist()))
 
 
