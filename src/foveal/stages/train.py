@@ -46,7 +46,7 @@ from foveal.study import (
 )
 from foveal.task import Context, Job, Member, Resources, State
 
-TRAIN_FORMAT = 11
+TRAIN_FORMAT = 12
 FOR_NEW = "for_new."
 """Before the names of arrays that only answers for new cases may use."""
 
