@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from foveal.errors import MOST_NAMES, ManifestError, SplitError, UnreadableImage
 from foveal.manifest import Case, Facts, Manifest, load
@@ -464,3 +465,27 @@ def test_cells_of_other_columns_may_say_anything(here: Path, cell: str) -> None:
     (here / "masks/a.png").touch()
     table = loaded(here, f"0,a.tiff,{cell}", "1,b.tiff,", head="id,image,remark")
     assert names(table) == ["a.png", None]
+
+
+@pytest.mark.parametrize(("inked", "is_stain"), [(1, False), (3, True)])
+def test_the_colours_of_pens_are_a_stain_where_most_slides_have_them(
+    tmp_path: Path, inked: int, *, is_stain: bool
+) -> None:
+    found = []
+    for k in range(4):
+        picture = tissue_picture(256, 384, BOX)
+        if k < inked:
+            picture[(picture != 255).any(axis=2)] = (60, 90, 200)
+        found.append(survey(case_of(write_slide(tmp_path / f"{k}.tiff", picture, 4))))
+    made, facts = measured(found)
+    assert facts.target.get("pens", True) is not is_stain
+    assert is_blank(made).tolist() == [not is_stain, False, False, False]
+    assert any("colour of a pen" in said for said in remarks(made)) is is_stain
+
+
+def test_inks_are_refused_with_a_cure(tmp_path: Path) -> None:
+    path = tmp_path / "cmyk.tiff"
+    inks = np.zeros((64, 64, 4), dtype=np.uint8)
+    tifffile.imwrite(path, inks, photometric="separated", tile=(64, 64))
+    with pytest.raises(UnreadableImage, match=r"inks \(CMYK\).*cure: write it as red"):
+        survey(case_of(path))
