@@ -162,3 +162,20 @@ def test_grades_below_all_that_cases_have_are_never_given(noise: float) -> None:
     assert set(cuts.grade(np.linspace(-9, 9, 50)).tolist()) == {1, 2, 3}
     weight = np.where(y == 1, 0.0, 1.0)  # a case that does not count was not seen
     assert ClosedFormCuts(4).fit(as_predictions(scores), truth_of(y, weight)).cuts[1] == -np.inf
+
+
+def test_a_rare_top_grade_has_knots_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its scores lie beyond the outermost of evenly spread knots, on a line that is too flat."""
+    won = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        y = rng.choice(3, 6600, p=(0.97, 0.01, 0.02))
+        scores = 0.2 * (y + rng.normal(0, 0.5, 6600))
+        known, fresh = as_predictions(scores[:600]), scores[600:]
+        reached = []
+        for tail in (0, 5):
+            monkeypatch.setattr("foveal.decide.calibrate.TAIL", tail)
+            cuts = ClosedFormCuts(3).fit(known, truth_of(y[:600]))
+            reached.append(kappa(cuts.grade(fresh), y[600:]))
+        won.append(reached[1] - reached[0])
+    assert np.mean(won) > 0.05
