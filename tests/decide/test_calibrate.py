@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from conftest import truth_of
-from foveal.decide.calibrate import Affine, Bend, GradeProbabilities, groups_seen
+from foveal.decide.calibrate import Affine, Bend, GradeProbabilities, groups_seen, line_of_odds
 from foveal.predictions import Predictions
 
 
@@ -31,16 +31,57 @@ def scored(x: np.ndarray) -> Predictions:
     return Predictions.of(ids, x[:, None].astype(np.float32), columns=("expected",))
 
 
-def test_probabilities_are_isotonic_regression_and_sum_to_one() -> None:
+def of_noise(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Grades 0 to 3, the last one rare, and a score of each."""
+    y = rng.choice(4, n, p=(0.5, 0.3, 0.18, 0.02))
+    return y, y + rng.normal(0, 0.8, n)
+
+
+def test_a_line_of_odds_is_logistic_regression_where_nothing_pulls() -> None:
     rng = np.random.default_rng(1)
-    y = rng.integers(0, 4, 300)
-    x = y + rng.normal(0, 1, 300)
-    x = x.astype(np.float32).astype(np.float64)
-    given = GradeProbabilities(4).fit(scored(x), truth_of(y))(scored(x))
-    assert given.sum(axis=1) == pytest.approx(np.ones(300))
-    assert (given >= 0).all()
-    oracle = IsotonicRegression().fit(x, y >= 2).predict(x)
-    assert given[:, 2:].sum(axis=1) == pytest.approx(oracle)
+    x, w = rng.normal(0, 1, 300), rng.uniform(0, 2, 300)
+    has = rng.random(300) < 1 / (1 + np.exp(0.4 - 1.7 * x))
+    line = line_of_odds(x, has, w, slope=2.0, prior=1e-9)
+    oracle = LogisticRegression(C=np.inf, tol=1e-9).fit(x[:, None], has, sample_weight=w)
+    assert line.slope == pytest.approx(oracle.coef_[0, 0], rel=1e-4)
+    assert line.intercept == pytest.approx(oracle.intercept_[0], rel=1e-4)
+    pulled = line_of_odds(x, has, w, slope=2.0, prior=1e9)
+    assert (pulled.intercept, pulled.slope) == pytest.approx((0, 2), abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [40, 200, 2000])
+def test_no_grade_is_impossible_and_fresh_cases_surprise_less_than_by_isotonic_steps(
+    n: int,
+) -> None:
+    surprise = np.zeros(3)
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        (y, x), (fresh, z) = of_noise(rng, n), of_noise(rng, 500)
+        given = GradeProbabilities(4).fit(scored(x), truth_of(y))(scored(z))
+        assert given.sum(axis=1) == pytest.approx(np.ones(500))
+        assert (given > 0).all()
+        steps = [
+            IsotonicRegression(out_of_bounds="clip").fit(x, y >= k).predict(z) for k in (1, 2, 3)
+        ]
+        above = np.stack([np.ones(500), *steps, np.zeros(500)], axis=1)
+        share = np.bincount(y, minlength=4) / n
+        for k, table in enumerate((given, above[:, :-1] - above[:, 1:], np.tile(share, (500, 1)))):
+            chance = np.maximum(table[np.arange(500), fresh], 1e-3)
+            surprise[k] -= np.log(chance).mean() / 10
+    assert surprise[0] < min(surprise[1], surprise[2])
+
+
+def test_a_grade_that_no_case_has_is_unlikely_and_repeated_cases_count_once() -> None:
+    y, x = of_noise(np.random.default_rng(3), 100)
+    fit = GradeProbabilities(6).fit
+    given = fit(scored(x), truth_of(y))(scored(x))
+    assert 0 < given[:, 5].max() < 0.05
+    once = fit(scored(x), truth_of(y))
+    ids = np.tile(np.arange(100), 5)
+    five = fit(scored(x[ids]), replace(truth_of(y[ids]), group=ids))
+    assert [line.slope for line in five.lines] == pytest.approx(
+        [line.slope for line in once.lines], rel=0.02
+    )
 
 
 def test_probabilities_beyond_the_fitted_scores_stay_probabilities() -> None:

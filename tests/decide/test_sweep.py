@@ -79,3 +79,18 @@ def test_scores_of_one_and_of_nothing_have_a_place() -> None:
 def test_without_a_positive_pixel_there_is_nothing_to_fit() -> None:
     with pytest.raises(TargetError, match="no positive pixel"):
         best_threshold([(np.ones(3, dtype=np.float32), np.zeros(3), np.ones(3))])
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.5, np.nan])
+@pytest.mark.parametrize("kind", [bool, np.int64])
+def test_scores_that_are_no_shares_are_refused(wrong: float, kind: type) -> None:
+    scores = np.array([0.2, wrong, 0.7], dtype=np.float32)
+    with pytest.raises(TargetError, match="from 0 to 1"):
+        best_threshold([(scores, np.array([0, 1, 1], dtype=kind), np.ones(3, dtype=kind))])
+
+
+def test_half_precision_is_cut_where_its_values_lie() -> None:
+    scores, positive, area = cells(3, 3000)
+    half = scores.astype(np.float16)
+    wide = [(half.astype(np.float32), positive, area)]
+    assert best_threshold([(half, positive, area)]) == best_threshold(wide)

@@ -84,9 +84,22 @@ def test_bagged_cuts_of_a_score_that_tells_nothing_give_a_grade_near_the_mean() 
     assert set(BaggedExactCuts(5).fit(alike, truth_of(y))(alike).tolist()) == {1}
 
 
-def test_nan_is_refused() -> None:
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("rule", [ClosedFormCuts(2), ExactCuts(2), BaggedExactCuts(2)])
+def test_nan_and_infinity_are_refused(
+    wrong: float, rule: ClosedFormCuts | ExactCuts | BaggedExactCuts
+) -> None:
     with pytest.raises(TargetError, match="finite"):
-        best_cuts(np.array([0.0, np.nan]), np.array([0, 1]), np.ones(2), 2)
+        rule.fit(as_predictions(np.array([0.0, wrong, 1.0])), truth_of(np.array([0, 0, 1])))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16])
+@pytest.mark.parametrize("rule", [ClosedFormCuts(20), ExactCuts(20)])
+def test_small_integers_give_the_same_cuts(kind: type, rule: ClosedFormCuts | ExactCuts) -> None:
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, 20, 400)
+    x = as_predictions(y + rng.normal(0, 2, 400))
+    assert rule.fit(x, truth_of(y.astype(kind))) == rule.fit(x, truth_of(y))
 
 
 def test_neighbouring_floats_are_kept_apart() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveal.decide.calibrate import GradeSteps
+from foveal.decide.calibrate import expected
 from foveal.decide.retrieve import ChanceOfNew, RankedNames
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
@@ -17,11 +17,16 @@ from foveal.ship.answer import GradeTable, IdentityTable
 from foveal.task import Asked, Given
 
 PRIOR = {"grade": 1, "expected": 0.75, "probabilities": [0.5, 0.25, 0.25]}
-STEPS = GradeSteps(scores=(0.0, 2.0), above=((0.0, 1.0), (0.0, 0.5)))
 
 
 def asked(*ids: str, scores: bool = False) -> Asked:
     return Asked(ids=ids, id_column="image", target_columns=("grade",), scores=scores)
+
+
+def shares(predictions: Predictions) -> np.ndarray:
+    """All of grade 0 up to a score of 0, half of 1 and 2 from one of 2 on, a line between."""
+    part = np.clip(expected(predictions) / 2, 0, 1)[:, None]
+    return np.concatenate([1 - part, part / 2, part / 2], axis=1)
 
 
 def known(ids: list[str], labels: list[int], scores: list[float] | None = None) -> Given:
@@ -34,7 +39,7 @@ def known(ids: list[str], labels: list[int], scores: list[float] | None = None) 
         ids=tuple(ids),
         labels=np.array(labels),
         predictions=predictions,
-        probabilities=STEPS,
+        probabilities=shares,
         prior=PRIOR,
     )
 

@@ -2,8 +2,8 @@
 
 Squared error, a sum of cumulative probabilities and the expectation of a softmax all estimate the
 same thing, the expected grade, but on scales that training has bent. A line fitted out of fold puts
-them back on one scale, a bent line says what a score means, and isotonic steps turn a score into a
-probability for every grade.
+them back on one scale, a bent line says what a score means, and log odds over that give every
+grade a probability.
 """
 
 from __future__ import annotations
@@ -176,57 +176,94 @@ def _shrunk_line(x: np.ndarray, y: np.ndarray, w: np.ndarray, share: float) -> t
     return float(level), float(slope)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GradeSteps:
-    """P(grade >= k | score) as steps over the score, one row a question."""
+@dataclass(frozen=True, slots=True)
+class GradeOdds:
+    """The log odds of "the grade is k or more", a line each over the expected grade.
 
-    scores: tuple[float, ...]
-    above: tuple[tuple[float, ...], ...]
+    Attributes:
+        meaning: From a score to the expected grade.
+        lines: From how far that lies above k - 1/2; one for every k from 1.
+    """
+
+    meaning: RisingCurve
+    lines: tuple[Line, ...]
 
     def __call__(self, predictions: Predictions) -> Float[np.ndarray, "case grade"]:
-        """The probability of every grade, summing to 1, linear between the steps."""
-        x = expected(predictions)
-        above = [np.interp(x, self.scores, row) for row in self.above]
-        table = np.stack([np.ones_like(x), *above, np.zeros_like(x)], axis=1)
-        return np.maximum(table[:, :-1] - table[:, 1:], 0.0)
+        """The probability of every grade, summing to 1."""
+        grade = _in_range(self.meaning(expected(predictions)), len(self.lines))
+        above = [_chance(line(grade - k + 0.5)) for k, line in enumerate(self.lines, 1)]
+        table = np.stack([np.ones_like(grade), *above, np.zeros_like(grade)], axis=1)
+        table = np.minimum.accumulate(table, axis=1)  # lines of different slope cross somewhere
+        return table[:, :-1] - table[:, 1:]
 
 
 @dataclass(frozen=True, slots=True)
 class GradeProbabilities:
-    """Isotonic regression of every "is the grade k or more?" on the score.
+    """Logistic regression of every "is the grade k or more?" on the expected grade.
 
-    The questions are nested, and isotonic regression keeps the order of what it is given, so the
-    differences are never negative.
+    A question with few groups on one side stays near what a score usually says of a grade, so no
+    grade is ever impossible.
+
+    Reference:
+        Platt, Probabilistic Outputs for Support Vector Machines, 1999.
     """
 
     grades: int
 
-    def fit(self, predictions: Predictions, truth: Truth) -> GradeSteps:
+    def fit(self, predictions: Predictions, truth: Truth) -> GradeOdds:
         """Fit on out-of-fold predictions."""
-        from scipy.optimize import isotonic_regression
-
-        values, place = np.unique(expected(predictions), return_inverse=True)
-        weight = np.bincount(place, weights=truth.weight)
-        kept = weight > 0
-        above = []
-        for k in range(1, self.grades):
-            share = np.bincount(place, weights=truth.weight * (truth.target >= k))[kept]
-            above.append(isotonic_regression(share / weight[kept], weights=weight[kept]).x)
-        table = np.stack(above) if above else np.zeros((0, int(kept.sum())))
-        knots = ends_of_steps(table)
-        return GradeSteps(
-            scores=tuple(values[kept][knots].tolist()),
-            above=tuple(tuple(row.tolist()) for row in table[:, knots]),
-        )
+        scores = expected(predictions)
+        meaning = Bend().fit(scores, truth)
+        grade = _in_range(meaning(scores), self.grades - 1)
+        weight = truth.weight * (groups_seen(truth) / truth.weight.sum())
+        lines = [
+            line_of_odds(grade - k + 0.5, truth.target >= k, weight, slope=ODDS, prior=ODDS_GROUPS)
+            for k in range(1, self.grades)
+        ]
+        return GradeOdds(meaning, tuple(lines))
 
 
-def ends_of_steps(table: Float[np.ndarray, "curve place"]) -> Bool[np.ndarray, " place"]:
-    """Where a step of any curve begins or ends; what lies between adds nothing to a line through.
+ODDS, ODDS_GROUPS = 2.0, 2.0
+"""Log odds that a grade of distance brings, before there are data, and how many groups say so."""
 
-    Example:
-        >>> ends_of_steps(np.array([[0.0, 0.0, 0.0, 0.5, 0.5]])).tolist()
-        [True, False, True, True, True]
+
+def _in_range(grade: Float[np.ndarray, " case"], most: int) -> Float[np.ndarray, " case"]:
+    return np.clip(grade, 0, most)
+
+
+def _chance(odds: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-odds))
+
+
+def line_of_odds(
+    x: Float[np.ndarray, " case"],
+    has: Bool[np.ndarray, " case"],
+    weight: Float[np.ndarray, " case"],
+    *,
+    slope: float,
+    prior: float,
+) -> Line:
+    """Logistic regression that `prior` cases pull towards a line through 0.
+
+    Args:
+        x: Of every case.
+        has: Whether what is asked holds.
+        weight: How much a case counts.
+        slope: Of that line.
+        prior: How many cases of x = 1 it is worth.
+
+    Returns:
+        The log odds over x, by Newton steps from that line, no further than a unit each.
     """
-    edge = np.ones(table.shape[1] + 1, dtype=bool)
-    edge[1:-1] = (np.diff(table, axis=1) != 0).any(axis=0)
-    return edge[1:] | edge[:-1]
+    table, start = np.stack([np.ones_like(x), x], axis=1), np.array([0.0, slope])
+    at, pull = start.copy(), prior * np.eye(2)
+    for _ in range(NEWTON_STEPS):
+        said = _chance(table @ at)
+        gradient = table.T @ (weight * (said - has)) + pull @ (at - start)
+        curvature = (table * (weight * said * (1 - said))[:, None]).T @ table + pull
+        step = np.linalg.solve(curvature, gradient)
+        at -= step / max(1.0, float(np.abs(step).max()))
+    return Line(intercept=float(at[0]), slope=float(at[1]))
+
+
+NEWTON_STEPS = 30

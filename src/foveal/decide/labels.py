@@ -15,9 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from foveal.decide.f1 import Has, Ranked, Scores, Weight, log_odds
+from foveal.decide.calibrate import line_of_odds
+from foveal.decide.f1 import Has, Ranked, Scores, log_odds
 from foveal.manifest import Text, Truth
 from foveal.metrics.interval import Resamples, paired_error, resampled_sums
 from foveal.metrics.overlap import MacroF1
@@ -186,10 +187,10 @@ class LabelProbabilities:
         """Fit on out-of-fold scores."""
         odds = _odds(predictions)
         lines = [
-            _line(x, has, truth.weight)
+            line_of_odds(x, has, truth.weight, slope=1.0, prior=PRIOR)
             for x, has in zip(odds.T, (truth.target != 0).T, strict=True)
         ]
-        return LabelOdds(*(tuple(part) for part in zip(*lines, strict=True)))
+        return LabelOdds(tuple(x.intercept for x in lines), tuple(x.slope for x in lines))
 
 
 LEAST_SCORE = 1e-3
@@ -202,20 +203,3 @@ def _odds(predictions: Predictions) -> Scores:
 
 PRIOR = 5.0
 """Cases that speak for a score as it is."""
-
-NEWTON_STEPS = 30
-
-
-def _line(
-    x: Float[np.ndarray, " case"], has: Bool[np.ndarray, " case"], weight: Weight
-) -> tuple[float, float]:
-    """Offset and slope, by Newton steps from the score as it is, no further than a unit each."""
-    table, start = np.stack([np.ones_like(x), x], axis=1), np.array([0.0, 1.0])
-    at, pull = start.copy(), PRIOR * np.eye(2)
-    for _ in range(NEWTON_STEPS):
-        said = 1 / (1 + np.exp(-table @ at))
-        slope = table.T @ (weight * (said - has)) + pull @ (at - start)
-        bend = (table * (weight * said * (1 - said))[:, None]).T @ table + pull
-        step = np.linalg.solve(bend, slope)
-        at -= step / max(1.0, float(np.abs(step).max()))
-    return float(at[0]), float(at[1])

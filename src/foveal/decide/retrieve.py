@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from foveal.decide.calibrate import ends_of_steps
 from foveal.decide.newcut import best_new_cut
 from foveal.manifest import Text, Truth
 from foveal.predictions import Predictions
@@ -264,5 +263,17 @@ class NewProbability:
         is_mixed = 0 < is_new.sum() < weight.sum()
         least = 0.5 / (1 + int((truth.weight > 0).sum())) if is_mixed else 0.0
         chances = np.clip(rising, least, 1 - least)
-        knots = ends_of_steps(chances[None])
+        knots = ends_of_steps(chances)
         return ChanceOfNew(tuple(scores[kept][knots].tolist()), tuple(chances[knots].tolist()))
+
+
+def ends_of_steps(curve: Float[np.ndarray, " place"]) -> Bool[np.ndarray, " place"]:
+    """Where a step begins or ends; what lies between adds nothing to a line through.
+
+    Example:
+        >>> ends_of_steps(np.array([0.0, 0.0, 0.0, 0.5, 0.5])).tolist()
+        [True, False, True, True, True]
+    """
+    edge = np.ones(len(curve) + 1, dtype=bool)
+    edge[1:-1] = np.diff(curve) != 0
+    return edge[1:] | edge[:-1]

@@ -51,7 +51,11 @@ class Histograms:
 
     @classmethod
     def of(cls, volumes: Iterable[Cells]) -> Histograms:
-        """Count the cells of volumes, one after the other."""
+        """Count the cells of volumes, one after the other.
+
+        Raises:
+            TargetError: A score is below 0, above 1 or nan.
+        """
         hit, given = np.zeros(BINS + 1), np.zeros(BINS + 1)
         room = np.empty(CHUNK, dtype=np.intp)
         for scores, positive, area in _chunks(volumes):
@@ -106,7 +110,7 @@ def best_threshold(volumes: Sequence[Cells], *, beta: float = 0.5) -> Best:
         beta: Below 1 favours precision.
 
     Raises:
-        TargetError: No cell is positive, so every threshold is as good.
+        TargetError: No cell is positive, so every threshold is as good; or a score is no share.
 
     Reference:
         Van Rijsbergen, Information Retrieval, 1979 (F-beta).
@@ -159,4 +163,7 @@ def _chunks(volumes: Iterable[Cells]) -> Iterator[Cells]:
     for scores, positive, area in volumes:
         for start in range(0, len(scores), CHUNK):
             part = slice(start, start + CHUNK)
-            yield scores[part], positive[part], area[part]
+            some = np.asarray(scores[part], dtype=np.result_type(scores, np.float32))
+            if not (some.min() >= 0 and some.max() <= 1):  # nan is neither
+                raise TargetError("a threshold needs scores from 0 to 1, and some are none")
+            yield some, positive[part], area[part]

@@ -87,13 +87,18 @@ class ClosedFormCuts:
     calibrate: Bend = Bend()
 
     def fit(self, predictions: Predictions, truth: Truth) -> Cuts:
-        """Fit on out-of-fold scores."""
-        raw = expected(predictions)
+        """Fit on out-of-fold scores.
+
+        Raises:
+            TargetError: A score is not finite.
+        """
+        raw = _finite(expected(predictions))
         meaning = self.calibrate.fit(raw, truth)
         scores = meaning(raw)
         mean = float(np.average(scores, weights=truth.weight))
-        second_moment = np.average(truth.target**2, weights=truth.weight)
-        curve = _Curve.of(*_tied(scores, truth.target, truth.weight), second_moment)
+        curve = _Curve.of(
+            *_tied(scores, truth.target, truth.weight), _mean_square(truth.target, truth.weight)
+        )
         half = np.arange(1, self.grades) - 0.5
         groups, kappa = groups_seen(truth), 1.0
         for _ in range(30):  # damped, because the kappa of cuts is a step function
@@ -101,7 +106,7 @@ class ClosedFormCuts:
             evidence = groups * curve.kappa(passed) + PRIOR_GROUPS * PRIOR_KAPPA
             kappa = 0.5 * (kappa + max(evidence / (groups + PRIOR_GROUPS), 0.0))
         cuts = meaning.inverse((1 - kappa) * mean + kappa * half)
-        cuts[: truth.target[truth.weight > 0].min()] = -np.inf
+        cuts[: int(truth.target[truth.weight > 0].min())] = -np.inf
         return Cuts(tuple(cuts.tolist()))
 
 
@@ -171,13 +176,11 @@ def best_cuts(
     """
     from scipy.optimize import isotonic_regression
 
-    if not np.isfinite(scores).all():
-        raise TargetError("cuts need finite scores, and some are nan or infinite")
-    values, weights, means = _tied(scores, target, weight)
+    values, weights, means = _tied(_finite(scores), target, weight)
     fit = isotonic_regression(means, weights=weights)
     start = fit.blocks[:-1]
     block_mean = fit.x[start]
-    curve = _Curve.of(start, fit.weights, block_mean, np.average(target**2, weights=weight))
+    curve = _Curve.of(start, fit.weights, block_mean, _mean_square(target, weight))
     half = np.arange(1, grades) - 0.5
     kappa = 0.0
     while True:
@@ -224,6 +227,17 @@ class _Curve:
         gain = 2 * self.gain_above[passed].sum()
         scale = self.second_moment + (self.weight_above[passed] * step).sum()
         return float(gain / scale) if scale > 0 else 0.0
+
+
+def _finite(scores: Float[np.ndarray, " case"]) -> Float[np.ndarray, " case"]:
+    if not np.isfinite(scores).all():
+        raise TargetError("cuts need finite scores, and some are nan or infinite")
+    return scores
+
+
+def _mean_square(target: Int[np.ndarray, " case"], weight: Float[np.ndarray, " case"]) -> float:
+    """In float64: squares of small integers overflow."""
+    return float(np.average(target.astype(np.float64) ** 2, weights=weight))
 
 
 def _tied(

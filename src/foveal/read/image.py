@@ -70,7 +70,8 @@ class Photograph:
         """The picture of a case.
 
         Raises:
-            UnreadableImage: A file does not decode in full, has other channels or is too deep.
+            UnreadableImage: A file does not decode in full, has other channels, is too deep, or is
+                brighter than the bits that the study uses can say.
         """
         image = _joined(case, [decode(path, self.at_least) for path in case.paths])
         if image.shape[2] == 1 and self.channels == 3:
@@ -82,6 +83,7 @@ class Photograph:
                 f"{case.paths[0]}: {image.shape[2]} channels, where the study has {self.channels}"
             )
         image = not_deeper(image, self.bits, case.paths[0])
+        _check_white(image, self.spare_bits, case.paths[0])
         return np.moveaxis(at_depth(image, self.bits, self.spare_bits), 2, 0)
 
 
@@ -111,6 +113,24 @@ def check_depth(dtype: np.dtype, bits: int, name: str) -> None:
             f"{name}: {dtype.itemsize * 8} bit, where the study has {bits}; cure: save it with "
             f"{bits} bit, as bright as the others"
         )
+
+
+def _check_white(values: Shaped[np.ndarray, "*_"], spare_bits: int, name: str) -> None:
+    """Raise `UnreadableImage` where much would be cut off as white: its camera uses more bits."""
+    if not spare_bits or values.dtype != np.uint16:
+        return
+    share = np.mean(values > 0xFFFF >> spare_bits)
+    if share > CUT_OFF:
+        used = 16 - spare_bits
+        raise UnreadableImage(
+            f"{name}: {share:.0%} of its values are above {0xFFFF >> spare_bits}, and pictures of "
+            f"the study use {used} of 16 bits; cure: save it with {used} bits, as bright as the "
+            "others"
+        )
+
+
+CUT_OFF = 0.1
+"""Share of a picture's values that may be brighter than anything in the study."""
 
 
 def at_depth(

@@ -25,7 +25,7 @@ from foveal.stages.train import TRAIN_FORMAT, is_trained, marks, out_of_fold, pl
 from foveal.study import DONE, NOTES, Study, changed, is_done, publish
 from foveal.task import Context, Recipe
 
-COMBINE_FORMAT = 10
+COMBINE_FORMAT = 11
 
 
 def combine(study: Study, context: Context = Context()) -> Leaderboard | None:
