@@ -483,6 +483,18 @@ def test_the_colours_of_pens_are_a_stain_where_most_slides_have_them(
     assert any("colour of a pen" in said for said in remarks(made)) is is_stain
 
 
+def test_what_was_not_scanned_is_no_stain(tmp_path: Path) -> None:
+    picture = tissue_picture(256, 384, BOX)
+    tissue_alone = survey(case_of(write_slide(tmp_path / "glass.tiff", picture, 4)))
+    picture[:, 300:] = 0
+    picture[200:] = 0
+    found = [survey(case_of(write_slide(tmp_path / f"{k}.tiff", picture, 4))) for k in range(3)]
+    made, facts = measured(found)
+    assert facts.target.get("pens", True)
+    assert not any("colour of a pen" in said for said in remarks(made))
+    assert found[0].dark == pytest.approx(tissue_alone.dark, rel=0.02)
+
+
 def test_inks_are_refused_with_a_cure(tmp_path: Path) -> None:
     path = tmp_path / "cmyk.tiff"
     inks = np.zeros((64, 64, 4), dtype=np.uint8)

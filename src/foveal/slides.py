@@ -52,7 +52,7 @@ class SlideSeen:
         downsamples: Of every level, 1 first.
         spacing_um: Microns a pixel of the largest level; None where nobody says.
         tissue: Share of the slide, 0 to 1.
-        dark: Likewise, with what has the colour of a pen or of dirt.
+        dark: Likewise, with what has the colour of a pen.
         mask: Digest of the mask's pixels; empty where there is none.
         stretch: Width over height of the mask, of that of the slide; 1 where there is none.
     """
@@ -182,8 +182,8 @@ def remarks(manifest: Manifest) -> list[str]:
 
 
 PENS_COUNT = (
-    "much of what is dark on most slides has the colour of a pen or of dirt, so it is taken for a "
-    "stain, and pens for tissue"
+    "much of what is dark on most slides has the colour of a pen, so it is taken for a stain, and "
+    "pens for tissue"
 )
 
 

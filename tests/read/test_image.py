@@ -149,6 +149,13 @@ def test_a_photograph_has_the_channels_and_bits_of_the_study(tmp_path):
     np.testing.assert_array_equal(up, planes(GREY).astype(np.uint16) * 257)
     with pytest.raises(UnreadableImage, match="16 bit, where the study has 8"):
         photograph(tmp_path, EXACT["png grey 16"][0], channels=1)
+    deep = {"channels": 1, "bits": 16, "spare_bits": 4}
+    dark = np.full((20, 30), 900, dtype=np.uint16)
+    dark[0] = 5000  # a twentieth of it: the same camera in brighter light
+    peaks = photograph(tmp_path, cv2.imencode(".png", dark)[1].tobytes(), **deep)
+    assert (peaks.min(), peaks.max()) == (900 << 4, 4095 << 4)
+    with pytest.raises(UnreadableImage, match=r"100% of its values are above 4095.*use 12 of 16"):
+        photograph(tmp_path, cv2.imencode(".png", dark << 3)[1].tobytes(), **deep)
     stretched = cv2.imencode(".png", GREY.astype(np.uint16) * 257)[1].tobytes()
     np.testing.assert_array_equal(photograph(tmp_path, stretched, channels=1), planes(GREY))
     for wanted in (1, 4):

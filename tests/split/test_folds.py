@@ -199,6 +199,7 @@ def test_own_folds_are_obeyed_and_a_torn_group_is_named() -> None:
 
 def test_one_site_is_left_out_at_a_time() -> None:
     split = Folds("site")(manifest(["0", "1"] * 3, site=["x", "x", "y", "y", "z", "z"]))
+    assert any("other groups at these 3 sites" in note for note in split.notes)
     assert split.fold.tolist() == [0, 0, 1, 1, 2, 2]
     assert split.imbalance == 0  # of grades: that a site lies in one fold is what was asked for
     with pytest.raises(SplitError, match="--site"):

@@ -79,6 +79,15 @@ def test_where_nobody_need_be_hidden_it_is_said_so() -> None:
     assert "no individuals are unknown to a fold, as if new" in made.notes
 
 
+@pytest.mark.parametrize("new", ["new", None])
+def test_many_who_were_met_once_are_told_of(new: str | None) -> None:
+    often = [f"w{k}" for k in range(12) for _ in range(6)]
+    for once, is_told in ((3, False), (30, True)):
+        rows = [*often, *(f"s{k}" for k in range(once)), *([] if new is None else ["new"] * 20)]
+        notes = " ".join(QueryFolds(new, folds=3)(manifest(rows)).notes)
+        assert (f"no known query is of {once} of {12 + once} individuals" in notes) is is_told
+
+
 def test_a_closed_set_hides_nobody_and_says_so() -> None:
     made = QueryFolds(None)(manifest(["a", "a", "b", "b", "b", "c"] * 3))
     assert set(made.kind.tolist()) <= {"known", "gallery"}

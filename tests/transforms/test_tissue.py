@@ -69,6 +69,12 @@ def test_pens_count_nothing(name: str, glass: int) -> None:
     assert (tissue(picture) > 0).sum() == 100
 
 
+@pytest.mark.parametrize("grey", [0, 10, 60])
+def test_black_is_no_stain_even_where_colours_of_pens_are(grey: int) -> None:
+    assert not tissue(spot((grey, grey, grey), 255), pens=False).any()
+    assert tissue(spot((30, 30, 150), 255), pens=False).any()
+
+
 @pytest.mark.parametrize("colour", [(30, 30, 150), (60, 60, 160)])
 def test_a_dark_blue_pen_counts_nothing(colour: tuple[int, int, int]) -> None:
     assert not tissue(spot(colour, 255)).any()

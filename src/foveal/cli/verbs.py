@@ -91,8 +91,9 @@ def init(
         table: CSV or Parquet with a header.
         target: Column to be predicted, or several with commas.
         images: Pattern over the table's columns, relative to the working directory, such as
-            'img/{image}.png', with {channel} where a case has a file a channel; may be left out for
-            a recipe whose columns are paths.
+            'img/{image}.png', with {channel} where a case has a file a channel; a column of paths
+            alone, such as '{volume}', is relative to the table, and may be left out for a recipe
+            that knows it.
         id: Column of unique names; the first one if left out.
         group: Column of what no fold may split, or image_size.
         site: Column of clinic, scanner or provider.

@@ -57,7 +57,7 @@ class FindTissue:
     more, and what has 0 is not wanted, unless that leaves nothing. In colour the highest counts.
 
     Attributes:
-        pens: Whether what has the colour of a pen or of dirt is no tissue.
+        pens: Whether what has the colour of a pen is no tissue.
     """
 
     pens: bool = True

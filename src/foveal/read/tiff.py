@@ -417,9 +417,10 @@ def _has_values(tags: bytes, form: Any, size: int) -> bool:
     """
     import tifffile
 
-    for code, kind, count, value in struct.iter_unpack(form.tagheaderformat, tags):
+    layout = form.byteorder + {4: "HHI4s", 8: "HHQ8s"}[form.offsetsize]
+    for code, kind, count, value in struct.iter_unpack(layout, tags):
         length = count * struct.calcsize("=" + tifffile.TIFF.DATA_FORMATS.get(kind, ""))
-        if code < PRIVATE_TAG and length > form.tagoffsetthreshold:
+        if code < PRIVATE_TAG and length > form.offsetsize:  # else the tag itself holds them
             (start,) = struct.unpack(form.offsetformat, value)
             if start + length > size:
                 return False

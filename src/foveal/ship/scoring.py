@@ -247,6 +247,8 @@ def _true_masks(
         found = {mask_name(name): truth.absolute().parent / path for name, path in pairs}
     else:
         found = {file.name: file for file in sorted(truth.glob("*.png"))}
+    if not answer.exists():
+        raise DataError(f"there is no folder {answer}; cure: the one that `foveal predict` wrote")
     if not found or not answer.is_dir():
         raise DataError(
             f"{metric.name} is scored on two folders of PNG masks, or a folder and a table of "

@@ -103,6 +103,9 @@ def by_label(manifest: Manifest) -> Strata:
     return Strata(cells=cells, parts=(*labels, site), kind=names, counted="labels")
 
 
+OTHER_SITES = "how much scores differ at other sites, the score of each site hints at"
+
+
 def _one_sided(
     fold: Int[np.ndarray, " case"], kind: Shaped[np.ndarray, " case"], cure: str
 ) -> list[str]:
@@ -172,6 +175,9 @@ class Folds:
                 notes += [f"{made} folds by their column, where folds={self.folds} was asked for"]
         elif self.folds == "site":
             fold, cure = self._by_site(manifest, group), "a number of folds="
+            notes += [
+                f"intervals are of other groups at these {fold.max() + 1} sites: {OTHER_SITES}"
+            ]
         else:
             cure = "another --group column"
             fold, more = self._balanced(group, strata)

@@ -141,9 +141,18 @@ class QueryFolds:
         hidden: Int[np.ndarray, " case"],
         kind: Shaped[np.ndarray, " case"],
     ) -> list[str]:
-        if self.new is None:
-            return ["everybody is known: no answer says that someone is new; cure: new=VALUE"]
         everybody = set(identity.tolist()) - {self.new}
+        unasked = len(everybody - set(identity[kind == KNOWN].tolist()))
+        often = [
+            f"no known query is of {unasked} of {len(everybody)} individuals, most of them met "
+            "once: scores, and chances of someone new, are of those met more often"
+        ]
+        often = often if unasked > UNASKED * len(everybody) else []
+        if self.new is None:
+            return [
+                "everybody is known: no answer says that someone is new; cure: new=VALUE",
+                *often,
+            ]
         counts = [
             len(everybody - set(identity[(fold != k) & (hidden != k)].tolist()))
             for k in range(int(fold.max()) + 1)
@@ -163,7 +172,11 @@ class QueryFolds:
                     f"only {count} queries are of {one} individuals: scores, and the place of "
                     f'"{self.new}" in answers, rest on them'
                 )
-        return [*said, f"{100 * share:.3g} % of queries are taken to be new"]
+        return [*said, f"{100 * share:.3g} % of queries are taken to be new", *often]
+
+
+UNASKED = 0.2
+"""Share of individuals that queries may leave out unremarked."""
 
 
 def share_of_new(identity: Shaped[np.ndarray, " case"], new: str, told: float | None) -> float:

@@ -1,9 +1,9 @@
 """Where a slide shows tissue, and which of its tiles show most.
 
 Tissue is told by colour on a small picture of the whole slide: dyes of histology leave green the
-darkest, or next to it; a pen does not, nor does dirt, which is grey. How much tissue a square holds
-comes from a summed-area table, so that tiles of any size, on a grid of any offset, cost four
-look-ups each::
+darkest, or next to it; a pen does not, nor do dirt and what was not scanned, which are grey. How
+much tissue a square holds comes from a summed-area table, so that tiles of any size, on a grid of
+any offset, cost four look-ups each::
 
     amount = tissue(overview)
     table = SummedArea.of(amount, height=20_000, width=16_000)
@@ -59,15 +59,19 @@ def tissue(overview: Pixels, *, pens: bool = True) -> Amount:
 
     Args:
         overview: The picture.
-        pens: Whether what has the colour of a pen or of dirt counts nothing. Some stains have them
-            too, such as aniline blue and picrosirius red.
+        pens: Whether what has the colour of a pen counts nothing. Some stains have them too, such
+            as aniline blue and picrosirius red; black and dark grey are no stain.
     """
     density = np.moveaxis(optical_density(overview), 2, 0)
     mean = np.sum(density, axis=0) / len(density)
     shown = mean > LEAST_DENSITY
-    if pens and len(density) == 3:
+    if len(density) == 3:
         place = np.flatnonzero(shown)
-        shown.reshape(-1)[place] = ~_is_ink(density.reshape(3, -1).take(place, axis=1))
+        dyes = density.reshape(3, -1).take(place, axis=1)
+        taken = _is_black(dyes)
+        if pens:
+            taken |= _is_coloured_ink(dyes)
+        shown.reshape(-1)[place] = ~taken
     kernel = np.ones((STRAY, STRAY), dtype=np.uint8)
     if min(shown.shape) > 4 * STRAY:
         shown = cv2.morphologyEx(shown.astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
@@ -97,18 +101,23 @@ def _level_below(plane: Shaped[np.ndarray, "row column"], share: float) -> float
     return low + (place - ranks[0]) * (high - low)
 
 
-def _is_ink(density: Float[np.ndarray, "3 pixel"]) -> Bool[np.ndarray, " pixel"]:
-    """Pen and dirt, told by colour."""
+def _is_black(density: Float[np.ndarray, "3 pixel"]) -> Bool[np.ndarray, " pixel"]:
+    """Black pen, dirt, and what was not scanned: dark without a colour."""
     red, green, blue = density
     most = np.maximum(np.maximum(red, green), blue)  # along an axis of three it is far slower
     least = np.minimum(np.minimum(red, green), blue)
     spread = (most - least) / np.maximum(most, 1e-6)
-    is_black = (spread < GREY) & ((red + green + blue) / 3 > DARK)
+    return (spread < GREY) & ((red + green + blue) / 3 > DARK)
+
+
+def _is_coloured_ink(density: Float[np.ndarray, "3 pixel"]) -> Bool[np.ndarray, " pixel"]:
+    """Pens of red, green and blue."""
+    red, green, blue = density
     is_blue_or_green = red > RED_ABSORBED * np.maximum(green, LEAST_DENSITY)
     is_blue_or_green |= (blue < BLUE_PASSED * red) & (red > DARK)
     others = np.minimum(green, blue)
     is_red = (red < RED_PASSED * others) & (others > DARK)
-    return is_black | is_blue_or_green | is_red
+    return is_blue_or_green | is_red
 
 
 @dataclass(frozen=True, slots=True)
