@@ -140,7 +140,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     for pair in ((answer / "0.png", truth), (answer, truth / "0.png"), (answer, tmp_path)):
         with pytest.raises(DataError, match="two folders of PNG masks"):
             score("dice", *pair)
-    with pytest.raises(DataError, match="there is no folder .*nowhere; cure"):
+    with pytest.raises(DataError, match=r"there is no folder .*nowhere; cure"):
         score("dice", tmp_path / "nowhere", truth)
 
 
