@@ -7,6 +7,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from conftest import truth_of
 from foveal.decide.calibrate import Affine, Bend, GradeProbabilities, groups_seen, line_of_odds
+from foveal.errors import ShapeError
 from foveal.predictions import Predictions
 
 
@@ -29,6 +30,13 @@ def test_a_falling_or_flat_score_becomes_the_mean() -> None:
 def scored(x: np.ndarray) -> Predictions:
     ids = [str(k) for k in range(len(x))]
     return Predictions.of(ids, x[:, None].astype(np.float32), columns=("expected",))
+
+
+def test_probabilities_of_grades_are_no_expected_grade() -> None:
+    shares = np.full((3, 5), 0.2, dtype=np.float32)
+    given = Predictions.of(["a", "b", "c"], shares, columns=tuple("01234"))
+    with pytest.raises(ShapeError, match=r"there are 5; cure.*np\.arange"):
+        GradeProbabilities(5).fit(given, truth_of(np.array([0, 2, 4])))
 
 
 def of_noise(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from foveal.errors import ShapeError
 from foveal.manifest import Truth
 from foveal.predictions import Predictions
 
@@ -32,8 +33,18 @@ FAR = 100.0
 
 
 def expected(predictions: Predictions) -> Float[np.ndarray, " case"]:
-    """The expected grade of every case, the only column of a grading member."""
-    return predictions.matrix().values[:, 0].astype(np.float64)
+    """The expected grade of every case, the only column of a grading member.
+
+    Raises:
+        ShapeError: There are several columns.
+    """
+    values = predictions.matrix().values
+    if values.shape[1] != 1:
+        raise ShapeError(
+            f"one column of expected grades is wanted, and there are {values.shape[1]}; cure, "
+            "where they are probabilities of grades: their product with np.arange(grades)"
+        )
+    return values[:, 0].astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
