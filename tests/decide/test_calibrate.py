@@ -6,7 +6,16 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from conftest import truth_of
-from foveal.decide.calibrate import Affine, Bend, GradeProbabilities, groups_seen, line_of_odds
+from foveal.decide.calibrate import (
+    Affine,
+    Bend,
+    GradeOdds,
+    GradeProbabilities,
+    Line,
+    RisingCurve,
+    groups_seen,
+    line_of_odds,
+)
 from foveal.errors import ShapeError
 from foveal.predictions import Predictions
 
@@ -90,6 +99,14 @@ def test_a_grade_that_no_case_has_is_unlikely_and_repeated_cases_count_once() ->
     assert [line.slope for line in five.lines] == pytest.approx(
         [line.slope for line in once.lines], rel=0.02
     )
+
+
+def test_lines_that_cross_leave_no_grade_impossible() -> None:
+    meaning = RisingCurve((0.0, 2.0), (0.0, 2.0))
+    given = GradeOdds(meaning, (Line(0.0, 0.1), Line(0.0, 9.0)))(scored(np.array([0.0, 1.9, 2.0])))
+    assert given.sum(axis=1) == pytest.approx(np.ones(3))
+    assert (given > 0).all()
+    assert given[2, 1] == pytest.approx(1e-4, rel=0.5)
 
 
 def test_probabilities_beyond_the_fitted_scores_stay_probabilities() -> None:

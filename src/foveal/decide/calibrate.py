@@ -201,11 +201,11 @@ class GradeOdds:
 
     def __call__(self, predictions: Predictions) -> Float[np.ndarray, "case grade"]:
         """The probability of every grade, summing to 1."""
-        grade = _in_range(self.meaning(expected(predictions)), len(self.lines))
+        grade = np.clip(self.meaning(expected(predictions)), 0, len(self.lines))
         above = [_chance(line(grade - k + 0.5)) for k, line in enumerate(self.lines, 1)]
         table = np.stack([np.ones_like(grade), *above, np.zeros_like(grade)], axis=1)
-        table = np.minimum.accumulate(table, axis=1)  # lines of different slope cross somewhere
-        return table[:, :-1] - table[:, 1:]
+        shares = np.maximum(table[:, :-1] - table[:, 1:], LEAST_SHARE)  # lines cross somewhere
+        return shares / shares.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ class GradeProbabilities:
         """Fit on out-of-fold predictions."""
         scores = expected(predictions)
         meaning = Bend().fit(scores, truth)
-        grade = _in_range(meaning(scores), self.grades - 1)
+        grade = np.clip(meaning(scores), 0, self.grades - 1)
         weight = truth.weight * (groups_seen(truth) / truth.weight.sum())
         lines = [
             line_of_odds(grade - k + 0.5, truth.target >= k, weight, slope=ODDS, prior=ODDS_GROUPS)
@@ -238,8 +238,8 @@ ODDS, ODDS_GROUPS = 2.0, 2.0
 """Log odds that a grade of distance brings, before there are data, and how many groups say so."""
 
 
-def _in_range(grade: Float[np.ndarray, " case"], most: int) -> Float[np.ndarray, " case"]:
-    return np.clip(grade, 0, most)
+LEAST_SHARE = 1e-4
+"""Least probability of a grade, before all are made to sum to 1."""
 
 
 def _chance(odds: np.ndarray) -> np.ndarray:
